@@ -1,0 +1,183 @@
+"""What an indicator is: parameters and bounds, tensor axes, outputs and the voting rule of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.indicators.series import BarSeries
+
+GROUPS = ("ma", "volatility", "momentum", "trend", "volume", "structure")
+SOURCE = "source"
+FAMILIES = (
+    "compare_price_to_output",
+    "compare_volume_to_output",
+    "sign",
+    "delta_sign",
+    "threshold_band",
+    "threshold_centered",
+    "candle_body_direction",
+    "pivot_events",
+)
+SOURCES_6 = ("close", "hlc3", "ohlc4", "low", "high", "open")
+SOURCES_7 = ("close", "hl2", "hlc3", "ohlc4", "low", "high", "open")
+WINDOW_MIN, WINDOW_MAX = 2, 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Explicit axis values, order kept."""
+
+    values: tuple[int | float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Inclusive arithmetic axis; materialised in decimal arithmetic by `compute.axes`."""
+
+    start: int | float
+    stop_incl: int | float
+    step: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A numeric parameter with its hard bounds and recommended default."""
+
+    name: str
+    kind: str  # 'int' | 'float'
+    hard_min: int | float
+    hard_max: int | float
+    step: int | float
+    default: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class RuleParam:
+    """A parameter of a voting rule and the values proposed where a deployment names none."""
+
+    name: str
+    kind: str  # 'int' | 'float'
+    proposed: Listed | Span
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one output votes.
+
+    `price` is what a comparison reads: 'source' (the selected one), 'close' or 'volume'.
+    `inverted` swaps LONG and SHORT. `long_output` names the output LONG is read from where it is
+    another one than the output the rule belongs to (pivot events).
+    """
+
+    family: str
+    params: tuple[RuleParam, ...] = ()
+    price: str = "close"
+    inverted: bool = False
+    long_output: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One series of an indicator: its rule (None: it cannot vote) and the axes it depends on."""
+
+    name: str
+    rule: Rule | None
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """Everything fixed about an indicator; formulas never change under an existing id.
+
+    `inputs` are the candle series it always reads (for a source-axis id: those beside the source),
+    `sources` the allowed values of its `source` axis, `axes` the tensor axes in variant order.
+    """
+
+    indicator_id: str
+    title: str
+    group: str
+    inputs: tuple[str, ...]
+    sources: tuple[str, ...]
+    params: tuple[Param, ...]
+    axes: tuple[str, ...]
+    outputs: tuple[Output, ...]
+    primary: str
+    reference: str
+
+    def param(self, name: str) -> Param:
+        """The parameter called `name`. Raises KeyError."""
+        for param in self.params:
+            if param.name == name:
+                return param
+        raise KeyError(name)
+
+    def output(self, name: str | None = None) -> Output:
+        """The output called `name`, the primary one for None. Raises KeyError."""
+        wanted = self.primary if name is None else name
+        for output in self.outputs:
+            if output.name == wanted:
+                return output
+        raise KeyError(wanted)
+
+
+class Indicator(Protocol):
+    """What an indicator module offers at module level."""
+
+    DEFINITION: Definition
+
+    def rows(
+        self,
+        series: BarSeries,
+        params: Mapping[str, NDArray[Any]],
+        source: str,
+        output: str,
+        out: NDArray[np.float32],
+    ) -> None:
+        """Fill `out` f4[R, T]: row r holds `output` for `params[name][r]` of one source."""
+        ...
+
+    def oracle(
+        self, series: Mapping[str, NDArray[np.float64]], params: Mapping[str, Any]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Every output f8[T] by the plain formula; `params` holds `source` where it has one."""
+        ...
+
+    def settle(self, params: Mapping[str, Any]) -> int:
+        """Bars until the seed weighs 0.1 % (recursions) or the windows are full."""
+        ...
+
+    def first(self, params: Mapping[str, Any]) -> int:
+        """First index at which the primary output can be finite, without holes."""
+        ...
+
+
+def window(name: str = "window", default: int = 20) -> Param:
+    """An integer parameter counted in bars, 2..2000."""
+    return Param(name, "int", WINDOW_MIN, WINDOW_MAX, 1, default)
+
+
+def multiplier(default: float = 2.0) -> Param:
+    """The band width `mult`, 0.1..10.0 by 0.01."""
+    return Param("mult", "float", 0.1, 10.0, 0.01, default)
+
+
+def delta_rule() -> Rule:
+    """The rule of plain measurements: direction of change over a lag, one lag a side."""
+    lags = Listed((-1, -3, -5, -10))
+    return Rule(
+        "delta_sign",
+        (RuleParam("long_delta_periods", "int", lags), RuleParam("short_delta_periods", "int", lags)),
+    )
+
+
+def band_rule(kind: str, long: Span, short: Span) -> Rule:
+    """A rule with one inclusive threshold a side; their order chooses reversion or trend."""
+    return Rule(
+        "threshold_band",
+        (RuleParam("long_threshold", kind, long), RuleParam("short_threshold", kind, short)),
+    )
