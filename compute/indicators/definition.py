@@ -171,7 +171,10 @@ def delta_rule() -> Rule:
     lags = Listed((-1, -3, -5, -10))
     return Rule(
         "delta_sign",
-        (RuleParam("long_delta_periods", "int", lags), RuleParam("short_delta_periods", "int", lags)),
+        (
+            RuleParam("long_delta_periods", "int", lags),
+            RuleParam("short_delta_periods", "int", lags),
+        ),
     )
 
 
