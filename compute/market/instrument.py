@@ -29,11 +29,11 @@ class Instrument:
     symbol: str
 
     def __post_init__(self) -> None:
-        if isinstance(self.market_id, bool) or not isinstance(self.market_id, int):
+        if type(self.market_id) is not int:  # a boolean is an int to isinstance
             raise InvalidInput(f"market_id must be an integer, got {self.market_id!r}")
         if self.market_id <= 0:
             raise InvalidInput(f"market_id must be > 0, got {self.market_id}")
-        if not isinstance(self.symbol, str) or not self.symbol.strip():
+        if type(self.symbol) is not str or not self.symbol.strip():
             raise InvalidInput(f"symbol must be a non-empty text, got {self.symbol!r}")
         object.__setattr__(self, "symbol", self.symbol.strip().upper())
 

@@ -38,7 +38,7 @@ def timeframe(text: str) -> Timeframe:
     Raises:
         InvalidInput: `text` names none of `TIMEFRAMES`.
     """
-    found = TIMEFRAMES.get(text.strip().lower()) if isinstance(text, str) else None
+    found = TIMEFRAMES.get(text.strip().lower()) if type(text) is str else None
     if found is None:
         raise InvalidInput(
             f"timeframe {text!r} is not supported; use one of {' '.join(TIMEFRAMES)}"

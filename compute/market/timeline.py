@@ -130,7 +130,7 @@ def load_window(
     Raises:
         InvalidInput: `warmup_bars` is not a positive integer or reaches before the year 1.
     """
-    if isinstance(warmup_bars, bool) or not isinstance(warmup_bars, int):
+    if type(warmup_bars) is not int:  # a boolean is an int to isinstance
         raise InvalidInput(f"warmup_bars must be an integer, got {warmup_bars!r}")
     if warmup_bars <= 0:
         raise InvalidInput("warmup_bars must be > 0")

@@ -1,0 +1,147 @@
+"""Candle files as named Arrow columns, before anything is known about their rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from compute.errors import InvalidCandles
+from compute.market.candles import SERIES
+
+TIMEFRAME_METADATA: Final = "roehub.timeframe"
+SYNTHETIC_METADATA: Final = "roehub.synthetic"
+VOLUME_NAMES: Final = ("volume_base", "volume")
+REQUIRED_NAMES: Final = ("ts_open", *SERIES[:4])
+OPTIONAL_NAMES: Final = ("market_id", "symbol")
+
+Read = TypeVar("Read")
+
+
+class Columns(Protocol):
+    """An opened file that has every required column once, and `volume_name` for the volume."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    @property
+    def volume_name(self) -> str: ...
+
+    def column(self, name: str) -> Any:
+        """The column `name` as an Arrow chunked array."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Parquet:
+    path: Path
+    names: Sequence[str]
+    metadata: Mapping[str, str]
+    volume_name: str
+    file: Any
+
+    def column(self, name: str) -> Any:
+        # One column at a time and on this thread, so that only one is in memory as float64.
+        def read() -> Any:
+            return self.file.read(columns=[name], use_threads=False).column(0)
+
+        return attempted(self.path, read)
+
+
+@dataclass(frozen=True, slots=True)
+class _Csv:
+    names: Sequence[str]
+    metadata: Mapping[str, str]
+    volume_name: str
+    table: Any
+
+    def column(self, name: str) -> Any:
+        return self.table.column(name)
+
+
+def opened(path: Path) -> Columns:
+    """The columns of a Parquet or CSV file, told apart by the ending of its name.
+
+    Raises:
+        InvalidCandles: no such file, another format, a broken file, missing or repeated columns.
+    """
+    ending = path.suffix.lower()
+    if ending not in (".parquet", ".csv"):
+        raise InvalidCandles(
+            f"{path}: cannot tell the format from the name; candles are read from .parquet or .csv"
+        )
+    if not path.exists():
+        raise InvalidCandles(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise InvalidCandles(f"{path}: not a file; name one .parquet or .csv file")
+    return _opened_parquet(path) if ending == ".parquet" else _opened_csv(path)
+
+
+def attempted(path: Path, read: Callable[[], Read]) -> Read:
+    """What `read` returns; what the file's reader raises becomes `InvalidCandles`."""
+    import pyarrow as pa
+
+    try:
+        return read()
+    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InvalidCandles(
+            f"{path}: cannot be read as {path.suffix.lower()[1:]}: {reason}; "
+            f"check that the file is complete and that its ending tells its format"
+        ) from error
+
+
+def _opened_parquet(path: Path) -> Columns:
+    import pyarrow.parquet as pq
+
+    file = attempted(path, lambda: pq.ParquetFile(path))
+    schema = file.schema_arrow
+    raw: dict[bytes, bytes] = schema.metadata or {}
+    metadata = {
+        key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for key, value in raw.items()
+        if key.startswith(b"roehub.")
+    }
+    return _Parquet(path, schema.names, metadata, _volume_name(path, schema.names), file)
+
+
+def _opened_csv(path: Path) -> Columns:
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    def header() -> list[str]:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return next(csv.reader(lines), [])
+
+    names = attempted(path, header)
+    if not names:
+        raise InvalidCandles(f"{path}: the file is empty; it needs a header and candles")
+    volume_name = _volume_name(path, names)
+    wanted = [*REQUIRED_NAMES, volume_name, *(name for name in OPTIONAL_NAMES if name in names)]
+    options = pc.ConvertOptions(
+        include_columns=wanted,
+        column_types={"symbol": pa.dictionary(pa.int32(), pa.string())},
+    )
+    table = attempted(path, lambda: pc.read_csv(path, convert_options=options))
+    return _Csv(names, {}, volume_name, table)
+
+
+def _volume_name(path: Path, names: Sequence[str]) -> str:
+    """The name of the volume column, after a look at all the columns."""
+    volume_name = next((name for name in VOLUME_NAMES if name in names), VOLUME_NAMES[0])
+    needed = (*REQUIRED_NAMES, volume_name)
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise InvalidCandles(
+            f"{path}: missing columns {', '.join(missing)}; it has {', '.join(names) or 'none'}; "
+            f"needed are {', '.join(REQUIRED_NAMES)} and volume_base (or volume)"
+        )
+    twice = [name for name in (*needed, *OPTIONAL_NAMES) if list(names).count(name) > 1]
+    if twice:
+        raise InvalidCandles(f"{path}: columns {', '.join(twice)} appear twice; keep one of each")
+    return volume_name
