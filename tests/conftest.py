@@ -1,0 +1,30 @@
+"""What every test may use: reproducible property tests, and real candles where there are some."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: the first example of a kernel includes its compilation.
+settings.register_profile(
+    "fixed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "thorough", settings.get_profile("fixed"), derandomize=False, max_examples=2_000
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+@pytest.fixture(scope="session")
+def candles_dir() -> Path:
+    """Directory of real candle files, from ROEHUB_CANDLES_DIR; the test is skipped without it."""
+    value = os.environ.get("ROEHUB_CANDLES_DIR")
+    if not value:
+        pytest.skip("real candles: set ROEHUB_CANDLES_DIR to a directory of Parquet files")
+    path = Path(value)
+    if not path.is_dir():
+        pytest.fail(f"ROEHUB_CANDLES_DIR is not a directory: {value}")
+    return path

@@ -1,0 +1,288 @@
+"""Runs the project's jobs from a bare checkout: makes `.venv` once, then starts the job inside it.
+
+    python3 -m tools.run demo|test|lint|soak|bench|setup [arguments of the job]
+
+Standard library only, since it runs before anything is installed. The environment is stamped with
+what it was made from (lock, Python, place); another stamp, or one left unfinished, means that it
+is made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OLDEST, NEWEST = (3, 11), (3, 13)
+INSTALL_BYTES = 2_000_000_000  # 1.4 GB installed, and room for one download
+
+LINT: tuple[tuple[str, ...], ...] = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("pyright",),
+    ("lint-imports", "--no-logo"),
+    ("python", "-m", "tools.docs.generate_docs_index", "--check"),
+)
+JOBS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "setup": (),
+    "demo": (("python", "-m", "api.cli", "demo", "--out", "out/demo"),),
+    "test": (*LINT, ("python", "-m", "pytest")),
+    "lint": LINT,
+    "soak": (("python", "-m", "pytest", "-m", "soak"),),
+    "bench": (("python", "-m", "api.cli", "bench"),),
+}
+
+
+class SetupError(Exception):
+    """A set-up that cannot go on; the message says what is wrong and what to do."""
+
+
+def unsupported(version: tuple[int, int], system: str, machine: str) -> str | None:
+    """Why the locked environment cannot be made on this interpreter and platform, or None."""
+    if not OLDEST <= version <= NEWEST:
+        others = [f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
+        found = [name for name in others if shutil.which(name)]
+        cure = f"run it as `{found[0]} -m tools.run …`" if found else "install one of them"
+        return f"Python 3.11, 3.12 or 3.13 is needed, this is {version[0]}.{version[1]}; {cure}"
+    if (system, machine) != ("Linux", "x86_64"):
+        return (
+            f"the locked packages are for Linux on x86_64, this is {system} on {machine}; "
+            "make an environment of your own and run `pip install -e '.[dev]'` in it"
+        )
+    return None
+
+
+def wanted_stamp(root: Path) -> dict[str, str]:
+    """What an environment of this checkout is made from; equal stamps need no work."""
+    return {
+        "lock": _sha256(root / "requirements.txt"),
+        "project": _sha256(root / "pyproject.toml"),
+        "python": platform.python_version(),
+        "root": str(root),
+    }
+
+
+def read_stamp(venv: Path) -> dict[str, str] | None:
+    """The stamp of a finished environment; {} when unfinished, None when it is not ours."""
+    try:
+        return dict(json.loads((venv / "roehub.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+
+
+def pinned(lock: str, name: str) -> str:
+    """The lines of one package in the lock: its pin and its hashes."""
+    lines = lock.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(f"{name}=="))
+    last = first
+    while lines[last].endswith("\\"):
+        last += 1
+    return "\n".join(lines[first : last + 1]) + "\n"
+
+
+def diagnosis(output: str) -> str:
+    """What to do about a failed installation, judged by the installer's own words."""
+    words = output.lower()
+    if "no space left" in words:
+        return "the disk is full; free 2 GB and try again"
+    if "do not match the hashes" in words or "hash mismatch" in words:
+        return (
+            "the package index served a file that is not the locked one; try another index, "
+            "and do not install from this one"
+        )
+    unreachable = (
+        "name resolution", "connection refused", "connection broken", "newconnectionerror",
+        "max retries", "timed out", "network is unreachable", "proxyerror", "certificate",
+        "could not find a version", "no matching distribution",
+    )  # fmt: skip
+    if any(word in words for word in unreachable):
+        return (
+            "the package index did not answer or lacks a package; check the network, the proxy "
+            "(HTTPS_PROXY) and pip's index settings (`python3 -m pip config list`)"
+        )
+    return "the lines above are the installer's own; mend what they name and try again"
+
+
+def environment(root: Path) -> Path:
+    """The environment's directory of programs, made or completed first when it has to be.
+
+    Raises SetupError; one process at a time works on the environment, others wait.
+    """
+    problem = unsupported(sys.version_info[:2], platform.system(), platform.machine())
+    if problem:
+        raise SetupError(problem)
+    venv = root / ".venv"
+    programs = venv / "bin"
+    with _alone(root):
+        wanted, found = wanted_stamp(root), read_stamp(venv)
+        if found == wanted and (programs / "python").exists():
+            return programs
+        if found is None and venv.exists() and any(venv.iterdir()):
+            raise SetupError(f"{venv} was not made by tools.run; move it away and try again")
+        started = time.monotonic()
+        same = found and {**found, "project": wanted["project"]} == wanted
+        if not (same and (programs / "python").exists()):
+            _make(root, venv)
+        _pip(programs, "--no-deps", "--no-build-isolation", "--editable", str(root))
+        (venv / "roehub.json").write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        _say(f"environment ready in {time.monotonic() - started:.0f} s")
+    return programs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status of the job; 1 when the environment cannot be made, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python3 -m tools.run", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("job", choices=sorted(JOBS))
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="handed to the job's last command")
+    options = parser.parse_args(arguments)
+    try:
+        programs = environment(ROOT)
+    except SetupError as error:
+        _say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("stopped; the next run starts the environment afresh")
+        return 130
+    return run(JOBS[options.job], programs, options.rest)
+
+
+def run(commands: Sequence[Sequence[str]], programs: Path, rest: Sequence[str]) -> int:
+    """Exit status of the first failure, after all commands have run; 130 when interrupted."""
+    failures: list[tuple[str, int]] = []
+    for number, command in enumerate(commands):
+        line = [*command, *rest] if number == len(commands) - 1 else list(command)
+        if len(commands) > 1:
+            _say("$ " + " ".join(line))
+        status = _start([str(programs / line[0]), *line[1:]], programs)
+        if status in (130, -2):
+            return 130
+        if status:
+            failures.append((" ".join(command), status))
+    if failures and len(commands) > 1:
+        _say("failed: " + ", ".join(name for name, _ in failures))
+    return failures[0][1] if failures else 0
+
+
+def _start(line: Sequence[str], programs: Path) -> int:
+    """Exit status of a child that shares our terminal; Ctrl-C is left to it, and waited for."""
+    env = {**os.environ, "VIRTUAL_ENV": str(programs.parent)}
+    env["PATH"] = f"{programs}{os.pathsep}{env.get('PATH', os.defpath)}"
+    env.pop("PYTHONHOME", None)
+    sys.stdout.flush()
+    child = subprocess.Popen(line, cwd=ROOT, env=env)
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue  # the terminal sent it to the child too, which is stopping in its own way
+
+
+def _make(root: Path, venv: Path) -> None:
+    """Makes `.venv` with every package of the lock; the stamp is unfinished until the caller's."""
+    if shutil.disk_usage(root).free < INSTALL_BYTES:
+        raise SetupError(f"the environment needs 2 GB in {root}; free some space and try again")
+    _say(f"making {venv.name} with Python {platform.python_version()} (once, about a minute)")
+    try:
+        shutil.rmtree(venv, ignore_errors=True)
+        venv.mkdir(exist_ok=True)
+        (venv / "roehub.json").write_text("{}", encoding="utf-8")
+    except OSError as error:
+        raise SetupError(
+            f"cannot write in {root} ({error.strerror}); clone the project where you may write"
+        ) from error
+    _checked([*_creator(), str(venv)], "could not make the environment")
+    programs = venv / "bin"
+    lock = root / "requirements.txt"
+    locked = ("--require-hashes", "--only-binary", ":all:")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", dir=venv) as first:
+        first.write(pinned(lock.read_text(encoding="utf-8"), "uv"))
+        first.flush()
+        _pip(programs, *locked, "--requirement", first.name)
+    fast = [str(programs / "uv"), "pip", "install", "--quiet", "--python", str(programs / "python")]
+    done = subprocess.run(
+        [*fast, *locked, "--requirement", str(lock)],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:  # uv does not read pip's settings: mirrors and certificates may be there
+        _say("uv could not install the lock, pip takes over")
+        _pip(programs, *locked, "--requirement", str(lock))
+
+
+def _creator() -> list[str]:
+    """The command that makes a virtual environment in the directory given next."""
+    # Inside an environment the interpreter may be the one about to be removed: take its parent.
+    python = getattr(sys, "_base_executable", None) or sys.executable
+    if importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"):
+        return [python, "-m", "venv"]
+    if importlib.util.find_spec("virtualenv"):
+        return [sys.executable, "-m", "virtualenv", "--quiet", "--python", python]
+    program = shutil.which("virtualenv")
+    if program:
+        return [program, "--quiet", "--python", python]
+    raise SetupError(
+        "this Python has neither venv nor virtualenv; install one "
+        f"(Debian, Ubuntu: `apt install python3.{sys.version_info[1]}-venv`; "
+        "else `python3 -m pip install --user virtualenv`)"
+    )
+
+
+def _pip(programs: Path, *arguments: str) -> None:
+    pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--no-input"]
+    _checked([*pip, "--disable-pip-version-check", *arguments], "could not install the packages")
+
+
+def _checked(command: Sequence[str], failure: str) -> None:
+    """Runs an installer silently; SetupError with its last lines and the cure when it fails."""
+    env = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
+    env.pop("PYTHONHOME", None)
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        tail = "\n".join(done.stdout.strip().splitlines()[-8:])
+        raise SetupError(f"{failure}\n{tail}\n{diagnosis(done.stdout)}")
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Generator[None]:
+    """Holds the checkout's environment for this process; the directory itself is the lock."""
+    import fcntl  # absent outside POSIX, where `unsupported` has already answered
+
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("another tools.run is preparing the environment; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
