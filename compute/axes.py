@@ -205,7 +205,7 @@ def materialised(spec: AxisSpec) -> tuple[Scalar, ...]:
 def numeric(spec: AxisSpec, message: str) -> tuple[Number, ...]:
     """Values of a numeric axis. Raises: InvalidGrid(message) when one is a string."""
     values = materialised(spec)
-    numbers = tuple(v for v in values if not isinstance(v, str))
+    numbers = tuple(v for v in values if not isinstance(v, str | bool))
     if len(numbers) != len(values):
         raise InvalidGrid(message)
     return numbers
