@@ -155,7 +155,7 @@ def test_a_directory_that_cannot_be_written_is_named(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(run.SetupError, match="Permission denied.*clone the project where"):
+    with pytest.raises(run.SetupError, match=r"Permission denied.*clone the project where"):
         run.environment(checkout)
 
 
