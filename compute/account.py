@@ -53,9 +53,7 @@ def terms(
 @kernel
 def entry_fill(close: float, side: int, slippage: float) -> float:
     """Price paid to enter at `close`: a long buys, a short sells."""
-    if side > 0:
-        return close * (1.0 + slippage)
-    return close * (1.0 - slippage)
+    return close * (1.0 + (slippage if side > 0 else -slippage))
 
 
 @kernel
@@ -85,14 +83,12 @@ def close_position(
     terms: Terms,
 ) -> tuple[float, float, float, float, float, float, float, float]:
     """(available, safe, exit fill, exit quote, exit fee, gross, net, locked) after closing."""
-    if side > 0:
-        fill = close * (1.0 - terms.slippage)
-        exit_quote = quantity * fill
-        gross = exit_quote - quote
-    else:
-        fill = close * (1.0 + terms.slippage)
-        exit_quote = quantity * fill
-        gross = quote - exit_quote
+    # A sign costs no rounding: the same values as two written branches, without a misprediction.
+    fill = close * (1.0 - (terms.slippage if side > 0 else -terms.slippage))
+    exit_quote = quantity * fill
+    gross = exit_quote - quote
+    gross = gross if side > 0 else -gross
+    gross = gross + 0.0  # a short's -0.0 is 0.0
     fee = exit_quote * terms.fee
     available = available + quote + gross - fee
     net = gross - entry_fee - fee

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.account import close_position, entry_fill, mark, open_position
-from compute.bits import ctz
+from compute.bits import ctz, popcount
 from compute.jit import kernel
 
 SL, TP, SIGNAL_EXIT, FORCED_CLOSE = range(4)
@@ -20,7 +20,7 @@ EQUITY, TRADES, WINS, WON, LOST, DRAWDOWN, AVAILABLE, SAFE = range(8)
 SCORES = 8
 OFF = np.inf  # a stop level that is never touched
 _ONE = np.uint64(1)
-_SIX = np.uint64(6)
+_LAST = np.uint64(63)
 
 
 @kernel
@@ -30,41 +30,35 @@ def extract_runs(long, short, bars, entry, exit_, side):
     `entry[i]` is the first bar of run i, `exit_[i]` the bar that ends it (`bars - 1` when it never
     ends), `side[i]` +1 or -1. The arrays need room for `bars` runs.
     """
-    count = 0
-    open_ = False
+    entered = 0
+    exited = 0
     carry_long = np.uint64(0)
     carry_short = np.uint64(0)
-    tail = bars & 63
     for w in range(long.size):
         lw = long[w]
         sw = short[w]
         before_long = (lw << _ONE) | carry_long
         before_short = (sw << _ONE) | carry_short
+        carry_long = lw >> _LAST
+        carry_short = sw >> _LAST
         entries = (lw & ~before_long) | (sw & ~before_short)
         exits = (before_long & ~lw) | (before_short & ~sw)
-        if w == long.size - 1 and tail:
-            exits &= (_ONE << np.uint64(tail)) - _ONE
-        carry_long = lw >> np.uint64(63)
-        carry_short = sw >> np.uint64(63)
         base = w << 6
-        while exits != 0 or entries != 0:
-            if open_:
-                if exits == 0:
-                    break
-                exit_[count] = base + ctz(exits)
-                exits &= exits - _ONE
-                count += 1
-                open_ = False
-            else:
-                bit = ctz(entries)
-                entry[count] = base + bit
-                side[count] = -1 if (sw >> np.uint64(bit)) & _ONE else 1
-                entries &= entries - _ONE
-                open_ = True
-    if open_:
-        exit_[count] = bars - 1
-        count += 1
-    return count, open_
+        for _ in range(popcount(entries)):
+            bit = ctz(entries)
+            entries &= entries - _ONE
+            entry[entered] = base + bit
+            side[entered] = 1 - 2 * np.int64((sw >> np.uint64(bit)) & _ONE)
+            entered += 1
+        for _ in range(popcount(exits)):
+            exit_[exited] = base + ctz(exits)
+            exits &= exits - _ONE
+            exited += 1
+    # A run that reaches the last bar ends nowhere, or on a bit beyond it.
+    unfinished = entered > exited or (entered > 0 and exit_[entered - 1] >= bars)
+    if unfinished:
+        exit_[entered - 1] = bars - 1
+    return entered, unfinished
 
 
 @kernel
@@ -92,12 +86,54 @@ def walk_exit(close, first, last, side, fill, sl, tp):
 
 
 @kernel
-def account_runs(close, entry, exit_, side, count, unfinished, terms, sl, tp, end_open, equity, rows, bars_out, out):
+def fall_from_peak(equity, peak, worst):
+    """(peak, worst fall, floor below which the next fall is worse) after one more equity."""
+    if equity > peak:
+        peak = equity
+    if not peak > 0.0 or not abs(equity) < np.inf:
+        return peak, np.inf, -np.inf
+    fall = 1.0 - equity / peak
+    if fall > worst:
+        worst = fall
+    # The margin keeps the test on the safe side of rounding; divisions happen only beyond it.
+    return peak, worst, peak * (1.0 - worst) * (1.0 + 1e-12)
+
+
+@kernel
+def max_drawdown(equity):
+    """Largest fall from a running peak as a fraction of it; inf when a peak is not positive."""
+    peak = -np.inf
+    worst = 0.0
+    floor = np.inf
+    for t in range(equity.size):
+        if equity[t] > peak or equity[t] < floor:
+            peak, worst, floor = fall_from_peak(equity[t], peak, worst)
+    return worst
+
+
+@kernel
+def position_falls(close, entry, stop, side, quote, quantity, cash, peak, worst, floor):
+    """(peak, worst, floor) after the closes of bars entry..stop of one open position.
+
+    `cash` is available + safe; the sum is that of `account.mark`.
+    """
+    for t in range(entry, stop):
+        worth = quantity * close[t]
+        equity = cash + worth if side > 0 else cash + quote + (quote - worth)
+        if equity > peak or equity < floor:
+            peak, worst, floor = fall_from_peak(equity, peak, worst)
+    return peak, worst, floor
+
+
+@kernel
+def account_runs(
+    close, entry, exit_, side, count, unfinished, terms, sl, tp, end_open, fall, equity, rows, bars_out, out
+):  # fmt: skip
     """Scores of one variant written to `out` (length SCORES); returns the number of trade rows.
 
-    `sl`, `tp` are rates, `OFF` when disabled. `equity` (bar closes, quote) and the trade tables `rows`
-    f8[·, 10], `bars_out` i8[·, 4] are filled when given, None otherwise. Drawdown is computed only with
-    `equity`. With `end_open` a run that reaches the last bar stays open: it has a row whose exit is -1.
+    `sl`, `tp` are rates, `OFF` when disabled. Optional (None: not wanted): `fall` asks for the
+    drawdown, `equity` f8[bars] for the curve, `rows` f8[·, 10] with `bars_out` i8[·, 4] for the
+    trades. With `end_open` a run that reaches the last bar stays open: its row has exit bar -1.
     """
     available = terms.init_cash
     safe = 0.0
@@ -106,9 +142,12 @@ def account_runs(close, entry, exit_, side, count, unfinished, terms, sl, tp, en
     won = 0.0
     lost = 0.0
     done = 0  # bars of the equity curve written so far
+    peak, worst, floor = -np.inf, 0.0, np.inf
     stops = sl != OFF or tp != OFF
-    open_rows = 0
-    total = -1.0
+    left = 0
+    total = 0.0
+    if fall is not None and (count == 0 or entry[0] > 0):
+        peak, worst, floor = fall_from_peak(available, peak, worst)
     for r in range(count):
         if not available > 0.0:
             break
@@ -117,63 +156,52 @@ def account_runs(close, entry, exit_, side, count, unfinished, terms, sl, tp, en
         d = side[r]
         reason = SIGNAL_EXIT
         if stops:
-            fill = entry_fill(close[e], d, terms.slippage)
-            x, reason = walk_exit(close, e + 1, x, d, fill, sl, tp)
+            x, reason = walk_exit(close, e + 1, x, d, entry_fill(close[e], d, terms.slippage), sl, tp)
         stays = False
-        if reason == SIGNAL_EXIT and unfinished and r == count - 1:
+        if unfinished and r == count - 1 and reason == SIGNAL_EXIT:
             reason = FORCED_CLOSE
             stays = end_open
         if equity is not None:
-            for t in range(done, e):
-                equity[t] = available + safe
+            equity[done:e] = available + safe
         available, quote, fill, quantity, fee_in = open_position(available, close[e], d, terms)
+        done = x + 1 if stays else x
+        if fall is not None:
+            peak, worst, floor = position_falls(
+                close, e, done, d, quote, quantity, available + safe, peak, worst, floor
+            )
         if equity is not None:
-            for t in range(e, x + 1 if stays else x):
+            for t in range(e, done):
                 equity[t] = mark(available, safe, d, quote, quantity, close[t])
-            done = x + 1 if stays else x
         if stays:
+            left = 1
             total = mark(available, safe, d, quote, quantity, close[x])
-            open_rows = 1
-            if rows is not None:
-                bars_out[trades, 0] = d
-                bars_out[trades, 1] = e
-                bars_out[trades, 2] = -1
-                bars_out[trades, 3] = -1
-                rows[trades, :] = np.nan
-                rows[trades, 0] = fill
-                rows[trades, 2] = quantity
-                rows[trades, 3] = quote
-                rows[trades, 5] = fee_in
-            break
-        available, safe, exit_price, exit_quote, fee_out, gross, net, locked = close_position(
-            available, safe, d, quote, quantity, fee_in, close[x], terms
-        )
-        if net > 0.0:
-            wins += 1
-            won += net
-        elif net < 0.0:
-            lost -= net
+            x = -1
+            exit_price = exit_quote = fee_out = gross = net = locked = np.nan
+        else:
+            available, safe, exit_price, exit_quote, fee_out, gross, net, locked = close_position(
+                available, safe, d, quote, quantity, fee_in, close[x], terms
+            )
+            trades += 1
+            wins += net > 0.0
+            won += max(net, 0.0)
+            lost -= min(net, 0.0)
+            # The bar's last action decides its equity: a reversal is marked with the next entry.
+            if fall is not None and (r + 1 == count or entry[r + 1] > x or not available > 0.0):
+                cash = available + safe
+                if cash > peak or cash < floor:
+                    peak, worst, floor = fall_from_peak(cash, peak, worst)
         if rows is not None:
-            bars_out[trades, 0] = d
-            bars_out[trades, 1] = e
-            bars_out[trades, 2] = x
-            bars_out[trades, 3] = reason
-            rows[trades, 0] = fill
-            rows[trades, 1] = exit_price
-            rows[trades, 2] = quantity
-            rows[trades, 3] = quote
-            rows[trades, 4] = exit_quote
-            rows[trades, 5] = fee_in
-            rows[trades, 6] = fee_out
-            rows[trades, 7] = gross
-            rows[trades, 8] = net
-            rows[trades, 9] = locked
-        trades += 1
-    if open_rows == 0:
+            row = trades + left - 1
+            bars_out[row, 0], bars_out[row, 1], bars_out[row, 2] = d, e, x
+            bars_out[row, 3] = reason
+            rows[row, 0], rows[row, 1], rows[row, 2] = fill, exit_price, quantity
+            rows[row, 3], rows[row, 4] = quote, exit_quote
+            rows[row, 5], rows[row, 6] = fee_in, fee_out
+            rows[row, 7], rows[row, 8], rows[row, 9] = gross, net, locked
+    if left == 0:
         total = available + safe
-    if equity is not None:
-        for t in range(done, equity.size):
-            equity[t] = available + safe
+        if equity is not None:
+            equity[done:] = total
     out[EQUITY] = total
     out[TRADES] = trades
     out[WINS] = wins
@@ -181,30 +209,5 @@ def account_runs(close, entry, exit_, side, count, unfinished, terms, sl, tp, en
     out[LOST] = lost
     out[AVAILABLE] = available
     out[SAFE] = safe
-    out[DRAWDOWN] = np.nan if equity is None else max_drawdown(equity)
-    return trades + open_rows
-
-
-@kernel
-def max_drawdown(equity):
-    """Largest fall from a running peak as a fraction of it; inf when a peak is not positive."""
-    if equity.size == 0:
-        return 0.0
-    peak = equity[0]
-    worst = 0.0
-    floor = peak  # equity below this is a new worst fall; divisions happen only there
-    for t in range(equity.size):
-        e = equity[t]
-        if not e > -np.inf or not e < np.inf:
-            return np.inf
-        if e > peak:
-            peak = e
-            floor = peak * (1.0 - worst) * (1.0 + 1e-12)
-        if not peak > 0.0:
-            return np.inf
-        if e < floor:
-            fall = 1.0 - e / peak
-            if fall > worst:
-                worst = fall
-                floor = peak * (1.0 - worst) * (1.0 + 1e-12)
-    return worst
+    out[DRAWDOWN] = worst if fall is not None else np.nan
+    return trades + left

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,7 +36,7 @@ class BarSeries:
     close: NDArray[np.float32]
     volume: NDArray[np.float32]
     first_bar: int = 0
-    _derived: dict[str, NDArray[np.float32]] = field(default_factory=dict, init=False, repr=False)
+    _derived: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in FIELDS:
@@ -45,24 +47,58 @@ class BarSeries:
     def __len__(self) -> int:
         return self.close.size
 
+    def derived(self, name: str, build: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """The array called `name`, built at its first use and read-only from then on."""
+        # Two threads may both build it; the arrays are equal, so no lock is needed.
+        known = self._derived.get(name)
+        if known is None:
+            known = np.ascontiguousarray(build()).view()
+            known.flags.writeable = False
+            self._derived[name] = known
+        return known
+
     def price(self, source: str) -> NDArray[np.float32]:
-        """The price series `source`; the means are computed in float32, once.
+        """The price series `source`; the means are computed in float32.
 
         Raises InvalidGrid for a name outside open, high, low, close, hl2, hlc3, ohlc4.
         """
         if source not in PRICES:
             raise InvalidGrid(f"Unsupported inputs.source value: {source}")
-        if source in FIELDS:
-            return getattr(self, source)
-        # Two threads may both compute a mean; they store equal arrays, so no lock is needed.
-        if (known := self._derived.get(source)) is not None:
-            return known
-        high, low = self.high, self.low
-        if source == "hl2":
-            mean = (high + low) / np.float32(2)
-        elif source == "hlc3":
-            mean = (high + low + self.close) / np.float32(3)
-        else:
-            mean = (self.open + high + low + self.close) / np.float32(4)
-        self._derived[source] = frozen(mean)
-        return self._derived[source]
+        return self.column(source)
+
+    def column(self, name: str) -> NDArray[np.float32]:
+        """A candle field or derived price."""
+        if name in FIELDS:
+            return getattr(self, name)
+        return self.derived(name, lambda: self._mean(name))
+
+    def _mean(self, name: str) -> NDArray[np.float32]:
+        if name == "hl2":
+            return (self.high + self.low) / np.float32(2)
+        if name == "hlc3":
+            return (self.high + self.low + self.close) / np.float32(3)
+        return (self.open + self.high + self.low + self.close) / np.float32(4)
+
+    def wide(self, name: str) -> NDArray[np.float64]:
+        """A column as float64, f8[T]."""
+        return self.derived(f"wide:{name}", lambda: self.column(name).astype(np.float64))
+
+    def holes(self, *names: str) -> NDArray[np.int64]:
+        """Bars at which one of the columns is NaN, i8[n]."""
+        return self.derived(f"holes:{','.join(names)}", lambda: np.flatnonzero(self._bad(names)))
+
+    def spans(self, *names: str) -> NDArray[np.int64]:
+        """Maximal half-open runs of bars without NaN in the columns, i8[n, 2]."""
+        return self.derived(f"spans:{','.join(names)}", lambda: valid_spans(self._bad(names)))
+
+    def _bad(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
+        bad = np.zeros(len(self), np.bool_)
+        for name in names:
+            bad |= np.isnan(self.column(name))
+        return bad
+
+
+def valid_spans(bad: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Maximal half-open runs of false flags, i8[n, 2]."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([True], bad, [True])).astype(np.int8)))
+    return edges.reshape(-1, 2).astype(np.int64)
