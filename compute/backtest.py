@@ -1,0 +1,313 @@
+"""A back-test with everything effective: what a request means under one deployment's defaults."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from compute import axes
+from compute.account import Terms, terms
+from compute.axes import AxisSpec, Explicit, Range
+from compute.errors import InvalidGrid, InvalidRequest
+from compute.grid import Axis, Grid, IndicatorGrid
+from compute.indicators.defaults import IndicatorDefaults, check_default
+from compute.indicators.definition import SOURCE, Definition, Listed, Output, Rule, Span
+from compute.indicators.registry import definition, module
+from compute.keys import (
+    KeyTemplate,
+    backtest_runtime_config_hash,
+    engine_params_hash,
+    grid_request_hash,
+)
+from compute.market.instrument import Instrument
+from compute.market.period import Period
+from compute.market.timeframe import Timeframe
+from compute.risk import RiskGrid, risk_grid
+
+if TYPE_CHECKING:
+    from compute.request import BacktestRequest, IndicatorBlock
+    from compute.settings import Defaults
+
+NO_DEFAULTS: Mapping[str, IndicatorDefaults] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Costs in human percent and cash in quote units, all five effective."""
+
+    init_cash_quote: float
+    fee_pct: float
+    slippage_pct: float
+    fixed_quote: float
+    safe_profit_percent: float
+
+    def params(self) -> dict[str, float]:
+        """The five values by their names on the wire."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """Everything that decides a result, beside the candles."""
+
+    instrument: Instrument
+    timeframe: Timeframe
+    period: Period
+    warmup_bars: int
+    grid: Grid
+    risk: RiskGrid
+    direction_mode: str
+    sizing_mode: str
+    execution: Execution
+    primary_metric: str
+    secondary_metric: str | None
+    min_trades: int
+    distinct: bool
+    holdout_fraction: float
+    top_k: int
+    preselect: int
+    top_trades_n: int
+    engine_params_hash: str
+    grid_request_hash: str
+    backtest_runtime_config_hash: str
+
+    def terms(self) -> Terms:
+        """What the account functions take."""
+        return terms(
+            **self.execution.params(),
+            sizing_mode=self.sizing_mode,
+            direction_mode=self.direction_mode,
+        )
+
+    def key_template(self) -> KeyTemplate:
+        """Identity keys of this grid's variants; build it once per run."""
+        return KeyTemplate(
+            self.grid,
+            self.risk,
+            instrument_id=str(self.instrument),
+            timeframe=self.timeframe.code,
+            direction_mode=self.direction_mode,
+            sizing_mode=self.sizing_mode,
+            execution=self.execution.params(),
+        )
+
+
+def resolve(
+    request: BacktestRequest,
+    defaults: Defaults,
+    indicator_defaults: Mapping[str, IndicatorDefaults] = NO_DEFAULTS,
+) -> Backtest:
+    """The back-test that `request` asks for; axes and values it leaves out are filled in.
+
+    Raises: InvalidRequest, InvalidGrid or another InvalidInput, always before any computing.
+    """
+    template, ranking, validation = request.template, request.ranking, request.validation
+    execution = _execution(request, defaults)
+    grid = _grid(request, indicator_defaults)
+    direction_mode = template.direction_mode or "long-short"
+    sizing_mode = template.sizing_mode or "all_in"
+    top_k = request.top_k or defaults.top_k_default
+    period = request.time_range.period
+    return Backtest(
+        instrument=template.instrument_id.instrument,
+        timeframe=template.timeframe,
+        period=period,
+        warmup_bars=request.warmup_bars or max(defaults.warmup_bars_default, settle_bars(grid)),
+        grid=grid,
+        risk=risk_grid(**dict(template.risk_grid or {})),
+        direction_mode=direction_mode,
+        sizing_mode=sizing_mode,
+        execution=execution,
+        primary_metric=ranking.primary_metric if ranking else defaults.primary_metric_default,
+        secondary_metric=ranking.secondary_metric if ranking else defaults.secondary_metric_default,
+        min_trades=ranking.min_trades if ranking else 0,
+        distinct=ranking.distinct if ranking else False,
+        holdout_fraction=validation.holdout_fraction if validation else 0.0,
+        top_k=top_k,
+        preselect=request.preselect or defaults.preselect_default,
+        top_trades_n=_top_trades_n(request.top_trades_n, top_k, defaults),
+        engine_params_hash=engine_params_hash(
+            direction_mode=direction_mode, sizing_mode=sizing_mode, execution=execution.params()
+        ),
+        grid_request_hash=grid_request_hash(request.body, period),
+        backtest_runtime_config_hash=backtest_runtime_config_hash(defaults),
+    )
+
+
+def settle_bars(grid: Grid) -> int:
+    """Bars until every vote of the grid is settled: windows full, seeds worn off, lags inside.
+
+    Settling is monotone in each parameter, so the corners of the axes are enough.
+    """
+    longest = 0
+    for part in grid.indicators:
+        settle = module(part.indicator_id).settle
+        corners = itertools.product(*(_ends(axis) for axis in part.compute))
+        bars = max(settle(dict(corner)) for corner in corners)
+        longest = max(longest, bars + _longest_lag(part))
+    return longest
+
+
+def _ends(axis: Axis) -> tuple[tuple[str, int | float | str], ...]:
+    """(name, value) at the smallest and the largest value; sources settle alike."""
+    numbers = [value for value in axis.values if not isinstance(value, str)]
+    ends = {min(numbers), max(numbers)} if numbers else {axis.values[0]}
+    return tuple((axis.name, value) for value in ends)
+
+
+def _longest_lag(part: IndicatorGrid) -> int:
+    rule = part.definition.output(part.output).rule
+    if rule is None or rule.family != "delta_sign":
+        return 0
+    return max(abs(int(value)) for axis in part.signals for value in axis.values)
+
+
+def _execution(request: BacktestRequest, defaults: Defaults) -> Execution:
+    sent = dict(request.template.execution or {})
+    market_id = request.template.instrument_id.market_id
+    fee = defaults.fee_pct_default_by_market_id.get(market_id)
+    if fee is None:
+        known = ", ".join(str(market) for market in defaults.fee_pct_default_by_market_id)
+        message = f"market {market_id} has no default fee; markets with one: {known}"
+        path = "body.template.instrument_id.market_id"
+        raise InvalidRequest(message, [{"path": path, "code": "unsupported", "message": message}])
+    filled = {
+        "init_cash_quote": defaults.init_cash_quote_default,
+        "fee_pct": fee,
+        "slippage_pct": defaults.slippage_pct_default,
+        "fixed_quote": defaults.fixed_quote_default,
+        "safe_profit_percent": defaults.safe_profit_percent_default,
+    } | {name: value for name, value in sent.items() if value is not None}
+    return Execution(**{name: float(value) for name, value in filled.items()})
+
+
+def _top_trades_n(sent: int | None, top_k: int, defaults: Defaults) -> int:
+    if sent is None:
+        return min(defaults.top_trades_n_default, top_k)
+    if sent > top_k:
+        message = f"top_trades_n must be <= top_k, got {sent} > {top_k}"
+        error = {"path": "body.top_trades_n", "code": "max_value", "message": message}
+        raise InvalidRequest(message, [error])
+    return sent
+
+
+def _grid(request: BacktestRequest, indicator_defaults: Mapping[str, IndicatorDefaults]) -> Grid:
+    sent = request.template.signal_grids or {}
+    parts: list[IndicatorGrid] = []
+    for block in request.template.indicator_grids:
+        known = definition(block.indicator_id)
+        given = indicator_defaults.get(known.indicator_id)
+        if given is None:
+            given = IndicatorDefaults(known.indicator_id)
+        check_default(given, known)
+        output = _output(known, block.output)
+        parts.append(
+            IndicatorGrid(
+                known,
+                output.name,
+                _compute_axes(known, block, given),
+                _signal_axes(known, output, sent.get(known.indicator_id, {}), given),
+            )
+        )
+    return Grid(tuple(parts))
+
+
+def _output(known: Definition, name: str | None) -> Output:
+    """The output that votes. Raises: InvalidGrid with the usable ones."""
+    usable = [output.name for output in known.outputs if output.rule is not None]
+    fields = {"indicator_id": known.indicator_id, "usable_outputs": usable}
+    try:
+        output = known.output(name)
+    except KeyError:
+        raise InvalidGrid(
+            f"{known.indicator_id}: unknown output {name!r}; "
+            f"usable outputs: {', '.join(usable) or 'none'}",
+            details=fields,
+        ) from None
+    if output.rule is None:
+        if name is None and not usable:
+            raise InvalidGrid(
+                f"Unsupported indicator_id for signals v1: {known.indicator_id}", details=fields
+            )
+        raise InvalidGrid(
+            f"{known.indicator_id}: output {output.name!r} has no voting rule; "
+            f"usable outputs: {', '.join(usable) or 'none'}",
+            details=fields,
+        )
+    return output
+
+
+def _compute_axes(
+    known: Definition, block: IndicatorBlock, given: IndicatorDefaults
+) -> tuple[Axis, ...]:
+    """Compute axes in definition order, missing ones from the defaults."""
+    names = [param.name for param in known.params]
+    for name in block.params:
+        if name not in names:
+            raise InvalidGrid(
+                f"{known.indicator_id}: unknown param {name!r}; "
+                f"it takes {', '.join(names) or 'no params'}",
+                details={"indicator_id": known.indicator_id, "param": name},
+            )
+    if block.source is not None and not known.sources:
+        raise InvalidGrid(
+            f"{known.indicator_id}: unknown input 'source', it reads fixed series",
+            details={"indicator_id": known.indicator_id, "param": SOURCE},
+        )
+    found: list[Axis] = []
+    for name in known.axes:
+        spec = block.source if name == SOURCE else block.params.get(name)
+        spec = spec or (given.source if name == SOURCE else given.params.get(name))
+        if spec is None:
+            kind = "input" if name == SOURCE else "param"
+            raise InvalidGrid(
+                f"{known.indicator_id}: missing required {kind} {name!r}; "
+                "send it, this environment has no default",
+                details={"indicator_id": known.indicator_id, "param": name},
+            )
+        if name == SOURCE:
+            found.append(Axis(name, axes.source_values(known, spec)))
+        else:
+            found.append(Axis(name, axes.compute_values(known, known.param(name), spec)))
+    return tuple(found)
+
+
+def _signal_axes(
+    known: Definition, output: Output, sent: Mapping[str, AxisSpec], given: IndicatorDefaults
+) -> tuple[Axis, ...]:
+    """Rule axes sorted by name, missing ones from the defaults.
+
+    The deployment's defaults are meant for the primary output; another output has its own scale,
+    so it takes the ranges its definition proposes.
+    """
+    rule = output.rule or Rule("")
+    names = sorted(param.name for param in rule.params)
+    for name in sent:
+        if name not in names:
+            raise InvalidGrid(
+                f"{known.indicator_id}: unknown signal param {name!r}; "
+                f"rule {rule.family} takes {', '.join(names) or 'none'}",
+                details={"indicator_id": known.indicator_id, "param": name},
+            )
+    found: list[Axis] = []
+    for param in sorted(rule.params, key=lambda param: param.name):
+        spec = sent.get(param.name)
+        if spec is None:
+            primary = output.name == known.primary
+            spec = given.signals.get(param.name) if primary else _spec(param.proposed)
+        if spec is None:
+            raise InvalidGrid(
+                f"{known.indicator_id}: missing required signal param '{param.name}'",
+                details={"indicator_id": known.indicator_id, "param": param.name},
+            )
+        values = axes.signal_values(known.indicator_id, rule.family, param, spec)
+        found.append(Axis(param.name, values))
+    return tuple(found)
+
+
+def _spec(proposed: Listed | Span) -> AxisSpec:
+    if isinstance(proposed, Listed):
+        return Explicit(proposed.values)
+    return Range(proposed.start, proposed.stop_incl, proposed.step)

@@ -1,0 +1,299 @@
+"""The template-mode body of `POST /backtests`: its schema and nothing else.
+
+Importing this module imports pydantic; the rest of the core does not need it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from compute.account import DIRECTION_MODES, SIZING_MODES
+from compute.axes import Explicit, InvalidAxis, Range, axis_spec
+from compute.errors import InvalidInput, InvalidRequest
+from compute.market.instrument import Instrument
+from compute.market.period import Period
+from compute.market.timeframe import Timeframe, timeframe
+from compute.settings import RANKING_METRICS
+
+MODE_CONFLICT = "POST /backtests requires exactly one mode: strategy_id xor template"
+DUPLICATE = "duplicate indicator_id in indicator_grids: "
+SAVED_ONLY = "overrides belong to saved mode (strategy_id); put the values into template"
+TEMPLATE_ONLY = "a stored strategy cannot be run here; send template with the grid to test"
+
+
+def _fault(kind: str, reason: str, at: str = "") -> PydanticCustomError:
+    # The text goes through the context: a template may not contain braces of its own.
+    return PydanticCustomError(kind, "{reason}", {"reason": reason, "at": at})  # type: ignore[arg-type]
+
+
+def _axis(raw: object) -> Explicit | Range:
+    try:
+        return axis_spec(raw)
+    except InvalidAxis as error:
+        raise _fault(error.kind, error.message, error.at) from None
+
+
+def _moment(raw: object) -> datetime:
+    if isinstance(raw, str):
+        try:
+            raw = datetime.fromisoformat(raw.strip())
+        except ValueError:
+            raise _fault(
+                "datetime_parsing", f"{raw!r} is not ISO 8601; write it like 2026-01-01T00:00:00Z"
+            ) from None
+    if not isinstance(raw, datetime):
+        raise _fault("datetime_type", "must be an ISO 8601 text with a time zone")
+    if raw.utcoffset() is None:
+        raise _fault(
+            "timezone_aware",
+            f"{raw.isoformat()} has no time zone; add Z or an offset like +02:00",
+        )
+    return raw
+
+
+def _timeframe(text: object) -> Timeframe:
+    try:
+        return timeframe(text)  # type: ignore[arg-type]
+    except InvalidInput as error:
+        raise _fault("literal_error", error.message) from None
+
+
+def _one_of(*allowed: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if text not in allowed:
+            raise _fault(
+                "literal_error", f"must be one of {', '.join(sorted(allowed))}, got {text!r}"
+            )
+        return text
+
+    return AfterValidator(check)
+
+
+def _unique_names(raw: object) -> object:
+    """Refuses keys that differ only in case or blanks; the later one would win silently."""
+    if isinstance(raw, Mapping):
+        names = Counter(key.strip().lower() for key in raw if isinstance(key, str))
+        for name, count in names.items():
+            if count > 1:
+                raise _fault("duplicate", f"{name!r} is given more than once")
+    return raw
+
+
+Axis = Annotated[Explicit | Range, PlainValidator(_axis)]
+Moment = Annotated[datetime, PlainValidator(_moment)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)]
+Axes = Annotated[dict[Name, Axis], BeforeValidator(_unique_names)]
+Count = Annotated[int, Field(gt=0)]
+Metric = Annotated[Name, _one_of(*RANKING_METRICS)]
+
+
+class _Model(BaseModel):
+    """Strict and closed: no coercion, no boolean as a number, no unknown field."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        populate_by_name=True,
+    )
+
+
+class TimeRange(_Model):
+    """Half-open range of bar closes."""
+
+    start: Moment
+    end: Moment
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TimeRange:
+        try:
+            Period.of(self.start, self.end)
+        except InvalidInput as error:
+            raise _fault("value_error", error.message) from None
+        return self
+
+    @property
+    def period(self) -> Period:
+        """The range in epoch milliseconds."""
+        return Period.of(self.start, self.end)
+
+
+class InstrumentId(_Model):
+    """Market and symbol as sent."""
+
+    market_id: Count
+    symbol: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+    @property
+    def instrument(self) -> Instrument:
+        """The instrument with its symbol normalised."""
+        return Instrument(self.market_id, self.symbol)
+
+
+class IndicatorBlock(_Model):
+    """One indicator and the axes that were sent for it; missing ones come from the defaults."""
+
+    indicator_id: Name
+    source: Axis | None = None
+    params: Axes = Field(default_factory=dict)
+    output: Name | None = None
+
+
+class ExecutionBlock(_Model):
+    """Costs and cash in human percent and quote units; None takes the default."""
+
+    init_cash_quote: Annotated[float | None, Field(gt=0)] = Field(
+        None, validation_alias=AliasChoices("init_cash_quote", "init_cash")
+    )
+    fee_pct: Annotated[float | None, Field(ge=0)] = Field(
+        None, validation_alias=AliasChoices("fee_pct", "market_fee_pct")
+    )
+    slippage_pct: Annotated[float | None, Field(ge=0, lt=100)] = None
+    fixed_quote: Annotated[float | None, Field(gt=0)] = None
+    safe_profit_percent: Annotated[float | None, Field(ge=0, le=100)] = None
+
+
+class RiskBlock(_Model):
+    """Stop-loss and take-profit as sent; `compute.risk` decides what they mean."""
+
+    sl_enabled: bool = False
+    tp_enabled: bool = False
+    sl: Axis | None = None
+    tp: Axis | None = None
+    sl_pct: float | None = None
+    tp_pct: float | None = None
+
+
+class Template(_Model):
+    """An ad-hoc grid."""
+
+    instrument_id: InstrumentId
+    timeframe: Annotated[Timeframe, PlainValidator(_timeframe)]
+    indicator_grids: Annotated[list[IndicatorBlock], Field(min_length=1)]
+    direction_mode: Annotated[Name, _one_of(*DIRECTION_MODES)] | None = None
+    sizing_mode: Annotated[Name, _one_of(*SIZING_MODES)] | None = None
+    execution: ExecutionBlock | None = None
+    risk_grid: RiskBlock | None = None
+    signal_grids: Annotated[dict[Name, Axes], BeforeValidator(_unique_names)] | None = None
+
+    @model_validator(mode="after")
+    def _unique(self) -> Template:
+        seen: set[str] = set()
+        for i, block in enumerate(self.indicator_grids):
+            if block.indicator_id in seen:
+                raise _fault(
+                    "duplicate",
+                    DUPLICATE + block.indicator_id,
+                    f"indicator_grids.{i}.indicator_id",
+                )
+            seen.add(block.indicator_id)
+        return self
+
+
+class Ranking(_Model):
+    """What the shortlist and the top-K are cut by."""
+
+    primary_metric: Metric
+    secondary_metric: Metric | None = None
+    min_trades: Annotated[int, Field(ge=0)] = 0
+    distinct: bool = False
+
+    @model_validator(mode="after")
+    def _differ(self) -> Ranking:
+        if self.primary_metric == self.secondary_metric:
+            raise _fault(
+                "value_error", "must differ from primary_metric; drop it", "secondary_metric"
+            )
+        return self
+
+
+class Validation(_Model):
+    """The last part of the slice that ranking does not see."""
+
+    holdout_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class BacktestRequest(_Model):
+    """A valid template-mode request; `body` is what was sent, for hashing and storage."""
+
+    time_range: TimeRange
+    template: Template
+    warmup_bars: Count | None = None
+    top_k: Count | None = None
+    preselect: Count | None = None
+    top_trades_n: Count | None = None
+    ranking: Ranking | None = None
+    validation: Validation | None = None
+    _body: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The decoded JSON as sent, not to be changed."""
+        return self._body
+
+
+def parse_request(body: object) -> BacktestRequest:
+    """The request that a decoded JSON body holds.
+
+    Raises: InvalidRequest, with one `{path, code, message}` per fault.
+    """
+    if not isinstance(body, Mapping):
+        raise _refusal(
+            f"a request is a JSON object, got {type(body).__name__}", "object_type", "body"
+        )
+    _template_mode(body)
+    sent = {k: v for k, v in body.items() if k not in ("strategy_id", "overrides")}
+    try:
+        request = BacktestRequest.model_validate(sent)
+    except ValidationError as error:
+        raise _invalid(error) from None
+    request._body.update(copy.deepcopy(dict(body)))
+    return request
+
+
+def _template_mode(body: Mapping[Any, Any]) -> None:
+    saved = body.get("strategy_id") is not None
+    if saved == (body.get("template") is not None):
+        raise _refusal(MODE_CONFLICT, "mode_conflict", "body.strategy_id", "body.template")
+    if saved:
+        raise _refusal(TEMPLATE_ONLY, "mode_conflict", "body.strategy_id")
+    if body.get("overrides") is not None:
+        raise _refusal(SAVED_ONLY, "mode_conflict", "body.overrides")
+
+
+def _refusal(message: str, code: str, *paths: str) -> InvalidRequest:
+    return InvalidRequest(
+        message, [{"path": path, "code": code, "message": message} for path in paths]
+    )
+
+
+def _invalid(error: ValidationError) -> InvalidRequest:
+    errors: list[dict[str, str]] = []
+    for fault in error.errors(include_url=False, include_input=False):
+        at = fault.get("ctx", {}).get("at", "")
+        steps = ["body", *map(str, fault["loc"]), *([at] if at else [])]
+        code = "required" if fault["type"] == "missing" else fault["type"]
+        errors.append({"path": ".".join(steps), "code": code, "message": fault["msg"]})
+    repeated = [e["message"] for e in errors if e["message"].startswith(DUPLICATE)]
+    return InvalidRequest(repeated[0] if repeated else "Validation failed", errors)
