@@ -1,7 +1,7 @@
 """The execution contract's seventeen worked examples and its worked curve, as data.
 
-A float is expected to the bit. A `Shown` is a number that the contract shortens (or a round one that
-float64 only approaches, here padded with zeros): expected within one unit of its last digit.
+A float is expected to the bit. A `Shown` is a number that the contract shortens (or a round one
+that float64 only approaches, here padded with zeros): within one unit of its last digit.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _terms(direction_mode: str, sizing_mode: str = "all_in", **changed: Any) -> 
 
 
 LOCK = "strategy_compound_profit_lock"
-COSTS = {"fee_pct": 0.1, "slippage_pct": 0.05}
+COSTS: dict[str, Any] = {"fee_pct": 0.1, "slippage_pct": 0.05}
 
 EXAMPLES = (
     WorkedExample(
@@ -291,7 +291,7 @@ EXAMPLES = (
                 },
             ),
         ),
-        997.0014992503748,
+        Shown("997.0014992503"),
         Shown("-0.29985"),
     ),
     WorkedExample(
@@ -408,14 +408,27 @@ CURVE = WorkedExample(
     9113.547555379475,
     Shown("-8.86452444620525"),
 )
-CURVE_EQUITY = tuple(
-    Shown(text)
-    for text in (
-        "9985.002499 10184.902549 10069.815142 10069.815142 10054.707901 "
-        "9846.978982 9401.347886 9218.614617 9113.547555 9113.547555"
-    ).split()
+CURVE_EQUITY = (
+    Shown("9985.002499"),
+    Shown("10184.902549"),
+    Shown("10069.815142"),
+    Shown("10069.815142"),
+    Shown("10054.707901"),
+    Shown("9846.978982"),
+    Shown("9401.347886"),
+    Shown("9218.614617"),
+    Shown("9113.547555"),
+    Shown("9113.547555"),
 )
-CURVE_EXPOSURE = tuple(
-    Shown(text)
-    for text in "1.001502 .981845 .993067 0 1.001503 1.02263 1.001502 1.021354 1.033129 0".split()
+CURVE_EXPOSURE = (
+    Shown("1.001502"),
+    Shown("0.981845"),
+    Shown("0.993067"),
+    0.0,
+    Shown("1.001503"),
+    Shown("1.02263"),
+    Shown("1.001502"),
+    Shown("1.021354"),
+    Shown("1.033129"),
+    0.0,
 )
