@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from compute.indicators.definition import (
-    SOURCES_7,
-    Definition,
-    Output,
-    Rule,
-    window,
-)
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
+from compute.indicators.kernels.holes import blank
+from compute.indicators.kernels.sums import mean_rows
+from compute.indicators.series import BarSeries
 
 DEFINITION = Definition(
     indicator_id="ma.sma",
@@ -22,5 +25,35 @@ DEFINITION = Definition(
         Output("value", Rule("compare_price_to_output", price="source"), ("source", "window")),
     ),
     primary="value",
-    reference="Arithmetic mean of the last `window` values.",
+    reference="Arithmetic mean of the last w values.",
 )
+
+
+def rows(
+    series: BarSeries,
+    params: Mapping[str, NDArray[Any]],
+    source: str,
+    output: str,
+    out: NDArray[np.float32],
+) -> None:
+    windows = params["window"]
+    mean_rows(series.price(source), series.first_bar, windows, out)
+    blank(out, series.holes(source), windows - 1, windows)
+
+
+def oracle(
+    series: Mapping[str, NDArray[np.float64]], params: Mapping[str, Any]
+) -> dict[str, NDArray[np.float64]]:
+    x, w = series[params["source"]], params["window"]
+    value = np.full(x.size, np.nan)
+    for t in range(w - 1, x.size):
+        value[t] = np.mean(x[t - w + 1 : t + 1])
+    return {"value": value}
+
+
+def settle(params: Mapping[str, Any]) -> int:
+    return params["window"] - 1
+
+
+def first(params: Mapping[str, Any]) -> int:
+    return params["window"] - 1

@@ -1,0 +1,160 @@
+"""Rolling sums and means that neither drift nor depend on where the array begins.
+
+Prefix sums restart at every absolute multiple of `BLOCK` bars; a frame holds the sums of one block
+and of the block before it, relative to the boundary between them, so one subtraction gives any
+window of up to `BLOCK` bars. Float32 prices sum exactly in float64 over a frame (24 bits of
+mantissa, 12 of count). Where a sum must be free of cancellation, `window_sums` adds a suffix and a
+prefix that meet at a multiple of the window and never subtracts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compute.jit import kernel
+
+BLOCK = 2048
+
+
+@kernel
+def load(x, begin, centre, buffer):
+    """Fill `buffer` f8[n] with `x[begin + k] - centre`; NaN and bars outside the array are 0."""
+    if begin >= 0 and begin + buffer.size <= x.size:
+        values = x[begin : begin + buffer.size]
+        for k in range(buffer.size):
+            v = np.float64(values[k])
+            buffer[k] = v - centre if v == v else 0.0
+    else:
+        for k in range(buffer.size):
+            t = begin + k
+            buffer[k] = x[t] - centre if 0 <= t < x.size and x[t] == x[t] else 0.0
+
+
+@kernel
+def prefix(values, sums):
+    """Fill `sums` f8[n + 1] with the sums of the first 0..n values; n is a multiple of 4.
+
+    Four quarters are summed side by side: one chain of additions would wait 3 cycles a bar.
+    """
+    quarter = values.size // 4
+    x0, x1 = values[:quarter], values[quarter : 2 * quarter]
+    x2, x3 = values[2 * quarter : 3 * quarter], values[3 * quarter :]
+    y0, y1 = sums[1 : quarter + 1], sums[quarter + 1 : 2 * quarter + 1]
+    y2, y3 = sums[2 * quarter + 1 : 3 * quarter + 1], sums[3 * quarter + 1 :]
+    s0 = s1 = s2 = s3 = 0.0
+    for k in range(quarter):
+        s0 += x0[k]
+        s1 += x1[k]
+        s2 += x2[k]
+        s3 += x3[k]
+        y0[k] = s0
+        y1[k] = s1
+        y2[k] = s2
+        y3[k] = s3
+    sums[0] = 0.0
+    s1 = s0 + s1
+    s2 = s1 + s2
+    for k in range(quarter):
+        y1[k] += s0
+        y2[k] += s1
+        y3[k] += s2
+
+
+@kernel
+def advance(frame, block, x, start, buffer):
+    """Slide `frame` f8[2·block + 1] to the block that begins at array index `start`.
+
+    frame[block + 1 + k] is the sum of bars start .. start + k; the left half counts down from the
+    boundary, so frame[i] - frame[i - w] is a window sum for every w up to `block`.
+    """
+    total = frame[2 * block]
+    left, right = frame[:block], frame[block : 2 * block]
+    for k in range(block):
+        left[k] = right[k] - total
+    load(x, start, 0.0, buffer)
+    prefix(buffer, frame[block:])
+
+
+@kernel
+def first_block(first_bar, block):
+    """Array index (zero or negative) at which the block that holds bar 0 begins."""
+    return -(first_bar % block)
+
+
+@kernel
+def block_centre(x, begin, stop):
+    """First value that is not NaN in bars [begin, stop), else 0: what deviations are taken from."""
+    for t in range(begin, stop):
+        if x[t] == x[t]:
+            return np.float64(x[t])
+    return 0.0
+
+
+@kernel
+def mean_rows(x, first_bar, windows, out):
+    """Row r of `out` f4[R, T]: mean of the last `windows[r]` values; not blanked."""
+    bars = x.size
+    frame, buffer = np.zeros(2 * BLOCK + 1), np.empty(BLOCK)
+    for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
+        advance(frame, BLOCK, x, start, buffer)
+        begin, stop = max(start, 0), min(start + BLOCK, bars)
+        at = BLOCK + 1 + begin - start
+        for r in range(windows.size):
+            w = windows[r]
+            scale = 1.0 / w
+            row = out[r, begin:stop]
+            newest, oldest = frame[at:], frame[at - w :]
+            for k in range(stop - begin):
+                row[k] = (newest[k] - oldest[k]) * scale
+
+
+@kernel
+def ratio_rows(over, under, first_bar, windows, out):
+    """Row r of `out` f4[R, T]: sum of `over` / sum of `under` in the window; not blanked."""
+    bars = over.size
+    top, bottom = np.zeros(2 * BLOCK + 1), np.zeros(2 * BLOCK + 1)
+    buffer = np.empty(BLOCK)
+    for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
+        advance(top, BLOCK, over, start, buffer)
+        advance(bottom, BLOCK, under, start, buffer)
+        begin, stop = max(start, 0), min(start + BLOCK, bars)
+        at = BLOCK + 1 + begin - start
+        for r in range(windows.size):
+            w = windows[r]
+            row = out[r, begin:stop]
+            top_new, top_old = top[at:], top[at - w :]
+            bottom_new, bottom_old = bottom[at:], bottom[at - w :]
+            for k in range(stop - begin):
+                share = bottom_new[k] - bottom_old[k]
+                row[k] = (top_new[k] - top_old[k]) / share if share != 0.0 else np.nan
+
+
+@kernel
+def window_sums(x, first_bar, w, out):
+    """Fill `out` f8[T] with sums of the last `w` values, free of cancellation.
+
+    NaN and bars before the array count 0. Blocks end at absolute multiples of `w`.
+    """
+    bars = x.size
+    for start in range(-(first_bar % w), bars, w):
+        total = 0.0
+        for t in range(max(start, 0), min(start + w, bars)):
+            total += x[t] if x[t] == x[t] else 0.0
+            out[t] = total
+        suffix = 0.0
+        # The suffix of the block before, from bar t - w + 1, joins the prefix that ends at t.
+        for t in range(start + w - 2, start - 1, -1):
+            if 0 <= t - w + 1 < bars:
+                v = x[t - w + 1]
+                suffix += v if v == v else 0.0
+            if 0 <= t < bars:
+                out[t] += suffix
+
+
+@kernel
+def valid_counts(x, out):
+    """Fill `out` i8[T] with the number of values since the last NaN, the current one included."""
+    count = 0
+    for t in range(x.size):
+        count = count + 1 if x[t] == x[t] else 0
+        out[t] = count

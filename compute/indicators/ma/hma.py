@@ -1,0 +1,115 @@
+"""Hull moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.indicators.definition import SOURCES_7, WINDOW_MAX, Definition, Output, Rule, window
+from compute.indicators.kernels.holes import blank
+from compute.indicators.kernels.sums import BLOCK, block_centre, first_block, load, prefix
+from compute.indicators.series import BarSeries
+from compute.jit import kernel
+
+DEFINITION = Definition(
+    indicator_id="ma.hma",
+    title="Hull Moving Average",
+    group="ma",
+    inputs=(),
+    sources=SOURCES_7,
+    params=(window(),),
+    axes=("source", "window"),
+    outputs=(
+        Output("value", Rule("compare_price_to_output", price="source"), ("source", "window")),
+    ),
+    primary="value",
+    reference="Hull 2005: wma(2 wma(x, w // 2) - wma(x, w), s), s = floor(sqrt(w)).",
+)
+_TAIL = math.isqrt(WINDOW_MAX)
+
+
+@kernel
+def _weighted(sums, moments, at, count, w, out):
+    """Fill `out` with linearly weighted means of w bars; window k ends at frame index at + k.
+
+    `moments` are prefix sums of (frame index · value), so the weights slide with two differences.
+    """
+    scale = 2.0 / (w * (w + 1.0))
+    s_new, s_old = sums[at + 1 :], sums[at + 1 - w :]
+    m_new, m_old = moments[at + 1 :], moments[at + 1 - w :]
+    base = np.float64(at - w)
+    for k in range(count):
+        out[k] = (m_new[k] - m_old[k] - (base + k) * (s_new[k] - s_old[k])) * scale
+
+
+@kernel
+def _hull(x, first_bar, windows, smooth, out):
+    """Row r of `out`; `smooth` i8[R] is the outer window. Not blanked."""
+    bars, rows = x.size, windows.size
+    values, sums, moments = np.empty(2 * BLOCK), np.empty(2 * BLOCK + 1), np.empty(2 * BLOCK + 1)
+    half, full, total = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    raw, tails = np.zeros(_TAIL + BLOCK), np.zeros((rows, _TAIL))
+    for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
+        begin, stop = max(start, 0), min(start + BLOCK, bars)
+        count, at = stop - begin, BLOCK + begin - start
+        centre = block_centre(x, begin, stop)
+        load(x, start - BLOCK, centre, values)
+        prefix(values, sums)
+        for k in range(2 * BLOCK):
+            values[k] *= k
+        prefix(values, moments)
+        for r in range(rows):
+            w, s = windows[r], smooth[r]
+            _weighted(sums, moments, at, count, max(w // 2, 1), half)
+            _weighted(sums, moments, at, count, w, full)
+            raw[:_TAIL] = tails[r]
+            for k in range(count):
+                raw[_TAIL + k] = 2.0 * half[k] - full[k] + centre
+            total[:] = 0.0
+            for j in range(s):
+                weight = 2.0 * (j + 1) / (s * (s + 1.0))
+                shifted = raw[_TAIL + 1 + j - s :]
+                for k in range(count):
+                    total[k] += weight * shifted[k]
+            out[r, begin:stop] = total[:count]
+            tails[r] = raw[count : count + _TAIL]
+
+
+def rows(
+    series: BarSeries,
+    params: Mapping[str, NDArray[Any]],
+    source: str,
+    output: str,
+    out: NDArray[np.float32],
+) -> None:
+    windows = params["window"]
+    smooth = np.sqrt(windows).astype(np.int64)
+    _hull(series.price(source), series.first_bar, windows, smooth, out)
+    reach = windows + smooth - 1
+    blank(out, series.holes(source), reach - 1, reach)
+
+
+def oracle(
+    series: Mapping[str, NDArray[np.float64]], params: Mapping[str, Any]
+) -> dict[str, NDArray[np.float64]]:
+    def wma(values: NDArray[np.float64], w: int) -> NDArray[np.float64]:
+        weights = np.arange(1, w + 1)
+        means = np.full(values.size, np.nan)
+        for t in range(w - 1, values.size):
+            means[t] = np.sum(weights * values[t - w + 1 : t + 1]) / np.sum(weights)
+        return means
+
+    x, w = series[params["source"]], params["window"]
+    return {"value": wma(2 * wma(x, max(w // 2, 1)) - wma(x, w), math.isqrt(w))}
+
+
+def settle(params: Mapping[str, Any]) -> int:
+    return params["window"] + math.isqrt(params["window"]) - 2
+
+
+def first(params: Mapping[str, Any]) -> int:
+    return params["window"] + math.isqrt(params["window"]) - 2

@@ -1,0 +1,107 @@
+"""Stochastic oscillator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.indicators.definition import Definition, Output, Span, band_rule, window
+from compute.indicators.kernels.extremes import LOWER, UPPER, channel_rows
+from compute.indicators.kernels.holes import blank
+from compute.indicators.kernels.sums import valid_counts, window_sums
+from compute.indicators.series import BarSeries
+from compute.jit import kernel
+
+_BAND = band_rule("int", Span(5, 30, 5), Span(70, 95, 5))
+DEFINITION = Definition(
+    indicator_id="momentum.stoch",
+    title="Stochastic Oscillator",
+    group="momentum",
+    inputs=("high", "low", "close"),
+    sources=(),
+    params=(window("k_window", 14), window("smoothing", 3), window("d_window", 3)),
+    axes=("d_window", "k_window", "smoothing"),
+    outputs=(
+        Output("k", _BAND, ("k_window", "smoothing")),
+        Output("d", _BAND, ("d_window", "k_window", "smoothing")),
+    ),
+    primary="k",
+    reference="Lane: place of the close in the range of k_window bars, averaged (k), and again (d).",
+)
+
+
+@kernel
+def _place(top, bottom, close, out):
+    """Fill `out` f8[T] with 100 (c - low) / (high - low); NaN where the range is empty."""
+    for t in range(close.size):
+        floor = np.float64(bottom[t])
+        reach = np.float64(top[t]) - floor
+        out[t] = 100.0 * (np.float64(close[t]) - floor) / reach if reach != 0.0 else np.nan
+
+
+@kernel
+def _average(values, counts, sums, first_bar, w, out):
+    """Fill `out` with means of the last `w` values, NaN where the window is not full."""
+    window_sums(values, first_bar, w, sums)
+    valid_counts(values, counts)
+    for t in range(values.size):
+        out[t] = sums[t] / w if counts[t] >= w else np.nan
+
+
+def rows(
+    series: BarSeries,
+    params: Mapping[str, NDArray[Any]],
+    source: str,
+    output: str,
+    out: NDArray[np.float32],
+) -> None:
+    k_windows, smoothing, d_windows = params["k_window"], params["smoothing"], params["d_window"]
+    bars, first_bar = len(series), series.first_bar
+    holes = series.holes("high", "low", "close")
+    channel = np.empty((2, bars), np.float32)
+    place, sums, line = np.empty(bars), np.empty(bars), np.empty(bars)
+    counts = np.empty(bars, np.int64)
+    for k_window in np.unique(k_windows):
+        width, only = np.array([k_window]), np.array([0])
+        channel_rows(series.high, series.low, width, only, UPPER, channel[:1])
+        channel_rows(series.high, series.low, width, only, LOWER, channel[1:])
+        blank(channel[:1], holes, width - 1, width)
+        _place(channel[0], channel[1], series.close, place)
+        for r in np.flatnonzero(k_windows == k_window):
+            if output == "k":
+                _average(place, counts, sums, first_bar, smoothing[r], out[r])
+            else:
+                _average(place, counts, sums, first_bar, smoothing[r], line)
+                _average(line, counts, sums, first_bar, d_windows[r], out[r])
+
+
+def oracle(
+    series: Mapping[str, NDArray[np.float64]], params: Mapping[str, Any]
+) -> dict[str, NDArray[np.float64]]:
+    high, low, close = series["high"], series["low"], series["close"]
+
+    def average(values: NDArray[np.float64], w: int) -> NDArray[np.float64]:
+        means = np.full(values.size, np.nan)
+        for t in range(w - 1, values.size):
+            means[t] = np.mean(values[t - w + 1 : t + 1])
+        return means
+
+    place = np.full(close.size, np.nan)
+    for t in range(params["k_window"] - 1, close.size):
+        span = slice(t - params["k_window"] + 1, t + 1)
+        top, bottom = np.max(high[span]), np.min(low[span])
+        if top != bottom and not np.isnan(np.sum(close[span])):
+            place[t] = 100 * (close[t] - bottom) / (top - bottom)
+    k = average(place, params["smoothing"])
+    return {"k": k, "d": average(k, params["d_window"])}
+
+
+def settle(params: Mapping[str, Any]) -> int:
+    return params["k_window"] + params["smoothing"] + params["d_window"] - 3
+
+
+def first(params: Mapping[str, Any]) -> int:
+    return params["k_window"] + params["smoothing"] - 2
