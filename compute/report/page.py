@@ -1,0 +1,105 @@
+"""The report page: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from compute.report.document import Document
+from compute.report.facts import heading, sections
+from compute.report.format import NOT_AVAILABLE
+from compute.report.ranked import ranked_table
+from compute.report.rows import METRICS
+
+_MARK = re.compile(r"\{\{(\w+)\}\}")
+
+
+def report_page(document: Document) -> str:
+    """The whole page as text; style, scripts and data are inside, every text is escaped.
+
+    A content security policy lets only the page's own script and style run, by their hashes.
+    """
+    title, venue = heading(document)
+    style = _part("page.css")
+    script = "\n".join(_part(name) for name in ("scales.js", "charts.js", "page.js"))
+    return _filled(
+        _part("page.html"),
+        {
+            "title": html.escape(f"{title} back-test"),
+            "heading": html.escape(title),
+            "venue": html.escape(f"{venue}, grid back-test"),
+            "style": style,
+            "style_hash": _hash(style),
+            "script": script,
+            "script_hash": _hash(script),
+            "data": json_for_html(_data(document)),
+            "notice": "" if document["generated"] else "hidden",
+        },
+    )
+
+
+def json_for_html(value: Any) -> str:
+    """JSON that cannot leave a script element; NaN and infinities become null."""
+    text = json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _data(document: Document) -> dict[str, Any]:
+    variants: Sequence[Mapping[str, Any]] = document["result"].get("variants") or ()
+    held = document["result"].get("holdout")
+    return {
+        "table": ranked_table(variants),
+        "sections": sections(document),
+        "ranking": document["ranking"],
+        "metrics": METRICS,
+        "reports": [_texts(variant.get("report")) for variant in variants],
+        "holdout": held,
+        "holdout_reports": [
+            _texts((variant.get("holdout") or {}).get("report")) for variant in variants
+        ]
+        if held
+        else [],
+        "market": document["market"],
+        "curves": document["curves"],
+        "surface": document["surface"],
+        "surface_note": document["surface_note"],
+    }
+
+
+def _texts(report: Mapping[str, Any] | None) -> list[str] | None:
+    """The values of a report's rows in the fixed order."""
+    if not report or not report.get("rows"):
+        return None
+    values = {row["metric"]: row["value"] for row in report["rows"]}
+    found = (values.get(metric) for metric in METRICS)
+    return [NOT_AVAILABLE if value is None else str(value) for value in found]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    # One pass: a value that looks like a mark is text, never filled in itself.
+    return _MARK.sub(lambda mark: values[mark[1]], template)
+
+
+def _part(name: str) -> str:
+    return resources.files("compute.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
