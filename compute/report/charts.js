@@ -237,12 +237,9 @@ class HeatMap {
     const every = Math.ceil(n * 18 / f.height);
     for (let j = 0; j < n; j += every) pen.fillText(this.map.rows[j], f.left - 7, f.top + (n - j - 0.5) * f.height / n);
     pen.textAlign = "center";
-    let taken = -Infinity;
-    for (let i = 0; i < m; i++) {
-      const at = f.left + (i + 0.5) * f.width / m, half = pen.measureText(this.map.columns[i]).width / 2;
-      if (at - half < taken + 10 || at + half > f.left + f.width + 4) continue;
-      pen.fillText(this.map.columns[i], at, f.top + f.height + 13); taken = at + half;
-    }
+    const widest = Math.max(...this.map.columns.map(text => pen.measureText(text).width));
+    const stride = Math.ceil(m * (widest + 10) / f.width);
+    for (let i = 0; i < m; i += stride) pen.fillText(this.map.columns[i], f.left + (i + 0.5) * f.width / m, f.top + f.height + 13);
     pen.fillText(this.map.title, f.left + f.width / 2, f.top + f.height + 31);
   }
   legend(pen, f, height, scale) {
