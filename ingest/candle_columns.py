@@ -142,7 +142,8 @@ def _csv_table(path: Path, names: Sequence[str], volume_name: str, numbered: boo
         typed = pc.ConvertOptions(include_columns=wanted, column_types=types)
         return pc.read_csv(path, convert_options=typed)
     except pa.ArrowInvalid:
-        inferred = pc.ConvertOptions(include_columns=wanted)
+        symbol = {"symbol": types["symbol"]}
+        inferred = pc.ConvertOptions(include_columns=wanted, column_types=symbol)
         return pc.read_csv(path, convert_options=inferred)
 
 
