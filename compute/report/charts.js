@@ -184,7 +184,7 @@ class HeatMap {
   show(map) { this.map = map; this.cell = null; this.draw(); this.onCell(null); }
   point(cell) {
     if (String(cell) === String(this.cell)) return;
-    this.cell = cell; this.draw(); this.onCell(cell);
+    this.cell = cell; this.rings(); this.onCell(cell);
   }
   // Colours measure from zero, the same on both sides; far outliers get the end colour, or one cell would grey out all others.
   scale() {
@@ -221,6 +221,18 @@ class HeatMap {
     }
     this.labels(pen, f, m, n);
     this.legend(pen, f, height, scale);
+    this.gap = gap;
+    // Kept without its rings: pointing at a cell of a large map must not paint all cells again.
+    this.plain ||= document.createElement("canvas");
+    this.plain.width = this.canvas.width; this.plain.height = this.canvas.height;
+    this.plain.getContext("2d").drawImage(this.canvas, 0, 0);
+    this.rings();
+  }
+  rings() {
+    const { map, frame: f, gap } = this, { pen, width, height } = surfaceOf(this.canvas);
+    if (!map || !this.plain || width === 0) return;
+    const m = map.columns.length, n = map.rows.length;
+    pen.drawImage(this.plain, 0, 0, width, height);
     const ring = (cell, ink, size) => {
       const x0 = f.left + cell[0] * f.width / m, y0 = f.top + (n - 1 - cell[1]) * f.height / n;
       pen.strokeStyle = color("paper"); pen.lineWidth = size + 2;
