@@ -26,7 +26,7 @@ def blank(out, holes, leads, widths):
 
 @kernel
 def pin(out, runs, levels, windows):
-    """Set row r to `levels[i]` where its whole window lies in run i, bars runs[i,0]..runs[i,1]-1."""
+    """Set row r to `levels[i]` where its whole window lies in run i of equal values."""
     for r in range(out.shape[0]):
         row = out[r]
         for i in range(runs.shape[0]):

@@ -32,20 +32,21 @@ def padded(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @kernel
-def lanes(x, begin, count, weights, keeps, state, tile, group):
-    """Advance eight recursions over `x[begin : begin + count]`, writing rows of `tile` f8[·, TILE].
+def lanes(x, begin, count, weights, keeps, state, out, column, group):
+    """Advance eight recursions over `x[begin : begin + count]`, writing `out[:, column ...]`.
 
-    Lanes `group .. group + 7` of weights, keeps (1 - weight), state and tile take part.
+    Lanes `group .. group + 7` of weights, keeps (1 - weight), state and rows of `out` take part.
     """
-    g = group
+    g, stop = group, column + count
     a0, a1, a2, a3 = weights[g], weights[g + 1], weights[g + 2], weights[g + 3]
     a4, a5, a6, a7 = weights[g + 4], weights[g + 5], weights[g + 6], weights[g + 7]
     b0, b1, b2, b3 = keeps[g], keeps[g + 1], keeps[g + 2], keeps[g + 3]
     b4, b5, b6, b7 = keeps[g + 4], keeps[g + 5], keeps[g + 6], keeps[g + 7]
     y0, y1, y2, y3 = state[g], state[g + 1], state[g + 2], state[g + 3]
     y4, y5, y6, y7 = state[g + 4], state[g + 5], state[g + 6], state[g + 7]
-    t0, t1, t2, t3 = tile[g], tile[g + 1], tile[g + 2], tile[g + 3]
-    t4, t5, t6, t7 = tile[g + 4], tile[g + 5], tile[g + 6], tile[g + 7]
+    t0, t1, t2 = out[g, column:stop], out[g + 1, column:stop], out[g + 2, column:stop]
+    t3, t4, t5 = out[g + 3, column:stop], out[g + 4, column:stop], out[g + 5, column:stop]
+    t6, t7 = out[g + 6, column:stop], out[g + 7, column:stop]
     values = x[begin : begin + count]
     for k in range(count):
         v = values[k]
@@ -70,36 +71,8 @@ def lanes(x, begin, count, weights, keeps, state, tile, group):
 
 
 @kernel
-def smooth_rows(x, spans, weights, out):
-    """Row r of `out` f4[R, T]: `x` f8[T] smoothed with `weights[r]`, NaN outside `spans`."""
-    rows, bars = out.shape
-    keeps = 1.0 - weights
-    tile = np.empty((weights.size, TILE))
-    state = np.empty(weights.size)
-    for group in range(0, rows, LANES):
-        last = min(rows, group + LANES)
-        done = 0
-        for i in range(spans.shape[0]):
-            begin, stop = spans[i, 0], spans[i, 1]
-            for r in range(group, last):
-                out[r, done:begin] = np.nan
-                out[r, begin] = x[begin]
-            state[group : group + LANES] = x[begin]
-            for at in range(begin + 1, stop, TILE):
-                count = min(TILE, stop - at)
-                lanes(x, at, count, weights, keeps, state, tile, group)
-                for r in range(group, last):
-                    row, values = out[r, at : at + count], tile[r]
-                    for k in range(count):
-                        row[k] = values[k]
-            done = stop
-        for r in range(group, last):
-            out[r, done:bars] = np.nan
-
-
-@kernel
 def smooth_row(x, spans, weight, out):
-    """Fill `out` f8[T] with `x` f8[T] smoothed, NaN outside `spans`."""
+    """Fill `out` [T] with `x` f8[T] smoothed, NaN outside `spans`."""
     keep = 1.0 - weight
     out[:] = np.nan
     for i in range(spans.shape[0]):
@@ -108,3 +81,26 @@ def smooth_row(x, spans, weight, out):
         for t in range(spans[i, 0] + 1, spans[i, 1]):
             y = weight * x[t] + keep * y
             out[t] = y
+
+
+@kernel
+def smooth_rows(x, spans, weights, out):
+    """Row r of `out` f4[R, T]: `x` f8[T] smoothed with `weights[r]`, NaN outside `spans`."""
+    rows, bars = out.shape
+    if rows < LANES:
+        for r in range(rows):
+            smooth_row(x, spans, weights[r], out[r])
+        return
+    keeps, state = 1.0 - weights, np.empty(rows)
+    for first in range(0, rows, LANES):
+        group = min(first, rows - LANES)  # the last group may overlap: its rows come out the same
+        done = 0
+        for i in range(spans.shape[0]):
+            begin, stop = spans[i, 0], spans[i, 1]
+            out[group : group + LANES, done:begin] = np.nan
+            out[group : group + LANES, begin] = x[begin]
+            state[group : group + LANES] = x[begin]
+            at = begin + 1
+            lanes(x, at, stop - at, weights, keeps, state, out, at, group)
+            done = stop
+        out[group : group + LANES, done:bars] = np.nan

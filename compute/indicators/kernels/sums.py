@@ -131,24 +131,37 @@ def ratio_rows(over, under, first_bar, windows, out):
 
 @kernel
 def window_sums(x, first_bar, w, out):
-    """Fill `out` f8[T] with sums of the last `w` values, free of cancellation.
+    """Fill `out` f8[T] with sums of the last `w` values (f8[T]), free of cancellation.
 
-    NaN and bars before the array count 0. Blocks end at absolute multiples of `w`.
+    NaN and bars before the array count 0. A window is the suffix of one block of `w` bars and the
+    prefix of the next; blocks end at absolute multiples of `w`. Both sums run in one loop, so that
+    neither waits for the other.
     """
     bars = x.size
+    suffix = np.empty(w)
     for start in range(-(first_bar % w), bars, w):
-        total = 0.0
-        for t in range(max(start, 0), min(start + w, bars)):
-            total += x[t] if x[t] == x[t] else 0.0
-            out[t] = total
-        suffix = 0.0
-        # The suffix of the block before, from bar t - w + 1, joins the prefix that ends at t.
-        for t in range(start + w - 2, start - 1, -1):
-            if 0 <= t - w + 1 < bars:
-                v = x[t - w + 1]
-                suffix += v if v == v else 0.0
-            if 0 <= t < bars:
-                out[t] += suffix
+        after = before = 0.0
+        suffix[w - 1] = 0.0
+        if start >= w and start + w <= bars:
+            ahead, behind, sums = x[start : start + w], x[start - w : start], out[start : start + w]
+            for k in range(w):
+                v, u = ahead[k], behind[w - 1 - k]
+                after += v if v == v else 0.0
+                sums[k] = after
+                suffix[w - 1 - k] = before
+                before += u if u == u else 0.0
+            for k in range(w):
+                sums[k] += suffix[k]
+        else:
+            for k in range(w):
+                t, u = start + k, start - 1 - k
+                suffix[w - 1 - k] = before
+                before += x[u] if 0 <= u < bars and x[u] == x[u] else 0.0
+                if 0 <= t < bars:
+                    after += x[t] if x[t] == x[t] else 0.0
+                    out[t] = after
+            for t in range(max(start, 0), min(start + w, bars)):
+                out[t] += suffix[t - start]
 
 
 @kernel

@@ -57,7 +57,7 @@ def _crosses(x, spans, weights, fast, slow, signal_weights, form, out):
         for at in range(begin + 1, stop, TILE):
             count = min(TILE, stop - at)
             for group in range(0, weights.size, LANES):
-                lanes(x, at, count, weights, keeps, state, tile, group)
+                lanes(x, at, count, weights, keeps, state, tile, 0, group)
             for r in range(rows):
                 row = out[r, at : at + count]
                 quick, lazy = tile[fast[r]], tile[slow[r]]

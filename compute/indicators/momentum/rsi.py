@@ -49,8 +49,8 @@ def _relative_strength(gain, loss, spans, weights, out):
             up[:], down[:] = gain[begin], loss[begin]
             for at in range(begin, stop, TILE):
                 count = min(TILE, stop - at)
-                lanes(gain, at, count, weight, keep, up, gains, 0)
-                lanes(loss, at, count, weight, keep, down, losses, 0)
+                lanes(gain, at, count, weight, keep, up, gains, 0, 0)
+                lanes(loss, at, count, weight, keep, down, losses, 0, 0)
                 for r in range(group, last):
                     row = out[r, at : at + count]
                     rise, fall = gains[r - group], losses[r - group]

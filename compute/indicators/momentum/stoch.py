@@ -29,7 +29,7 @@ DEFINITION = Definition(
         Output("d", _BAND, ("d_window", "k_window", "smoothing")),
     ),
     primary="k",
-    reference="Lane: place of the close in the range of k_window bars, averaged (k), and again (d).",
+    reference="Lane: place of the close in the range of k_window bars, averaged (k), again (d).",
 )
 
 

@@ -53,9 +53,10 @@ def _trail(high, low, close, ranges, windows, mults, direction, out):
                 up = price >= middle
                 upper, lower = top, bottom
             else:
-                upper = top if top < upper or previous > upper else upper
-                lower = bottom if bottom > lower or previous < lower else lower
-                up = price >= lower if up else price > upper
+                # Bitwise, not short-circuit: a branch here is mispredicted every fifth bar.
+                upper = top if (top < upper) | (previous > upper) else upper
+                lower = bottom if (bottom > lower) | (previous < lower) else lower
+                up = (up & (price >= lower)) | ((not up) & (price > upper))
             previous = price
             if direction:
                 row[t] = 1.0 if up else -1.0
