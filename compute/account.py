@@ -101,7 +101,9 @@ def close_position(
 
 
 @kernel
-def mark(available: float, safe: float, side: int, quote: float, quantity: float, close: float) -> float:
+def mark(
+    available: float, safe: float, side: int, quote: float, quantity: float, close: float
+) -> float:
     """Equity at a bar's close with an open position."""
     if side > 0:
         return available + safe + quantity * close

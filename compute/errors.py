@@ -61,8 +61,6 @@ class Cancelled(InvalidInput):
     """A run that stopped at a checkpoint because it was asked to."""
 
     def __init__(self, reason: str, stage: str) -> None:
-        super().__init__(
-            f"Backtest run cancelled cooperatively (reason={reason}, stage={stage})"
-        )
+        super().__init__(f"Backtest run cancelled cooperatively (reason={reason}, stage={stage})")
         self.reason = reason
         self.stage = stage

@@ -156,7 +156,9 @@ def account_runs(
         d = side[r]
         reason = SIGNAL_EXIT
         if stops:
-            x, reason = walk_exit(close, e + 1, x, d, entry_fill(close[e], d, terms.slippage), sl, tp)
+            x, reason = walk_exit(
+                close, e + 1, x, d, entry_fill(close[e], d, terms.slippage), sl, tp
+            )
         stays = False
         if unfinished and r == count - 1 and reason == SIGNAL_EXIT:
             reason = FORCED_CLOSE

@@ -1,0 +1,248 @@
+"""The back-test: candles of a timeline in, the ranked top-K out. Reads top to bottom.
+
+candles → timeline → plan → planes → Stage A → shortlist → Stage B → top-K
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.backtest import Backtest
+from compute.control import Control, Meter, Report, silent
+from compute.executor import Executor, Sink
+from compute.indicators.series import BarSeries
+from compute.market.timeline import Timeline
+from compute.plan import Plan, plan
+from compute.ranking import Ranking, Scores
+from compute.route import Box, route
+from compute.selection import Ranked, ranked, rescored
+from compute.settings import Limits
+from compute.stage_a import StageA
+from compute.stage_b import StageB
+from compute.stops import levels
+from compute.votes import Votes, grid_layouts, grid_votes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a back-test found.
+
+    `shortlist` and `top` are exact scores in rank order (`top` with drawdown; its index is rank in the
+    shortlist · pairs + risk index), `holdout` the scores of the same variants on the part of the
+    slice that ranking did not see. `timings` are seconds by step.
+    """
+
+    job: Backtest
+    timeline: Timeline
+    plan: Plan
+    shortlist: Scores
+    top: Scores
+    holdout: Scores | None
+    eligible: dict[str, int]
+    timings: dict[str, float]
+
+    def flat(self, row: int) -> int:
+        """Flat index of the base variant of one row of `top`."""
+        return int(self.shortlist.index[self.top.index[row] // self.job.risk.total])
+
+    def risk_index(self, row: int) -> int:
+        """Risk index of one row of `top`."""
+        return int(self.top.index[row] % self.job.risk.total)
+
+
+def backtest(
+    job: Backtest,
+    timeline: Timeline,
+    executor: Executor,
+    *,
+    limits: Limits,
+    control: Control | None = None,
+    report: Report = silent,
+    sink: Sink | None = None,
+) -> Outcome:
+    """The `Outcome` of `job` over `timeline`; `sink` receives the bulk columns of Stage A.
+
+    Raises: GuardExceeded before any work, Cancelled at a block's boundary.
+    """
+    clock = Clock()
+    run = Run(job, timeline, executor, control or Control(), clock)
+    sizes = plan(
+        job, len(timeline.candles), run.stop - run.start, limits,
+        workers=executor.workers, columns=sink is not None,
+    )  # fmt: skip
+    shortlist = run.shortlist(sizes, report, sink)
+    top = run.top(shortlist.scores, sizes, report)
+    flat, risk = run.places(shortlist.scores, top.scores)
+    scored = run.scored(flat, risk, top.scores.index, run.start, run.stop)
+    held = (
+        run.scored(flat, risk, top.scores.index, run.stop, timeline.stop) if run.holds_out else None
+    )
+    clock.lap("top")
+    eligible = {"stage_a": shortlist.eligible, "stage_b": top.eligible}
+    return Outcome(job, timeline, sizes, shortlist.scores, scored, held, eligible, clock.seconds)
+
+
+class Clock:
+    """Seconds of each step, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Books the time since the last lap under `name`."""
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+class Run:
+    """One back-test under way: what all its stages share."""
+
+    def __init__(
+        self, job: Backtest, timeline: Timeline, executor: Executor, control: Control, clock: Clock
+    ) -> None:
+        self.job = job
+        self.timeline = timeline
+        self.executor = executor
+        self.control = control
+        self.clock = clock
+        self.terms = job.terms()
+        self.ranking = Ranking(
+            job.primary_metric, job.secondary_metric, job.min_trades, job.distinct
+        )
+        self.key_template = job.key_template()
+        self.levels = levels(job.risk.sl, job.risk.tp)
+        candles = timeline.candles
+        self.series = BarSeries(
+            candles.open,
+            candles.high,
+            candles.low,
+            candles.close,
+            candles.volume,
+            timeline.first_bar,
+        )
+        self.start = timeline.start
+        traded = timeline.stop - timeline.start
+        self.stop = timeline.stop - int(traded * job.holdout_fraction)
+        self.holds_out = self.stop < timeline.stop
+        self._votes: Votes | None = None
+
+    def close(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Closes f8 of bars [start, stop), frozen."""
+        close = self.timeline.candles.close[start:stop].astype(np.float64)
+        close.flags.writeable = False
+        return close
+
+    def votes(
+        self, start: int, stop: int, chosen: dict[int, NDArray[np.int64]] | None = None
+    ) -> Votes:
+        """Votes over bars [start, stop), of all variants or of those whose settings are `chosen`."""
+        return grid_votes(
+            grid_layouts(self.job.grid, chosen), self.series, start, stop, self.executor.each,
+            lambda: self.control.check("stage_a"),
+        )  # fmt: skip
+
+    def shortlist(self, sizes: Plan, report: Report, sink: Sink | None) -> Ranked:
+        """Stage A: the best `preselect` base variants."""
+        close = self.close(self.start, self.stop)
+        meter = Meter("stage_a", sizes.stage_a_total, report)
+
+        def block(box: Box | None) -> Callable[[], StageA]:
+            def build() -> StageA:
+                votes = self.votes(self.start, self.stop, self._inside(box))
+                if box is None:
+                    self._votes = votes
+                way = route(self.job.grid, votes, box)
+                self.clock.lap("planes")
+                return StageA(
+                    self.job.grid, votes, way, close, self.terms, self.ranking, self.key_template,
+                    sink is not None,
+                )  # fmt: skip
+
+            return build
+
+        blocks = [block(box) for box in sizes.boxes]
+        found = ranked(
+            blocks, sizes.preselect, self.ranking, self.executor, meter, self.control, sink
+        )
+        self.clock.lap("stage_a")
+        return found
+
+    def _inside(self, box: Box | None) -> dict[int, NDArray[np.int64]] | None:
+        """Compute variants of the boxed indicator, by its number."""
+        if box is None:
+            return None
+        at = 0
+        for k, part in enumerate(self.job.grid.indicators):
+            if at <= box.axis < at + len(part.compute):
+                shape = [len(axis) for axis in part.compute]
+                digits = np.unravel_index(np.arange(part.compute_total), shape)[box.axis - at]
+                return {k: np.flatnonzero((digits >= box.low) & (digits < box.high))}
+            at += len(part.compute)
+        raise AssertionError(f"axis {box.axis} is no compute axis")
+
+    def top(self, shortlist: Scores, sizes: Plan, report: Report) -> Ranked:
+        """Stage B: the best `top_k` of the shortlist under every pair of stops."""
+        total = len(shortlist) * self.job.risk.total
+        meter = Meter("stage_b", total, report)
+        if total == 0:
+            return Ranked(shortlist, 0)
+
+        def build() -> StageB:
+            votes, rows = self.gathered(shortlist.index, self.start, self.stop)
+            return StageB(
+                shortlist.index, rows, votes, self.close(self.start, self.stop), self.terms,
+                self.levels, self.ranking, self.key_template,
+            )  # fmt: skip
+
+        n = min(self.job.top_k, total)
+        found = ranked([build], n, self.ranking, self.executor, meter, self.control)
+        self.clock.lap("stage_b")
+        return found
+
+    def gathered(
+        self, flat: NDArray[np.int64], start: int, stop: int
+    ) -> tuple[Votes, NDArray[np.int32]]:
+        """(votes, vote rows i4[n, K]) of some base variants; Stage A's votes where they are at hand."""
+        rows = self.job.grid.local_rows(flat)
+        if self._votes is not None and (start, stop) == (self.start, self.stop):
+            return self._votes, rows
+        chosen = {
+            k: np.unique(rows[:, k].astype(np.int64) // part.signal_total)
+            for k, part in enumerate(self.job.grid.indicators)
+        }
+        return self.votes(start, stop, chosen), rows
+
+    def places(self, shortlist: Scores, top: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(flat base index, risk index) of rows of the top."""
+        if len(top) == 0:
+            return top.index, top.index
+        rank, risk = np.divmod(top.index, self.job.risk.total)
+        return shortlist.index[rank], risk
+
+    def scored(
+        self,
+        flat: NDArray[np.int64],
+        risk: NDArray[np.int64],
+        index: NDArray[np.int64],
+        start: int,
+        stop: int,
+    ) -> Scores:
+        """Exact scores with drawdown of chosen variants on bars [start, stop), in their order."""
+        if len(flat) == 0:
+            return Scores(index, *([np.empty(0)] * 6))
+        bases, position = np.unique(flat, return_inverse=True)
+        votes, rows = self.gathered(bases, start, stop)
+        stage = StageB(
+            bases, rows, votes, self.close(start, stop), self.terms, self.levels,
+            Ranking("max_drawdown_pct"), self.key_template,
+        )  # fmt: skip
+        wanted, back = np.unique(position * self.job.risk.total + risk, return_inverse=True)
+        found = rescored(stage, wanted, self.executor, Meter(stage.name, 0), self.control)
+        return replace(found.take(np.argsort(found.index)[back]), index=index)

@@ -1,0 +1,248 @@
+"""Plan: what a back-test will allocate and compute, counted before any of it happens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compute.backtest import Backtest
+from compute.bits import words
+from compute.errors import GuardExceeded
+from compute.grid import IndicatorGrid
+from compute.indicators.definition import SOURCE
+from compute.planes import block_rows
+from compute.route import Box
+from compute.rules import sides, voting_rule
+from compute.settings import Limits
+
+_MIB = 1 << 20
+# One candidate of a selection: index, merit; and a row of exact scores.
+_CANDIDATE_BYTES = 16
+_SCORE_BYTES = 56
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Vote tables of one indicator: settings that differ, rows of both tables, ids per vote row."""
+
+    indicator_id: str
+    variants: int
+    distinct: int
+    long_rows: int
+    short_rows: int
+    vote_rows: int
+
+    def plane_bytes(self, bars: int) -> int:
+        """Bytes of the packed planes over `bars`."""
+        return (self.long_rows + self.short_rows) * words(bars) * 8
+
+    @property
+    def id_bytes(self) -> int:
+        """Bytes of the row ids, and of what numbers them."""
+        return self.vote_rows * 24
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes of a run: variants of each stage, bytes of each part, blocks of the outermost rows."""
+
+    bars: int
+    slice_bars: int
+    tables: tuple[Tables, ...]
+    stage_a_total: int
+    preselect: int
+    risk_total: int
+    stage_b_total: int
+    memory_bytes: dict[str, int]
+    contract_memory_bytes: int
+    boxes: tuple[Box | None, ...]
+
+    @property
+    def distinct_total(self) -> int:
+        """Base variants whose votes can differ."""
+        return math.prod(table.distinct for table in self.tables)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes the run holds at its peak."""
+        return sum(self.memory_bytes.values())
+
+
+def vote_tables(part: IndicatorGrid) -> Tables:
+    """Sizes of one indicator's vote tables, from its axes alone."""
+    rule = voting_rule(part.definition, part.output)
+    output = part.definition.output(part.output)
+    both = sides(
+        part.indicator_id, rule, output.name, {axis.name: axis.values for axis in part.signals}
+    )
+    live = math.prod(len(axis) for axis in part.compute if axis.name in output.axes)
+    votes = len(set(zip(both.long.key.tolist(), both.short.key.tolist(), strict=True)))
+    return Tables(
+        part.indicator_id,
+        part.compute_total,
+        live * votes,
+        live * both.long.count,
+        live * both.short.count,
+        part.rows,
+    )
+
+
+def check_variants(job: Backtest, limits: Limits) -> None:
+    """Raises GuardExceeded when a stage, or one indicator of it, has more variants than allowed."""
+    limit = limits.max_variants_per_compute
+    for part in job.grid.indicators:
+        if part.compute_total > limit:
+            raise GuardExceeded(
+                f"variants exceed guard: variants={part.compute_total}, max_variants_guard={limit}"
+                f" ({part.indicator_id}); {_narrow(part)} or raise max_variants_per_compute"
+                " (--max-variants)"
+            )
+    _check_total("stage_a", job.grid.total, limit, "narrow an axis of the grid")
+
+
+def _check_total(stage: str, total: int, limit: int, cure: str) -> None:
+    if total > limit:
+        raise GuardExceeded(
+            f"Backtest variants guard exceeded: {stage} has {total} variants, the limit is {limit};"
+            f" {cure} or raise max_variants_per_compute (--max-variants)",
+            details={
+                "error": "max_variants_per_compute_exceeded",
+                "stage": stage,
+                "total_variants": total,
+                "max_variants_per_compute": limit,
+            },
+        )
+
+
+def _narrow(part: IndicatorGrid) -> str:
+    """The advice to shorten the longest axis of an indicator."""
+    axis = max((*part.compute, *part.signals), key=len, default=None)
+    return f"narrow {part.indicator_id}.{axis.name}" if axis else f"drop {part.indicator_id}"
+
+
+def plan(
+    job: Backtest,
+    bars: int,
+    slice_bars: int,
+    limits: Limits,
+    *,
+    workers: int = 1,
+    columns: bool = False,
+) -> Plan:
+    """The `Plan` of `job` over `bars` loaded bars of which `slice_bars` are traded.
+
+    Raises: GuardExceeded, in the contract's order: indicator variants, Stage A, memory, Stage B.
+    """
+    check_variants(job, limits)
+    tables = tuple(vote_tables(part) for part in job.grid.indicators)
+    total = job.grid.total
+    preselect = min(job.preselect, total)
+    contract = _contract_bytes(job, bars)
+    parts = _fixed_bytes(job, tables, bars, slice_bars, preselect, workers)
+    if columns:
+        parts["columns"] = 2 * _MIB * 16
+    boxes, planes = _boxes(job, tables, slice_bars, limits, sum(parts.values()), contract)
+    parts = {"planes": planes, **parts}
+    stage_b_total = preselect * job.risk.total
+    _check_total(
+        "stage_b",
+        stage_b_total,
+        limits.max_variants_per_compute,
+        "lower preselect, narrow the risk grid",
+    )
+    return Plan(
+        bars,
+        slice_bars,
+        tables,
+        total,
+        preselect,
+        job.risk.total,
+        stage_b_total,
+        parts,
+        contract,
+        boxes,
+    )
+
+
+def _contract_bytes(job: Backtest, bars: int) -> int:
+    """The contract's tensor formula, kept as a field of estimates."""
+    base = bars * 28 + sum(bars * part.compute_total * 4 for part in job.grid.indicators)
+    return base + max(64 * _MIB, -(-base // 5))
+
+
+def _fixed_bytes(
+    job: Backtest,
+    tables: Sequence[Tables],
+    bars: int,
+    slice_bars: int,
+    preselect: int,
+    workers: int,
+) -> dict[str, int]:
+    """Bytes of everything but the planes, by part."""
+    outputs = min(block_rows(bars), max(table.variants for table in tables)) * bars * 4 + 64 * bars
+    walk = 80 * words(slice_bars) + 9 * slice_bars
+    call = max(1, min(job.grid.total, 500_000_000 // max(64, slice_bars))) * 64
+    capacity = 2 * max(preselect, job.top_k) + 4096
+    pairs = job.risk.total
+    return {
+        "candles": bars * (28 + 5 * 8 + 4 * 7) + slice_bars * 8,
+        "row_ids": sum(table.id_bytes for table in tables),
+        "scratch": workers * (outputs + walk + call + _MIB),
+        "candidates": capacity * _CANDIDATE_BYTES * (2 * workers + 2),
+        "shortlist": preselect * (_SCORE_BYTES * 3 + 16 * len(tables)),
+        "stage_b": workers * pairs * (_SCORE_BYTES * 8 + 64) + job.top_k * _SCORE_BYTES,
+    }
+
+
+def _boxes(
+    job: Backtest,
+    tables: Sequence[Tables],
+    slice_bars: int,
+    limits: Limits,
+    fixed: int,
+    contract: int,
+) -> tuple[tuple[Box | None, ...], int]:
+    """(parts of the grid walked one after the other, bytes of the planes held at a time)."""
+    budget = limits.max_compute_bytes_total - fixed
+    need = [table.plane_bytes(slice_bars) for table in tables]
+    if sum(need) <= budget:
+        return (None,), sum(need)
+    k = need.index(max(need))
+    part = job.grid.indicators[k]
+    offset = sum(len(other.compute) for other in job.grid.indicators[:k])
+    live = set(part.definition.output(part.output).axes) - {SOURCE}
+    axes = [(len(axis), offset + i) for i, axis in enumerate(part.compute) if axis.name in live]
+    length, axis = max(axes, default=(1, 0))
+    room = budget - (sum(need) - need[k])
+    step = room * length // need[k] if need[k] and room > 0 else 0
+    if step < 1:
+        _refuse_memory(job, tables, k, sum(need) + fixed, slice_bars, limits, contract)
+    boxes = tuple(Box(axis, at, min(at + step, length)) for at in range(0, length, step))
+    return boxes, sum(need) - need[k] + need[k] * step // length
+
+
+def _refuse_memory(
+    job: Backtest,
+    tables: Sequence[Tables],
+    k: int,
+    need: int,
+    slice_bars: int,
+    limits: Limits,
+    contract: int,
+) -> None:
+    rows = tables[k].long_rows + tables[k].short_rows
+    budget = limits.max_compute_bytes_total
+    raise GuardExceeded(
+        f"Backtest memory guard exceeded: planes need {need / 2**30:.1f} GiB ({rows} rows of"
+        f" {tables[k].indicator_id} × {slice_bars} bars among them), the budget is"
+        f" {budget / 2**30:.1f} GiB; {_narrow(job.grid.indicators[k])} or raise"
+        " max_compute_bytes_total (--memory-bytes)",
+        details={
+            "error": "max_compute_bytes_total_exceeded",
+            "stage": "stage_a",
+            "estimated_memory_bytes": need,
+            "max_compute_bytes_total": budget,
+            "contract_memory_bytes": contract,
+        },
+    )

@@ -1,0 +1,239 @@
+"""Selection: the best N of a stage by the total order, in memory that does not grow with the stage.
+
+Fast scores propose: whatever lies within the guard band of the cut, or above it, is rescored exactly
+and ordered. Where more variants tie at the cut than a part may carry, a second pass streams just those
+through a heap of N, ordered by exact metrics and by keys hashed only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.control import Control, Meter
+from compute.executor import Executor, Sink, Span, lattice
+from compute.ranking import Ranking, Scores, fast_merit, joined, margin, merit, no_scores, order
+from compute.stage_a import columns
+
+_EMPTY = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Best:
+    """Candidates of some spans: everything that can still make the cut, unless `dropped` says else.
+
+    `dropped` is the largest merit that was left out of a band too full to carry; `eligible` counts
+    the variants with enough trades.
+    """
+
+    index: NDArray[np.int64]
+    merit: NDArray[np.float64]
+    dropped: float = -np.inf
+    eligible: int = 0
+    columns: list[dict[str, NDArray[np.generic]]] | None = None
+
+
+def _cut(merits: NDArray[np.float64], n: int) -> float:
+    """The n-th largest merit."""
+    return float(np.partition(merits, len(merits) - n)[len(merits) - n])
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """First pass: the candidates for the best `n` by fast merit."""
+
+    n: int
+    metric: str
+    sizing: int
+    min_trades: int
+    wants_columns: bool = False
+
+    def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Best:
+        found: list[Best] = []
+        bulk: list[dict[str, NDArray[np.generic]]] | None = [] if self.wants_columns else None
+        floor = -np.inf
+        for scores in stage.scores(start, stop):
+            check()
+            if bulk is not None:
+                bulk.append(columns(scores))
+            merits = fast_merit(self.metric, scores)
+            enough = scores.trades >= self.min_trades
+            hopeful = (
+                enough & (merits >= floor) if self.min_trades or floor > -np.inf else slice(None)
+            )
+            found.append(
+                Best(scores.index[hopeful], merits[hopeful], eligible=int(np.count_nonzero(enough)))
+            )
+            if sum(len(best.index) for best in found) > self.capacity:
+                found = [self.merge(found)]
+                if len(found[0].index) >= self.n:
+                    cut = _cut(found[0].merit, self.n)
+                    floor = cut - margin(self.metric, self.sizing, cut)
+        best = self.merge(found)
+        return Best(best.index, best.merit, best.dropped, best.eligible, bulk)
+
+    @property
+    def capacity(self) -> int:
+        """Candidates one part may carry."""
+        return 2 * self.n + 4096
+
+    def merge(self, parts: Sequence[Best]) -> Best:
+        if not parts:
+            return Best(_EMPTY, np.empty(0))
+        index = np.concatenate([part.index for part in parts])
+        merits = np.concatenate([part.merit for part in parts])
+        dropped = max(part.dropped for part in parts)
+        eligible = sum(part.eligible for part in parts)
+        if len(index) > self.capacity:
+            cut = _cut(merits, self.n)
+            half = margin(self.metric, self.sizing, cut)
+            inside = merits >= cut - half
+            if np.count_nonzero(inside) > self.capacity:
+                above = merits > cut + half
+                band = np.flatnonzero(inside & ~above)
+                kept = np.sort(
+                    band[np.argsort(index[band])[: self.capacity - np.count_nonzero(above)]]
+                )
+                left_out = np.setdiff1d(band, kept, assume_unique=True)
+                dropped = max(dropped, float(merits[left_out].max()))
+                inside = above
+                inside[kept] = True
+            index, merits = index[inside], merits[inside]
+        return Best(index, merits, dropped, eligible)
+
+
+@dataclass(frozen=True, slots=True)
+class Rescore:
+    """Exact scores of chosen variants; spans are positions in `index`."""
+
+    index: NDArray[np.int64]
+
+    def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Scores:
+        step = max(1, int(5e7 / stage.exact_nanoseconds()))
+        parts = []
+        for begin in range(start, stop, step):
+            check()
+            parts.append(stage.exact(self.index[begin : min(begin + step, stop)]))
+        return joined(parts)
+
+    def merge(self, parts: Sequence[Scores]) -> Scores:
+        return joined(list(parts)) if parts else no_scores()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ties:
+    """Second pass: the best `n` by the total order among fast merits within [low, high]."""
+
+    n: int
+    low: float
+    high: float
+    ranking: Ranking
+
+    def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Finalists:
+        best = Finalists(no_scores(), [])
+        step = max(1, int(5e7 / stage.exact_nanoseconds()))
+        for scores in stage.scores(start, stop):
+            merits = fast_merit(self.ranking.primary, scores)
+            band = (merits >= self.low) & (merits <= self.high)
+            index = scores.index[band & (scores.trades >= self.ranking.min_trades)]
+            for begin in range(0, len(index), step):
+                check()
+                some = stage.exact(index[begin : begin + step])
+                best = self._keep(
+                    some.take(some.trades >= self.ranking.min_trades), best, stage.keys
+                )
+        return best
+
+    def _keep(self, some: Scores, best: Finalists, keys: Callable[..., list[str]]) -> Finalists:
+        """The best n of both by the total order; keys are hashed for ties alone and remembered."""
+        known = dict(zip(best.scores.index.tolist(), best.keys, strict=True))
+
+        def named(index: NDArray[np.int64]) -> list[str]:
+            fresh = [i for i in index.tolist() if not known.get(i)]
+            known.update(zip(fresh, keys(np.array(fresh, np.int64)), strict=True))
+            return [known[i] for i in index.tolist()]
+
+        scores = joined([best.scores, some])
+        scores = scores.take(order(scores, self.ranking, named)[: self.n])
+        return Finalists(scores, [known.get(i, "") for i in scores.index.tolist()])
+
+    def merge(self, parts: Sequence[Finalists]) -> Finalists:
+        return Finalists(
+            joined([part.scores for part in parts]) if parts else no_scores(),
+            [key for part in parts for key in part.keys],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finalists:
+    """Exact scores with the keys that were needed to order them ("" elsewhere)."""
+
+    scores: Scores
+    keys: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The best of a stage in the total order, and how many variants had enough trades."""
+
+    scores: Scores
+    eligible: int
+
+
+Build = Callable[[], Any]
+
+
+def ranked(
+    blocks: Sequence[Build],
+    n: int,
+    ranking: Ranking,
+    executor: Executor,
+    meter: Meter,
+    control: Control,
+    sink: Sink | None = None,
+) -> Ranked:
+    """The best `n` of a stage by the total order of `ranking`.
+
+    `blocks` build the disjoint parts of the stage; one is held at a time. Where there is one, it is
+    built once; several (memory made them) are built anew for each pass.
+    """
+    stage = blocks[0]()
+    sizing, keys = stage.terms.sizing, stage.keys
+    scan = Scan(n, ranking.primary, sizing, ranking.min_trades, sink is not None)
+    found: list[Best] = []
+    for i, build in enumerate(blocks):
+        stage = build() if i else stage
+        found.append(executor.fold(stage, scan, lattice(stage), meter, control, sink))
+    best = scan.merge(found)
+    low, high = -np.inf, np.inf
+    if len(best.index) > n:
+        cut = _cut(best.merit, n)
+        half = margin(ranking.primary, sizing, cut)
+        low, high = cut - half, cut + half
+    crowded = best.dropped > -np.inf and best.dropped >= low
+    certain = best.index[best.merit > high] if crowded else best.index[best.merit >= low]
+    ties = Ties(n - len(certain), low, high, ranking)
+    quiet = Meter(meter.stage, 0)
+    exact: list[Scores] = [no_scores()]
+    for build in blocks:
+        stage = build() if len(blocks) > 1 else stage
+        exact.append(rescored(stage, certain, executor, quiet, control))
+        if crowded:
+            exact.append(executor.fold(stage, ties, lattice(stage), quiet, control).scores)
+    scores = joined(exact)
+    scores = scores.take(scores.trades >= ranking.min_trades)
+    return Ranked(scores.take(order(scores, ranking, keys)[:n]), best.eligible)
+
+
+def rescored(
+    stage: Any, index: NDArray[np.int64], executor: Executor, meter: Meter, control: Control
+) -> Scores:
+    """Exact scores of those of `index` that `stage` holds; the order of rows is not kept."""
+    mine = np.sort(index[stage.holds(index)])
+    step = max(1, int(2e6 / stage.exact_nanoseconds()), -(-len(mine) // 64))
+    spans: list[Span] = [(at, min(at + step, len(mine))) for at in range(0, len(mine), step)]
+    return executor.fold(stage, Rescore(mine), spans, meter, control)

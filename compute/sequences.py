@@ -1,0 +1,128 @@
+"""Scores of base variants whose account must be walked trade by trade.
+
+`fixed_scores` serves fixed_quote (what a trade may use depends on all before it), `exact_scores`
+serves every mode through the account's own arithmetic and can add the drawdown.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compute.account import factors
+from compute.exact import (
+    DRAWDOWN,
+    EQUITY,
+    LOST,
+    OFF,
+    SCORES,
+    TRADES,
+    WINS,
+    WON,
+    account_runs,
+    extract_runs,
+)
+from compute.jit import kernel
+from compute.products import and_others
+from compute.words import EVEN, NEAR, word_fixed
+
+_LAST = np.uint64(63)
+
+
+@kernel
+def fixed_walk(rest, close, terms):
+    """(available, exits, doubtful, wins, won, lost) of one variant under fixed_quote, init cash = 1."""
+    a_long, b_long = factors(1, terms)
+    a_short, b_short = factors(-1, terms)
+    fixed = terms.fixed_quote / terms.init_cash
+    last_top = np.uint64((close.size - 1) & 63)
+    available = 1.0
+    won = 0.0
+    lost = 0.0
+    wins = 0
+    count = 0
+    carry = 0
+    doubtful = False
+    words = rest.shape[1]
+    for w in range(words):
+        lw = rest[0, w]
+        sw = rest[1, w]
+        if (lw | sw) == 0 and carry == 0:
+            continue
+        top = last_top if w == words - 1 else _LAST
+        exits, doubt, carry, available, won, lost, wins = word_fixed(
+            lw, sw, carry, np.uint64(w << 6), top, close,
+            a_long, b_long, a_short, b_short, fixed, available, won, lost, wins,
+        )  # fmt: skip
+        count += exits
+        doubtful |= doubt
+    if carry != 0:  # forced close on the last bar
+        a, b = factors(carry, terms)
+        gain = a + b * (close[close.size - 1] / close[abs(carry) - 1]) - 1.0
+        net = min(available, fixed) * gain
+        available += net
+        won += max(net, 0.0)
+        lost -= min(net, 0.0)
+        wins += gain > 0.0
+        doubtful |= abs(gain) < EVEN or available < NEAR
+        count += 1
+    return available, count, doubtful, wins, won, lost
+
+
+@kernel
+def fixed_scores(
+    planes, lid, sid, conflict, close, terms, start, stop, walk, equity, trades, wins, sums
+):
+    """Fills equity f8[n] (init cash = 1), trades i4[n], wins i4[n], sums f8[2, n] of variants start..stop."""
+    bars = close.size
+    out = np.empty(SCORES)
+    for i in range(start, stop):
+        and_others(planes, lid, sid, conflict, i, -1, terms.direction, walk.rest)
+        available, count, doubtful, win_count, won, lost = fixed_walk(walk.rest, close, terms)
+        if doubtful:
+            runs, unfinished = extract_runs(
+                walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side
+            )
+            account_runs(
+                close, walk.entry, walk.exit, walk.side, runs, unfinished, terms, OFF, OFF,
+                False, None, None, None, None, out,
+            )  # fmt: skip
+            equity[i] = out[EQUITY] / terms.init_cash
+            trades[i], wins[i] = np.int64(out[TRADES]), np.int64(out[WINS])
+            sums[0, i], sums[1, i] = out[WON] / terms.init_cash, out[LOST] / terms.init_cash
+        else:
+            equity[i], trades[i], wins[i] = available, count, win_count
+            sums[0, i], sums[1, i] = won, lost
+
+
+@kernel
+def exact_scores(
+    planes, lid, sid, conflict, close, terms, sl, tp, start, stop, walk, fall,
+    equity, trades, wins, sums, drawdown,
+):  # fmt: skip
+    """Fills the exact scores of variants start..stop, each under its own stop rates sl, tp f8[n].
+
+    equity f8[n] (init cash = 1), trades i4[n], wins i4[n], sums f8[2, n] (profits won, lost in quote
+    units), drawdown f8[n] as a fraction (NaN when `fall` is None). Equal neighbours are scored once.
+    """
+    bars = close.size
+    out = np.empty(SCORES)
+    runs = 0
+    unfinished = False
+    for i in range(start, stop):
+        same = i > start
+        if same:
+            for k in range(lid.shape[1]):
+                same = same and lid[i, k] == lid[i - 1, k] and sid[i, k] == sid[i - 1, k]
+        if not same:
+            and_others(planes, lid, sid, conflict, i, -1, terms.direction, walk.rest)
+            runs, unfinished = extract_runs(
+                walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side
+            )
+        if not same or sl[i] != sl[i - 1] or tp[i] != tp[i - 1]:
+            account_runs(
+                close, walk.entry, walk.exit, walk.side, runs, unfinished, terms, sl[i], tp[i],
+                False, fall, None, None, None, out,
+            )  # fmt: skip
+        equity[i] = out[EQUITY] / terms.init_cash
+        trades[i], wins[i] = np.int64(out[TRADES]), np.int64(out[WINS])
+        sums[0, i], sums[1, i], drawdown[i] = out[WON], out[LOST], out[DRAWDOWN]

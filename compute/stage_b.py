@@ -1,0 +1,198 @@
+"""Stage B: the shortlist under every pair of stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.account import ALL_IN, COMPOUND, PROFIT_LOCK, Terms
+from compute.exact import EQUITY, LOST, SCORES, TRADES, WON, account_runs, extract_runs
+from compute.jit import kernel
+from compute.keys import KeyTemplate
+from compute.products import TINY, and_others, walk_memory
+from compute.ranking import PROFIT_FACTOR, Ranking, Scores
+from compute.stage_a import CALL_SECONDS, exact_rows
+from compute.stops import Levels, cells, product_pairs, sequence_pairs
+from compute.votes import Votes
+
+# Model of a reference core: ns per bar to find and walk the runs, per bar and pair to walk accounts
+# one by one (a run every dozen bars), per pair for a product, per bar and pair exactly.
+_RUNS_NS, _SEQUENCE_NS, _PAIR_NS, _EXACT_NS, _DRAWDOWN_NS = 1.6, 0.1, 4.0, 2.0, 3.5
+
+
+@kernel
+def pair_scores(
+    planes, lid, sid, conflict, close, terms, levels, product, start, stop, walk, cells,
+    growth, equity, trades, sums,
+):  # fmt: skip
+    """Fills equity f8[n, P] (init cash = 1), trades i4[n, P] of variants start..stop under all pairs.
+
+    With `sums` f8[2, n, P] also profits won and lost, init cash = 1. `growth` f8[S, T] is scratch.
+    """
+    bars = close.size
+    rows, columns = levels.pair.shape
+    keep = 1.0 - terms.safe_pct / 100.0 if terms.sizing == PROFIT_LOCK else 1.0
+    out = np.empty(SCORES)
+    pair = levels.pair
+    for i in range(start, stop):
+        and_others(planes, lid, sid, conflict, i, -1, terms.direction, walk.rest)
+        runs, unfinished = extract_runs(
+            walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side
+        )
+        if product:
+            doubtful = product_pairs(
+                close, walk.entry, walk.exit, walk.side, runs, terms, levels, cells, growth
+            )
+        else:
+            doubtful = sequence_pairs(
+                close, walk.entry, walk.exit, walk.side, runs, terms, levels, cells, sums
+            )
+        for s in range(rows):
+            for t in range(columns):
+                p = pair[s, t]
+                if product:
+                    value = growth[s, t]
+                else:
+                    value = cells.available[s, t] + (1.0 - keep) * cells.won[s, t]
+                if doubtful or value < TINY:
+                    account_runs(
+                        close, walk.entry, walk.exit, walk.side, runs, unfinished, terms,
+                        levels.sl[s], levels.tp[t], False, None, None, None, None, out,
+                    )  # fmt: skip
+                    equity[i, p] = out[EQUITY] / terms.init_cash
+                    trades[i, p] = np.int64(out[TRADES])
+                    if sums is not None:
+                        sums[0, i, p] = out[WON] / terms.init_cash
+                        sums[1, i, p] = out[LOST] / terms.init_cash
+                else:
+                    equity[i, p] = value
+                    trades[i, p] = runs
+                    if sums is not None:
+                        sums[0, i, p] = cells.won[s, t]
+                        sums[1, i, p] = cells.lost[s, t]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageB:
+    """Everything Stage B reads. Units are pairs; a position is one rank of the shortlist.
+
+    `flat` i8[m] are the base variants of ranks `first_rank`…, `rows` i4[m, K] their vote rows. A
+    variant's index is rank · pairs + risk index.
+    """
+
+    flat: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    votes: Votes
+    close: NDArray[np.float64]
+    terms: Terms
+    levels: Levels
+    ranking: Ranking
+    key_template: KeyTemplate
+    first_rank: int = 0
+
+    name = "stage_b"
+
+    @property
+    def total(self) -> int:
+        return len(self.flat)
+
+    @property
+    def units_per_position(self) -> int:
+        return self.levels.pair.size
+
+    @property
+    def _product(self) -> bool:
+        return self.terms.sizing in (ALL_IN, COMPOUND) and self.ranking.primary != PROFIT_FACTOR
+
+    def nanoseconds(self) -> float:
+        """Model cost of one position on a reference core."""
+        bars, pairs = max(64, len(self.close)), self.units_per_position
+        if self.ranking.needs_drawdown:
+            return _DRAWDOWN_NS * bars * pairs
+        each = _PAIR_NS * pairs if self._product else _SEQUENCE_NS * bars * pairs
+        return _RUNS_NS * bars + each
+
+    def scores(self, start: int, stop: int) -> Iterator[Scores]:
+        """Fast scores of the pairs of ranks [start, stop), a kernel call at a time."""
+        step = max(1, int(CALL_SECONDS * 1e9 / self.nanoseconds()))
+        memory = walk_memory(self.rows.shape[1], self.votes.planes.shape[1], len(self.close))
+        scratch = cells(self.levels)
+        for begin in range(start, stop, step):
+            yield self._fast(begin, min(begin + step, stop), memory, scratch)
+
+    def _fast(self, start: int, stop: int, memory, scratch) -> Scores:
+        pairs = self.units_per_position
+        index = np.arange(start * pairs, stop * pairs) + self.first_rank * pairs
+        if self.ranking.needs_drawdown:
+            return self._exact(index, memory)
+        n = stop - start
+        lid, sid = self.votes.pairs(self.rows[start:stop])
+        equity, trades = np.empty((n, pairs)), np.empty((n, pairs), np.int32)
+        detailed = self.ranking.primary == PROFIT_FACTOR or self.terms.sizing == PROFIT_LOCK
+        sums = np.empty((2, n, pairs)) if detailed else None
+        pair_scores(
+            self.votes.planes, lid, sid, self.votes.conflict, self.close, self.terms, self.levels,
+            self._product, 0, n, memory, scratch, np.empty(self.levels.pair.shape),
+            equity, trades, sums,
+        )  # fmt: skip
+        missing = np.full(n * pairs, np.nan)
+        wins = np.zeros(n * pairs, np.int32)
+        if sums is None:
+            return Scores(index, equity.ravel(), trades.ravel(), wins, missing, missing, missing)
+        won, lost = (sums * self.terms.init_cash).reshape(2, -1)
+        scores = Scores(index, equity.ravel(), trades.ravel(), wins, won, lost, missing)
+        if self.ranking.primary == PROFIT_FACTOR:
+            small = np.minimum(won, lost) < 1e-6 * self.terms.init_cash * scores.trades
+            if small.any():
+                exact = self._exact(index[small], memory)
+                for name in ("equity", "trades", "wins", "won", "lost"):
+                    getattr(scores, name)[small] = getattr(exact, name)
+        return scores
+
+    def exact(self, index: NDArray[np.int64]) -> Scores:
+        """Exact scores of variant indices, in their order."""
+        memory = walk_memory(self.rows.shape[1], self.votes.planes.shape[1], len(self.close))
+        return self._exact(index, memory)
+
+    def _exact(self, index: NDArray[np.int64], memory) -> Scores:
+        rank, risk = self._places(index)
+        lid, sid = self.votes.pairs(self.rows[rank])
+        sl, tp = self.rates()
+        return exact_rows(
+            index, self.votes, lid, sid, self.close, self.terms, sl[risk], tp[risk], memory,
+            self.ranking.needs_drawdown,
+        )  # fmt: skip
+
+    def rates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(SL, TP) rates f8[P] by risk index."""
+        flat = self.levels.pair.ravel()
+        sl, tp = np.empty(flat.size), np.empty(flat.size)
+        sl[flat] = np.repeat(self.levels.sl, len(self.levels.tp))
+        tp[flat] = np.tile(self.levels.tp, len(self.levels.sl))
+        return sl, tp
+
+    def _places(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(position, risk index) of variant indices."""
+        rank, risk = np.divmod(index, self.units_per_position)
+        return rank - self.first_rank, risk
+
+    def holds(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which variant indices belong to these ranks."""
+        rank, _ = self._places(index)
+        return (rank >= 0) & (rank < len(self.flat))
+
+    def exact_nanoseconds(self) -> float:
+        """Model cost of one exact score."""
+        ns = _DRAWDOWN_NS if self.ranking.needs_drawdown else _EXACT_NS
+        return ns * max(64, len(self.close))
+
+    def keys(self, index: NDArray[np.int64]) -> list[str]:
+        """Identity keys of variant indices."""
+        rank, risk = self._places(index)
+        key = self.key_template.variant_key
+        return [
+            key(int(self.flat[r]), k) for r, k in zip(rank.tolist(), risk.tolist(), strict=True)
+        ]
