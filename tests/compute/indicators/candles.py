@@ -1,0 +1,70 @@
+"""Random candles for indicator tests: holes, flat stretches, zero-range bars, ties."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.indicators.definition import Definition
+from compute.indicators.series import FIELDS, PRICES, BarSeries
+
+
+def candles(
+    bars: int,
+    seed: int = 0,
+    *,
+    price: float = 100.0,
+    move: float = 0.004,
+    tick: float = 0.25,
+    holes: bool = False,
+    first_bar: int = 1_234_567,
+) -> BarSeries:
+    """A tick-quantised walk; a fifth of its bars have no range, some stretches are flat."""
+    rng = np.random.default_rng(seed)
+    close = np.round(price * np.exp(np.cumsum(rng.normal(0, move, bars))) / tick) * tick
+    opened = np.concatenate(([close[0]], close[:-1]))
+    wick = np.abs(rng.normal(0, move, (2, bars))) * price
+    high = np.round((np.maximum(opened, close) + wick[0]) / tick) * tick
+    low = np.round((np.minimum(opened, close) - wick[1]) / tick) * tick
+    volume = rng.lognormal(1, 1, bars)
+    doji = rng.random(bars) < 0.2
+    opened[doji] = high[doji] = low[doji] = close[doji]
+    for start in rng.integers(bars // 4, bars, 3):
+        flat = slice(start, start + 60)
+        for column in (opened, high, low, close):
+            column[flat] = close[start - 1]
+        volume[flat] = 0.0
+    columns = {"open": opened, "high": high, "low": low, "close": close, "volume": volume}
+    if holes:
+        for start, length in ((bars // 5, 1), (bars // 2, 7), (bars - 2, 1), (bars // 3, 1)):
+            for column in columns.values():
+                column[start : start + length] = np.nan
+        columns["close"][bars // 4] = np.nan
+    return BarSeries(**{k: v.astype(np.float32) for k, v in columns.items()}, first_bar=first_bar)
+
+
+def part(series: BarSeries, begin: int, stop: int) -> BarSeries:
+    """Bars [begin, stop), still at their absolute numbers."""
+    columns = {name: getattr(series, name)[begin:stop] for name in FIELDS}
+    return replace(series, **columns, first_bar=series.first_bar + begin)
+
+
+def wide(series: BarSeries) -> dict[str, NDArray[np.float64]]:
+    """What an oracle reads: every column as float64."""
+    return {name: series.column(name).astype(np.float64) for name in {*FIELDS, *PRICES}}
+
+
+def settings(
+    definition: Definition, count: int, seed: int, longest: int = 40
+) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
+    """`count` random parameter rows within the bounds; windows up to `longest`."""
+    rng = np.random.default_rng(seed)
+    rows = {}
+    for param in definition.params:
+        if param.kind == "int":
+            rows[param.name] = rng.integers(param.hard_min, longest + 1, count)
+        else:
+            rows[param.name] = np.round(rng.uniform(param.hard_min, 4.0, count), 2)
+    return rows
