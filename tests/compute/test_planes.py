@@ -188,7 +188,7 @@ def test_a_subset_of_compute_variants_keeps_its_votes():
 def test_blocks_on_threads_give_the_same_table(name):
     compute = {
         "source": ("close", "high"),
-        "window": tuple(range(2, 60)),
+        "window": tuple(range(2, 100)),
         "fast_window": tuple(range(2, 12)),
         "slow_window": tuple(range(8, 21)),
         "signal_window": (3, 4),

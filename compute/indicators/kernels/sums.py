@@ -14,6 +14,8 @@ import numpy as np
 from compute.jit import kernel
 
 BLOCK = 2048
+_SHORT = 16  # bars: up to here adding every value beats two running sums
+_TILE = 512
 
 
 @kernel
@@ -130,14 +132,33 @@ def ratio_rows(over, under, first_bar, windows, out):
 
 
 @kernel
+def _short_sums(x, w, out):
+    """Fill `out` f8[T] with sums of the last `w` values, added oldest first."""
+    bars = x.size
+    for begin in range(0, bars, _TILE):
+        count = min(_TILE, bars - begin)
+        sums = out[begin : begin + count]
+        sums[:] = 0.0
+        for back in range(w - 1, -1, -1):
+            skip = max(0, back - begin)
+            values, part = x[begin + skip - back : begin + count - back], sums[skip:]
+            for k in range(count - skip):
+                v = values[k]
+                part[k] += v if v == v else 0.0
+
+
+@kernel
 def window_sums(x, first_bar, w, out):
     """Fill `out` f8[T] with sums of the last `w` values (f8[T]), free of cancellation.
 
     NaN and bars before the array count 0. A window is the suffix of one block of `w` bars and the
     prefix of the next; blocks end at absolute multiples of `w`. Both sums run in one loop, so that
-    neither waits for the other.
+    neither waits for the other. Short windows are simply added up.
     """
     bars = x.size
+    if w <= _SHORT:
+        _short_sums(x, w, out)
+        return
     suffix = np.empty(w)
     for start in range(-(first_bar % w), bars, w):
         after = before = 0.0
