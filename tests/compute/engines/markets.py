@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -18,34 +19,55 @@ STEPS = (1.0, 1.0, 1.001, 0.999, 1.01, 0.99, 1.05, 0.95, 1.3, 0.75, 2.6, 0.35, 4
 LEVELS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 20.0, 100.0, 300.0)
 
 
+def walk(random: Random, bars: int, wildness: int) -> list[float]:
+    """Float32 closes as float64, from tiny to large, by the first `wildness` of `STEPS`."""
+    price = random.choice([1e-7, 3e-4, 1.0, 97.31, 64_000.0])
+    prices = []
+    for _ in range(bars):
+        price = min(max(price * random.choice(STEPS[:wildness]), 1e-9), 1e9)
+        prices.append(float(np.float32(price)))
+    return prices
+
+
+def vote(random: Random, bars: int, lengths: tuple[int, ...]) -> list[int]:
+    """Codes in runs of random length, reversals included."""
+    codes: list[int] = []
+    while len(codes) < bars:
+        codes += [random.choice([1, -1, 1, -1, 0])] * random.choice(lengths)
+    return codes[:bars]
+
+
+# A seed drawn by hypothesis stands for a whole series: drawing every bar would run into its limits
+# on the size of an example, and large examples would be the ones left out.
+SEEDS = st.integers(0, 2**32 - 1).map(Random)
+LENGTHS = st.sampled_from([(1, 1, 2, 3), (1, 2, 5, 9, 17), (1, 5, 40, 64, 70, 130)])
+
+
 @st.composite
-def closes(draw: st.DrawFn, bars: int, wildness: int | None = None) -> list[float]:
-    """Float32 closes as float64, from tiny to large; up to every step of `STEPS` may be drawn."""
-    wild = draw(st.sampled_from([4, 8, 10, len(STEPS)])) if wildness is None else wildness
-    price = draw(st.sampled_from([1e-7, 3e-4, 1.0, 97.31, 64_000.0]))
-    walk = []
-    for step in draw(st.lists(st.integers(0, wild - 1), min_size=bars, max_size=bars)):
-        price = min(max(price * STEPS[step], 1e-9), 1e9)
-        walk.append(float(np.float32(price)))
-    return walk
+def closes(draw: st.DrawFn, bars: int) -> list[float]:
+    """Closes of a calm or a wild market."""
+    return walk(draw(SEEDS), bars, draw(st.sampled_from([4, 10, len(STEPS), len(STEPS)])))
 
 
 @st.composite
 def signals(draw: st.DrawFn, bars: int) -> list[int]:
-    """Codes in runs of random length, reversals included."""
-    codes: list[int] = []
-    while len(codes) < bars:
-        code = draw(st.sampled_from([1, -1, 0]))
-        codes += [code] * draw(st.sampled_from([1, 1, 2, 3, 5, 9, 40, 64, 70, 130]))
-    return codes[:bars]
+    """A signal vector of short, mixed or long runs."""
+    return vote(draw(SEEDS), bars, draw(LENGTHS))
+
+
+def lengths_of_history() -> st.SearchStrategy[int]:
+    """Numbers of loaded bars, the edges of words among them."""
+    edges = st.sampled_from([63, 64, 65, 127, 128, 129, MOST_BARS])
+    return st.one_of(st.integers(1, MOST_BARS), edges)
 
 
 @st.composite
 def slices(draw: st.DrawFn, bars: int) -> tuple[int, int]:
     """(start, stop), mostly the whole or nearly so."""
-    start = draw(st.one_of(st.just(0), st.integers(0, min(70, bars))))
-    stop = draw(st.one_of(st.just(bars), st.integers(start, bars)))
-    return start, stop
+    if not draw(st.sampled_from([True, False, False])):
+        return 0, bars
+    start = draw(st.integers(0, min(70, bars)))
+    return start, draw(st.one_of(st.just(bars), st.integers(start, bars)))
 
 
 @st.composite
@@ -82,22 +104,20 @@ def tie_breaking_key(base: int, pair: RiskPair) -> str:
 @st.composite
 def markets(draw: st.DrawFn, sizing_mode: str | None = None, most_variants: int = 12) -> Market:
     """A market of one to three indicators whose rows differ a little from one to the next."""
-    bars = draw(st.integers(1, MOST_BARS))
-    indicators: list[list[list[int]]] = []
-    for _ in range(draw(st.integers(1, 3))):
-        row = draw(signals(bars))
-        rows = [row]
-        for _ in range(draw(st.integers(0, 3))):
-            row = list(row)
-            for _ in range(draw(st.integers(0, 3))):
-                at = draw(st.integers(0, bars - 1))
-                width = draw(st.sampled_from([1, 2, 7, 66]))
-                vote = draw(st.sampled_from([1, -1, 0, BOTH]))
-                row[at : at + width] = [vote] * len(row[at : at + width])
-            rows.append(row)
+    bars = draw(lengths_of_history())
+    random = draw(SEEDS)
+    indicators = []
+    for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
+        rows = [vote(random, bars, draw(LENGTHS))]
+        for _ in range(random.randrange(4)):
+            rows.append(neighbour(random, rows[-1]))
         indicators.append(rows)
-    chosen = st.tuples(*(st.integers(0, len(rows) - 1) for rows in indicators))
-    variants = draw(st.lists(chosen, min_size=1, max_size=most_variants))
+    variants = [
+        tuple(random.randrange(len(rows)) for rows in indicators)
+        for _ in range(draw(st.integers(1, most_variants)))
+    ]
+    order = list(range(len(variants)))
+    random.shuffle(order)
     start, stop = draw(slices(bars))
     return Market(
         draw(closes(bars)),
@@ -106,6 +126,15 @@ def markets(draw: st.DrawFn, sizing_mode: str | None = None, most_variants: int 
         draw(terms(sizing_mode)),
         start,
         stop,
-        order=draw(st.permutations(range(len(variants)))),
+        order=order,
         key=tie_breaking_key,
     )
+
+
+def neighbour(random: Random, row: list[int]) -> list[int]:
+    """`row` with up to three stretches overwritten, conflicting votes among them."""
+    row = list(row)
+    for _ in range(random.randrange(4)):
+        at, width = random.randrange(len(row)), random.choice([1, 2, 7, 66])
+        row[at : at + width] = [random.choice([1, -1, 0, BOTH])] * len(row[at : at + width])
+    return row

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from compute.reference.engine import SIZINGS, simulate
 from tests.compute.engines.fast import replay
 from tests.compute.engines.judge import assert_same_replay
-from tests.compute.engines.markets import MOST_BARS, closes, level, signals, slices, terms
+from tests.compute.engines.markets import closes, lengths_of_history, level, signals, slices, terms
 
 
 @pytest.mark.parametrize("sizing_mode", SIZINGS)
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_equals_the_oracle(sizing_mode: str, data: st.DataObject) -> None:
-    bars = data.draw(st.integers(0, MOST_BARS))
+    bars = data.draw(lengths_of_history())
     start, stop = data.draw(slices(bars))
     prices, codes = data.draw(closes(bars)), data.draw(signals(bars))
     account: dict[str, Any] = data.draw(terms(sizing_mode)) | {
@@ -31,10 +31,10 @@ def test_equals_the_oracle(sizing_mode: str, data: st.DataObject) -> None:
     assert_same_replay(replay(prices, codes, **account), simulate(prices, codes, **account))
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_stops_that_nothing_touches_change_nothing(data: st.DataObject) -> None:
-    bars = data.draw(st.integers(1, MOST_BARS))
+    bars = data.draw(lengths_of_history())
     prices, codes = data.draw(closes(bars)), data.draw(signals(bars))
     account = data.draw(terms())
     off = replay(prices, codes, **account)
