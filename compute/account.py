@@ -88,7 +88,6 @@ def close_position(
     exit_quote = quantity * fill
     gross = exit_quote - quote
     gross = gross if side > 0 else -gross
-    gross = gross + 0.0  # a short's -0.0 is 0.0
     fee = exit_quote * terms.fee
     available = available + quote + gross - fee
     net = gross - entry_fee - fee

@@ -62,6 +62,30 @@ def extract_runs(long, short, bars, entry, exit_, side):
 
 
 @kernel
+def run_extremes(close, entry, exit_, count, low, high):
+    """Fills the lowest and highest close f8[count] of each run, its end included.
+
+    They bound what a stop or a drawdown can meet, so that most runs need no walk at all.
+    """
+    for r in range(count):
+        least = close[entry[r]]
+        most = least
+        for t in range(entry[r] + 1, exit_[r] + 1):
+            least = min(least, close[t])
+            most = max(most, close[t])
+        low[r] = least
+        high[r] = most
+
+
+@kernel
+def touchable(side, fill, sl, tp, low, high):
+    """False when closes from `low` to `high` meet no stop."""
+    if side > 0:
+        return low <= fill * (1.0 - sl) or high >= fill * (1.0 + tp)
+    return high >= fill * (1.0 + sl) or low <= fill * (1.0 - tp)
+
+
+@kernel
 def walk_exit(close, first, last, side, fill, sl, tp):
     """(bar, reason) of the first stop touched in bars first..last, else (last, SIGNAL_EXIT)."""
     if side > 0:
@@ -112,14 +136,19 @@ def max_drawdown(equity):
 
 
 @kernel
-def position_falls(close, entry, stop, side, quote, quantity, cash, peak, worst, floor):
+def position_falls(
+    close, entry, stop, side, quote, quantity, available, safe, low, high, peak, worst, floor
+):
     """(peak, worst, floor) after the closes of bars entry..stop of one open position.
 
-    `cash` is available + safe; the sum is that of `account.mark`.
+    Equity is monotone in the close, so the run's extremes tell when no bar can matter.
     """
+    at_low = mark(available, safe, side, quote, quantity, low)
+    at_high = mark(available, safe, side, quote, quantity, high)
+    if max(at_low, at_high) <= peak and min(at_low, at_high) >= floor:
+        return peak, worst, floor
     for t in range(entry, stop):
-        worth = quantity * close[t]
-        equity = cash + worth if side > 0 else cash + quote + (quote - worth)
+        equity = mark(available, safe, side, quote, quantity, close[t])
         if equity > peak or equity < floor:
             peak, worst, floor = fall_from_peak(equity, peak, worst)
     return peak, worst, floor
@@ -127,11 +156,13 @@ def position_falls(close, entry, stop, side, quote, quantity, cash, peak, worst,
 
 @kernel
 def account_runs(
-    close, entry, exit_, side, count, unfinished, terms, sl, tp, end_open, fall, equity, rows, bars_out, out
+    close, entry, exit_, side, low, high, count, unfinished, terms, sl, tp, end_open,
+    fall, equity, rows, bars_out, out,
 ):  # fmt: skip
     """Scores of one variant written to `out` (length SCORES); returns the number of trade rows.
 
-    `sl`, `tp` are rates, `OFF` when disabled. Optional (None: not wanted): `fall` asks for the
+    `sl`, `tp` are rates, `OFF` when disabled; `low`, `high` the runs' extremes, read only for stops and
+    falls. Optional (None: not wanted): `fall` asks for the
     drawdown, `equity` f8[bars] for the curve, `rows` f8[·, 10] with `bars_out` i8[·, 4] for the
     trades. With `end_open` a run that reaches the last bar stays open: its row has exit bar -1.
     """
@@ -156,9 +187,9 @@ def account_runs(
         d = side[r]
         reason = SIGNAL_EXIT
         if stops:
-            x, reason = walk_exit(
-                close, e + 1, x, d, entry_fill(close[e], d, terms.slippage), sl, tp
-            )
+            price = entry_fill(close[e], d, terms.slippage)
+            if touchable(d, price, sl, tp, low[r], high[r]):
+                x, reason = walk_exit(close, e + 1, x, d, price, sl, tp)
         stays = False
         if unfinished and r == count - 1 and reason == SIGNAL_EXIT:
             reason = FORCED_CLOSE
@@ -169,8 +200,9 @@ def account_runs(
         done = x + 1 if stays else x
         if fall is not None:
             peak, worst, floor = position_falls(
-                close, e, done, d, quote, quantity, available + safe, peak, worst, floor
-            )
+                close, e, done, d, quote, quantity, available, safe,
+                low[r], high[r], peak, worst, floor,
+            )  # fmt: skip
         if equity is not None:
             for t in range(e, done):
                 equity[t] = mark(available, safe, d, quote, quantity, close[t])
@@ -199,7 +231,7 @@ def account_runs(
             rows[row, 0], rows[row, 1], rows[row, 2] = fill, exit_price, quantity
             rows[row, 3], rows[row, 4] = quote, exit_quote
             rows[row, 5], rows[row, 6] = fee_in, fee_out
-            rows[row, 7], rows[row, 8], rows[row, 9] = gross, net, locked
+            rows[row, 7], rows[row, 8], rows[row, 9] = gross + 0.0, net + 0.0, locked  # no -0.0
     if left == 0:
         total = available + safe
         if equity is not None:

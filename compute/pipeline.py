@@ -23,7 +23,7 @@ from compute.route import Box, route
 from compute.selection import Ranked, ranked, rescored
 from compute.settings import Limits
 from compute.stage_a import StageA
-from compute.stage_b import StageB
+from compute.stage_b import StageB, calm_table
 from compute.stops import levels
 from compute.votes import Votes, grid_layouts, grid_votes
 
@@ -196,9 +196,10 @@ class Run:
 
         def build() -> StageB:
             votes, rows = self.gathered(shortlist.index, self.start, self.stop)
+            close = self.close(self.start, self.stop)
             return StageB(
-                shortlist.index, rows, votes, self.close(self.start, self.stop), self.terms,
-                self.levels, self.ranking, self.key_template,
+                shortlist.index, rows, votes, close, self.terms, self.levels, self.ranking,
+                self.key_template, calm_table(close, self.terms, self.levels),
             )  # fmt: skip
 
         n = min(self.job.top_k, total)

@@ -38,10 +38,12 @@ class Walk(NamedTuple):
     entry: NDArray[np.int32]  # [bars + 1] runs of a variant that the exact engine scores
     exit: NDArray[np.int32]
     side: NDArray[np.int8]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 def walk_memory(indicators: int, words: int, bars: int) -> Walk:
-    """A fresh `Walk`: about 60 bytes a word and 9 a bar."""
+    """A fresh `Walk`: about 60 bytes a word and 25 a bar."""
     return Walk(
         np.zeros((2, indicators), np.int32),
         np.array([0, -1], np.int64),
@@ -56,6 +58,8 @@ def walk_memory(indicators: int, words: int, bars: int) -> Walk:
         np.empty(bars + 1, np.int32),
         np.empty(bars + 1, np.int32),
         np.empty(bars + 1, np.int8),
+        np.empty(bars + 1),
+        np.empty(bars + 1),
     )
 
 
@@ -221,7 +225,7 @@ def product_scores(
                 walk.votes[0], walk.votes[1], bars, walk.entry, walk.exit, walk.side
             )
             account_runs(
-                close, walk.entry, walk.exit, walk.side, runs, unfinished, terms, OFF, OFF,
+                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished, terms, OFF, OFF,
                 False, None, None, None, None, out,
             )  # fmt: skip
             equity[i] = out[EQUITY] / terms.init_cash

@@ -22,6 +22,7 @@ from compute.exact import (
     WON,
     account_runs,
     extract_runs,
+    run_extremes,
 )
 from compute.trades import Trades
 
@@ -106,12 +107,14 @@ def replay(
     exit_ = np.empty(bars + 1, np.int32)
     side = np.empty(bars + 1, np.int8)
     count, unfinished = extract_runs(long, short, bars, entry, exit_, side)
+    low, high = np.empty(bars + 1), np.empty(bars + 1)
+    run_extremes(close, entry, exit_, count, low, high)
     money = np.empty((count, 10))
     where = np.empty((count, 4), np.int64)
     equity = np.empty(bars)
     out = np.empty(SCORES)
     rows = account_runs(
-        close, entry, exit_, side, count, unfinished, terms, stop_rate(sl_pct), stop_rate(tp_pct),
+        close, entry, exit_, side, low, high, count, unfinished, terms, stop_rate(sl_pct), stop_rate(tp_pct),
         end == "open", True, equity, money, where, out,
     )  # fmt: skip
     closed = int(out[TRADES])

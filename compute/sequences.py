@@ -20,6 +20,7 @@ from compute.exact import (
     WON,
     account_runs,
     extract_runs,
+    run_extremes,
 )
 from compute.jit import kernel
 from compute.products import and_others
@@ -83,7 +84,7 @@ def fixed_scores(
                 walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side
             )
             account_runs(
-                close, walk.entry, walk.exit, walk.side, runs, unfinished, terms, OFF, OFF,
+                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished, terms, OFF, OFF,
                 False, None, None, None, None, out,
             )  # fmt: skip
             equity[i] = out[EQUITY] / terms.init_cash
@@ -108,6 +109,7 @@ def exact_scores(
     out = np.empty(SCORES)
     runs = 0
     unfinished = False
+    bounded = False
     for i in range(start, stop):
         same = i > start
         if same:
@@ -118,9 +120,13 @@ def exact_scores(
             runs, unfinished = extract_runs(
                 walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side
             )
+            bounded = False
+        if not bounded and (fall is not None or sl[i] != OFF or tp[i] != OFF):
+            run_extremes(close, walk.entry, walk.exit, runs, walk.low, walk.high)
+            bounded = True
         if not same or sl[i] != sl[i - 1] or tp[i] != tp[i - 1]:
             account_runs(
-                close, walk.entry, walk.exit, walk.side, runs, unfinished, terms, sl[i], tp[i],
+                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished, terms, sl[i], tp[i],
                 False, fall, None, None, None, out,
             )  # fmt: skip
         equity[i] = out[EQUITY] / terms.init_cash

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.account import ALL_IN, COMPOUND, PROFIT_LOCK, Terms
-from compute.exact import EQUITY, LOST, SCORES, TRADES, WON, account_runs, extract_runs
+from compute.exact import EQUITY, LOST, SCORES, TRADES, WON, account_runs, extract_runs, run_extremes
 from compute.jit import kernel
 from compute.keys import KeyTemplate
 from compute.products import TINY, and_others, walk_memory
 from compute.ranking import PROFIT_FACTOR, Ranking, Scores
 from compute.stage_a import CALL_SECONDS, exact_rows
-from compute.stops import Levels, cells, product_pairs, sequence_pairs
+from compute.stops import Levels, calm_bars, cells, product_pairs, sequence_pairs
 from compute.votes import Votes
 
 # Model of a reference core: ns per bar to find and walk the runs, per bar and pair to walk accounts
@@ -25,7 +25,7 @@ _RUNS_NS, _SEQUENCE_NS, _PAIR_NS, _EXACT_NS, _DRAWDOWN_NS = 1.6, 0.1, 4.0, 2.0, 
 
 @kernel
 def pair_scores(
-    planes, lid, sid, conflict, close, terms, levels, product, start, stop, walk, cells,
+    planes, lid, sid, conflict, close, calm, terms, levels, product, start, stop, walk, cells,
     growth, equity, trades, sums,
 ):  # fmt: skip
     """Fills equity f8[n, P] (init cash = 1), trades i4[n, P] of variants start..stop under all pairs.
@@ -37,29 +37,35 @@ def pair_scores(
     keep = 1.0 - terms.safe_pct / 100.0 if terms.sizing == PROFIT_LOCK else 1.0
     out = np.empty(SCORES)
     pair = levels.pair
+    available, won, lost = cells.available, cells.won, cells.lost
     for i in range(start, stop):
         and_others(planes, lid, sid, conflict, i, -1, terms.direction, walk.rest)
         runs, unfinished = extract_runs(
             walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side
         )
+        least = 1.0
         if product:
             doubtful = product_pairs(
-                close, walk.entry, walk.exit, walk.side, runs, terms, levels, cells, growth
+                close, calm, walk.entry, walk.exit, walk.side, runs, terms, levels, cells, growth
             )
         else:
             doubtful = sequence_pairs(
-                close, walk.entry, walk.exit, walk.side, runs, terms, levels, cells, sums
+                close, calm, walk.entry, walk.exit, walk.side, runs, terms, levels, cells, sums
             )
         for s in range(rows):
             for t in range(columns):
+                if not product:
+                    growth[s, t] = available[s, t] + (1.0 - keep) * won[s, t]
+                least = min(least, growth[s, t])
+        doubtful |= least < TINY
+        if doubtful:
+            run_extremes(close, walk.entry, walk.exit, runs, walk.low, walk.high)
+        for s in range(rows):
+            for t in range(columns):
                 p = pair[s, t]
-                if product:
-                    value = growth[s, t]
-                else:
-                    value = cells.available[s, t] + (1.0 - keep) * cells.won[s, t]
-                if doubtful or value < TINY:
+                if doubtful:
                     account_runs(
-                        close, walk.entry, walk.exit, walk.side, runs, unfinished, terms,
+                        close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished, terms,
                         levels.sl[s], levels.tp[t], False, None, None, None, None, out,
                     )  # fmt: skip
                     equity[i, p] = out[EQUITY] / terms.init_cash
@@ -68,11 +74,22 @@ def pair_scores(
                         sums[0, i, p] = out[WON] / terms.init_cash
                         sums[1, i, p] = out[LOST] / terms.init_cash
                 else:
-                    equity[i, p] = value
+                    equity[i, p] = growth[s, t]
                     trades[i, p] = runs
                     if sums is not None:
-                        sums[0, i, p] = cells.won[s, t]
-                        sums[1, i, p] = cells.lost[s, t]
+                        sums[0, i, p] = won[s, t]
+                        sums[1, i, p] = lost[s, t]
+
+
+_UNUSED = np.empty((2, 0), np.int32)
+
+
+def calm_table(close: NDArray[np.float64], terms: Terms, levels: Levels) -> NDArray[np.int32]:
+    """Read-only table i4[2, N] of `calm_bars` for the nearest levels."""
+    calm = np.empty((2, len(close)), np.int32)
+    calm_bars(close, terms.slippage, levels.sl[0], levels.tp[0], calm)
+    calm.flags.writeable = False
+    return calm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +97,8 @@ class StageB:
     """Everything Stage B reads. Units are pairs; a position is one rank of the shortlist.
 
     `flat` i8[m] are the base variants of ranks `first_rank`…, `rows` i4[m, K] their vote rows. A
-    variant's index is rank · pairs + risk index.
+    variant's index is rank · pairs + risk index. `calm` i4[2, N] is the table of `calm_bars`, which
+    only fast scores read.
     """
 
     flat: NDArray[np.int64]
@@ -91,6 +109,7 @@ class StageB:
     levels: Levels
     ranking: Ranking
     key_template: KeyTemplate
+    calm: NDArray[np.int32] = field(default_factory=lambda: _UNUSED)
     first_rank: int = 0
 
     name = "stage_b"
@@ -134,7 +153,7 @@ class StageB:
         detailed = self.ranking.primary == PROFIT_FACTOR or self.terms.sizing == PROFIT_LOCK
         sums = np.empty((2, n, pairs)) if detailed else None
         pair_scores(
-            self.votes.planes, lid, sid, self.votes.conflict, self.close, self.terms, self.levels,
+            self.votes.planes, lid, sid, self.votes.conflict, self.close, self.calm, self.terms, self.levels,
             self._product, 0, n, memory, scratch, np.empty(self.levels.pair.shape),
             equity, trades, sums,
         )  # fmt: skip

@@ -18,6 +18,9 @@ from compute.jit import kernel
 from compute.words import EVEN, NEAR
 
 
+_LOOK = 32
+
+
 class Levels(NamedTuple):
     """Sorted stop rates of a risk grid; `inf` (disabled) comes last and is never touched."""
 
@@ -47,7 +50,6 @@ class Cells(NamedTuple):
     before: NDArray[np.int64]  # [S]
     gains: NDArray[np.float64]  # [S, T] net per unit of one run under every pair
     available: NDArray[np.float64]  # [S, T]
-    least: NDArray[np.float64]  # [S, T]
     won: NDArray[np.float64]  # [S, T]
     lost: NDArray[np.float64]  # [S, T]
 
@@ -56,8 +58,31 @@ def cells(levels: Levels) -> Cells:
     """Fresh `Cells` for these levels."""
     s, t = levels.pair.shape
     wide = [np.ones((s + 1, t + 1)) for _ in range(3)]
-    pairs = [np.empty((s, t)) for _ in range(5)]
+    pairs = [np.empty((s, t)) for _ in range(4)]
     return Cells(*wide, np.empty(s), np.empty(t), np.empty(s, np.int64), *pairs)
+
+
+@kernel
+def calm_bars(close, slippage, sl, tp, calm):
+    """Fills `calm` i4[2, N]: the first bar after each entry, long and short, worth a look for a touch.
+
+    Nothing touches the nearest level before it. Entries are shared by all variants, so the table is
+    made once; it looks `_LOOK` bars ahead, which spares most runs their walk.
+    """
+    last = close.size - 1
+    for d in range(2):
+        sign = 1.0 - 2.0 * d
+        for e in range(close.size):
+            fill = close[e] * (1.0 + sign * slippage)
+            stop = fill * (1.0 - sign * sl)
+            target = fill * (1.0 + sign * tp)
+            floor = min(stop, target)
+            roof = max(stop, target)
+            t = e + 1
+            end = min(e + _LOOK, last)
+            while t <= end and floor < close[t] < roof:
+                t += 1
+            calm[d, e] = t
 
 
 @kernel
@@ -71,7 +96,7 @@ def real_levels(rates):
 
 @kernel
 def touch_factors(
-    close, entry, exit_, side, runs, slippage, a_long, b_long, a_short, b_short,
+    close, calm, entry, exit_, side, runs, slippage, a_long, b_long, a_short, b_short,
     sl, tp, real_sl, real_tp, by_sl, by_tp, by_end,
 ):  # fmt: skip
     """Smallest factor; multiplies each run's factors into the cells from which on they hold.
@@ -79,20 +104,23 @@ def touch_factors(
     One flat loop over plain arrays: as functions with tuples of arrays it cost five times as much.
     """
     least = 1.0
+    untouched = 1.0
     for r in range(runs):
-        if side[r] > 0:
-            sign, a, b = 1.0, a_long, b_long
-        else:
-            sign, a, b = -1.0, a_short, b_short
+        sign = np.float64(side[r])
+        a = a_long if sign > 0.0 else a_short
+        b = b_long if sign > 0.0 else b_short
         slope = b / close[entry[r]]
         fill = close[entry[r]] * (1.0 + sign * slippage)
         i = 0
         j = 0
         stop = fill * (1.0 - sign * sl[0])
         target = fill * (1.0 + sign * tp[0])
-        for t in range(entry[r] + 1, exit_[r] + 1):
+        floor = min(stop, target)
+        roof = max(stop, target)
+        first = calm[0, entry[r]] if sign > 0.0 else calm[1, entry[r]]
+        for t in range(first, exit_[r] + 1):
             c = close[t]
-            if (c - stop) * sign > 0.0 and (c - target) * sign < 0.0:
+            if floor < c < roof:
                 continue
             factor = a + slope * c
             least = min(least, factor)
@@ -106,14 +134,20 @@ def touch_factors(
                 target = fill * (1.0 + sign * (tp[j] if j < real_tp else np.inf))
             if i == real_sl and j == real_tp:
                 break
+            floor = min(stop, target)
+            roof = max(stop, target)
         factor = a + slope * close[exit_[r]]
         least = min(least, factor)
-        by_end[i, j] *= factor
+        if i | j:
+            by_end[i, j] *= factor
+        else:  # most runs touch nothing: their product stays in a register
+            untouched *= factor
+    by_end[0, 0] *= untouched
     return least
 
 
 @kernel
-def product_pairs(close, entry, exit_, side, runs, terms, levels, cells, growth):
+def product_pairs(close, calm, entry, exit_, side, runs, terms, levels, cells, growth):
     """True when a factor is too near to ruin; fills growth f8[S, T] of the account of every pair.
 
     For accounts that compound, whose factors commute: a factor that holds from level i or j on is
@@ -127,7 +161,7 @@ def product_pairs(close, entry, exit_, side, runs, terms, levels, cells, growth)
     a_long, b_long = factors(1, terms)
     a_short, b_short = factors(-1, terms)
     least = touch_factors(
-        close, entry, exit_, side, runs, terms.slippage, a_long, b_long, a_short, b_short,
+        close, calm, entry, exit_, side, runs, terms.slippage, a_long, b_long, a_short, b_short,
         levels.sl, levels.tp, real_levels(levels.sl), real_levels(levels.tp), by_sl, by_tp, by_end,
     )  # fmt: skip
     for i in range(rows):
@@ -146,34 +180,96 @@ def product_pairs(close, entry, exit_, side, runs, terms, levels, cells, growth)
 
 
 @kernel
-def sequence_walk(
-    close, entry, exit_, side, runs, slippage, a_long, b_long, a_short, b_short, cap, keep,
-    sl, tp, real_sl, real_tp, gain_sl, gain_tp, before, gains, available, least, won, lost, sums,
-):  # fmt: skip
-    """True when a run's end is too near to break-even; leaves every pair's account in `available`, ….
+def spread(gain_sl, gain_tp, before, i, j, end_gain, gains):
+    """Fills `gains` f8[S, T] of one run from its touches; its end serves the untouched levels."""
+    for row in range(gains.shape[0]):
+        first = before[row] if row < i else j
+        rest = gain_sl[row] if row < i else end_gain
+        for column in range(first):
+            gains[row, column] = gain_tp[column]
+        for column in range(first, gains.shape[1]):
+            gains[row, column] = rest
 
-    `gains` f8[S, T] and the flat accounts f8[S · T] share the order of pairs.
+
+@kernel
+def compound(available, won, lost, growth, gained, shed, gains, keep, sums):
+    """Every compounding account after the gathered runs, then after its own gain of one run.
+
+    The gathered runs multiply an account by `growth` and win and lose `gained`, `shed` per unit.
     """
-    rows, columns = gains.shape
-    even = False
+    for p in range(gains.size):
+        before = available[p]
+        account = before * growth
+        profit = account * max(gains[p], 0.0)
+        loss = account * min(gains[p], 0.0)
+        if sums is not None:
+            won[p] += before * gained + profit
+            lost[p] += before * shed - loss
+        available[p] = account + profit * keep + loss
+
+
+@kernel
+def add(available, won, lost, added, gained, shed, gains, cap, sums):
+    """True when an account came too near to ruin; as `compound` for a fixed amount a trade."""
+    ruined = False
+    for p in range(gains.size):
+        account = available[p] + added
+        net = min(account, cap) * gains[p]
+        if sums is not None:
+            won[p] += gained + max(net, 0.0)
+            lost[p] += shed - min(net, 0.0)
+        available[p] = account + net
+        ruined |= available[p] < NEAR
+    return ruined
+
+
+@kernel
+def smallest(values):
+    """Smallest value."""
+    least = np.inf
+    for value in values:
+        least = min(least, value)
+    return least
+
+
+@kernel
+def sequence_walk(
+    close, calm, entry, exit_, side, runs, slippage, a_long, b_long, a_short, b_short, cap, keep,
+    sl, tp, real_sl, real_tp, gain_sl, gain_tp, before, gains, available, won, lost, sums,
+):  # fmt: skip
+    """True when rounding could decide something; leaves every pair's account in `available`, ….
+
+    Most runs touch no level: they do the same to all pairs, are gathered as scalars and applied at
+    the next run that does. A fixed amount may be gathered while every account can afford it.
+    """
+    fixed = cap < np.inf
+    unit = cap if fixed else 1.0
     flat = gains.ravel()
+    doubtful = False
+    lowest = 1.0  # no account is smaller
+    growth = 1.0
+    gained = 0.0
+    shed = 0.0
+    added = 0.0
     for r in range(runs):
-        if side[r] > 0:
-            sign, a, b = 1.0, a_long, b_long
-        else:
-            sign, a, b = -1.0, a_short, b_short
+        sign = np.float64(side[r])
+        a = a_long if sign > 0.0 else a_short
+        b = b_long if sign > 0.0 else b_short
         slope = b / close[entry[r]]
         fill = close[entry[r]] * (1.0 + sign * slippage)
         i = 0
         j = 0
         stop = fill * (1.0 - sign * sl[0])
         target = fill * (1.0 + sign * tp[0])
-        for t in range(entry[r] + 1, exit_[r] + 1):
+        floor = min(stop, target)
+        roof = max(stop, target)
+        first = calm[0, entry[r]] if sign > 0.0 else calm[1, entry[r]]
+        for t in range(first, exit_[r] + 1):
             c = close[t]
-            if (c - stop) * sign > 0.0 and (c - target) * sign < 0.0:
+            if floor < c < roof:
                 continue
             gain = a + slope * c - 1.0
-            even |= abs(gain) < EVEN
+            doubtful |= gain <= NEAR - 1.0 or abs(gain) < EVEN
             while i < real_sl and (c - stop) * sign <= 0.0:
                 gain_sl[i] = gain
                 before[i] = j
@@ -185,54 +281,55 @@ def sequence_walk(
                 target = fill * (1.0 + sign * (tp[j] if j < real_tp else np.inf))
             if i == real_sl and j == real_tp:
                 break
+            floor = min(stop, target)
+            roof = max(stop, target)
         gain = a + slope * close[exit_[r]] - 1.0
-        even |= abs(gain) < EVEN
-        for row in range(rows):
-            first = before[row] if row < i else j
-            rest = gain_sl[row] if row < i else gain
-            for column in range(first):
-                gains[row, column] = gain_tp[column]
-            for column in range(first, columns):
-                gains[row, column] = rest
-        if sums is not None:
-            for p in range(flat.size):
-                net = min(available[p], cap) * flat[p]
-                profit = max(net, 0.0)
-                loss = min(net, 0.0)
-                won[p] += profit
-                lost[p] -= loss
-                available[p] += profit * keep + loss
-                least[p] = min(least[p], available[p])
+        doubtful |= gain <= NEAR - 1.0 or abs(gain) < EVEN
+        if fixed and lowest + added < cap:
+            lowest = smallest(available)
+        profit = max(gain, 0.0)
+        loss = min(gain, 0.0)
+        if (i | j) == 0 and (not fixed or lowest + added >= cap):
+            gained += growth * profit * unit
+            shed -= growth * loss * unit
+            added += gain * unit
+            if not fixed:
+                growth *= 1.0 + profit * keep + loss
+            continue
+        spread(gain_sl, gain_tp, before, i, j, gain, gains)
+        if fixed:
+            doubtful |= add(available, won, lost, added, gained, shed, flat, cap, sums)
+            lowest += added + cap * min(smallest(gain_sl[:i]), min(loss, smallest(gain_tp[:j])))
         else:
-            for p in range(flat.size):
-                available[p] += min(available[p], cap) * flat[p]
-                least[p] = min(least[p], available[p])
-    return even
+            compound(available, won, lost, growth, gained, shed, flat, keep, sums)
+        growth = 1.0
+        gained = shed = added = 0.0
+    gains[:] = 0.0
+    if fixed:
+        doubtful |= add(available, won, lost, added, gained, shed, flat, cap, sums)
+    else:
+        compound(available, won, lost, growth, gained, shed, flat, keep, sums)
+    return doubtful
 
 
 @kernel
-def sequence_pairs(close, entry, exit_, side, runs, terms, levels, cells, sums):
-    """True when an account came too near to ruin; fills `available`, and `won`, `lost` with `sums`.
+def sequence_pairs(close, calm, entry, exit_, side, runs, terms, levels, cells, sums):
+    """True when rounding could decide something; fills `available`, `won`, `lost` f8[S, T].
 
-    For accounts whose trades do not commute: every pair is walked trade by trade, all pairs at once.
-    Money is in units of the initial cash; the profit lock needs `sums`.
+    For accounts whose trades do not commute, and for sums over trades: every pair is walked trade by
+    trade, all pairs at once. Money is in units of the initial cash; `won` and `lost` are kept only with
+    `sums` (the profit lock needs them).
     """
     cap = terms.fixed_quote / terms.init_cash if terms.sizing == FIXED_QUOTE else np.inf
     keep = 1.0 - terms.safe_pct / 100.0 if terms.sizing == PROFIT_LOCK else 1.0
     a_long, b_long = factors(1, terms)
     a_short, b_short = factors(-1, terms)
     cells.available[:] = 1.0
-    cells.least[:] = 1.0
     cells.won[:] = 0.0
     cells.lost[:] = 0.0
-    even = sequence_walk(
-        close, entry, exit_, side, runs, terms.slippage, a_long, b_long, a_short, b_short, cap, keep,
+    return sequence_walk(
+        close, calm, entry, exit_, side, runs, terms.slippage, a_long, b_long, a_short, b_short, cap, keep,
         levels.sl, levels.tp, real_levels(levels.sl), real_levels(levels.tp), cells.gain_sl,
-        cells.gain_tp, cells.before, cells.gains, cells.available.ravel(), cells.least.ravel(),
-        cells.won.ravel(), cells.lost.ravel(), sums,
+        cells.gain_tp, cells.before, cells.gains, cells.available.ravel(), cells.won.ravel(),
+        cells.lost.ravel(), sums,
     )  # fmt: skip
-    low = 1.0
-    for i in range(cells.least.shape[0]):
-        for j in range(cells.least.shape[1]):
-            low = min(low, cells.least[i, j])
-    return low < NEAR or (even and sums is not None)
