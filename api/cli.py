@@ -1,0 +1,156 @@
+"""The `roehub` command: every package's commands under one roof, failures as exit codes.
+
+0 done, 2 bad input (one message, no traceback), 1 failure, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import cluster.cli
+import ingest.cli
+
+if TYPE_CHECKING:
+    from compute.errors import RoehubError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Commands(TyperGroup):
+    """A group whose commands may raise the project's errors."""
+
+    def invoke(self, ctx: Any) -> Any:
+        wants = ctx.ensure_object(dict)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.secho("stopped; nothing was written", err=True)
+            raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            status = exit_status(error)
+            if status is None:
+                raise
+            tell(error, as_json=bool(wants.get("json")))
+            raise typer.Exit(status) from None
+
+
+def exit_status(error: Exception) -> int | None:
+    """Exit status of an expected failure, None for a defect of ours."""
+    from compute.errors import Cancelled, InvalidInput, RoehubError
+    from configs.load import InvalidConfig
+
+    if isinstance(error, Cancelled):
+        return 130
+    if isinstance(error, InvalidInput | InvalidConfig):
+        return 2
+    return 1 if isinstance(error, RoehubError | OSError | MemoryError) else None
+
+
+def tell(error: Exception, *, as_json: bool) -> None:
+    """One message on stderr, and the error's envelope on stdout where JSON is expected there."""
+    from compute.errors import RoehubError
+
+    details: dict[str, Any] = {}
+    code, message = "unexpected_error", str(error) or type(error).__name__
+    if isinstance(error, RoehubError):
+        code, message, details = error.code, described(error), error.details
+    elif exit_status(error) == 2:
+        code = "validation_error"
+    if as_json:
+        envelope = {"error": {"code": code, "message": message, "details": details}}
+        print(json.dumps(envelope))
+    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+
+
+def described(error: RoehubError) -> str:
+    """The whole refusal as one message: what is wrong, and each fault with its place."""
+    faults = [
+        fault for fault in error.details.get("errors", ()) if fault["message"] != error.message
+    ]
+    return "\n".join(
+        [error.message, *(f"  {fault['path']}: {fault['message']}" for fault in faults)]
+    )
+
+
+app = typer.Typer(
+    name="roehub",
+    cls=Commands,
+    help="Finds trading-strategy parameters by brute force, honestly and fast.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+listing = typer.Typer(no_args_is_help=False)
+app.command()(cluster.cli.backtest)
+app.command()(cluster.cli.estimate)
+app.command()(cluster.cli.demo)
+app.command()(ingest.cli.synthetic)
+app.add_typer(listing, name="indicators")
+
+
+@listing.callback(invoke_without_command=True)
+def indicators(context: typer.Context) -> None:
+    """What there is to search over."""
+    if context.invoked_subcommand is None:
+        from compute.cli import indicators as listed
+
+        print(listed())
+
+
+@listing.command()
+def show(
+    indicator_id: Annotated[str, typer.Argument(help="For example momentum.rsi.")],
+) -> None:
+    """Bounds, defaults, outputs and voting rule of one indicator."""
+    from compute.cli import indicator
+    from compute.indicators.defaults import indicator_defaults
+    from configs.load import config
+
+    file = config("indicators")
+    known = indicator_defaults(file.document, str(file.path))
+    print(indicator(indicator_id, known.get(indicator_id.strip().lower())))
+
+
+@app.command()
+def doctor(
+    ray: Annotated[bool, typer.Option(help="Start Ray to see whether it works.")] = True,
+) -> None:
+    """Is this machine ready, and if not, what to do. Exit code 0 when the main job can run."""
+    from api.doctor import examine
+
+    if not examine(print, start_ray=ray):
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(context: typer.Context) -> None:
+    """The project's own measurements, on this machine; arguments go to the benchmark."""
+    import subprocess
+
+    if not (ROOT / "tests" / "benchmarks" / "__main__.py").is_file():
+        typer.secho(
+            f"error: the benchmarks are part of a checkout, {ROOT} is not one; "
+            "clone the project and run `python3 -m tools.run bench` there",
+            err=True,
+            fg=typer.colors.RED,
+        )
+        raise typer.Exit(2)
+    command = [sys.executable, "-m", "tests.benchmarks", *context.args]
+    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

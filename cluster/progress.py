@@ -1,0 +1,96 @@
+"""Progress of a run on stderr: a live bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from compute.control import Progress, Report
+
+STAGES = {"stage_a": "Stage A", "stage_b": "Stage B", "report": "Reports"}
+_LINE_SECONDS = 10.0
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A report that shows stage, share, rate and time left."""
+    if sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield Lines(lambda text: print(text, file=sys.stderr, flush=True))
+
+
+@contextmanager
+def _bars() -> Iterator[Report]:
+    """Rich bars, one for each stage, left standing when they are full."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    tasks: dict[str, Any] = {}
+    with Bars(
+        TextColumn("{task.description:<8}"),
+        BarColumn(bar_width=32),
+        TextColumn("{task.percentage:>4.0f}%"),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        started: dict[str, float] = {}
+
+        def report(now: Progress) -> None:
+            if now.total == 0:
+                return
+            if now.stage not in tasks:
+                started[now.stage] = time.monotonic()
+                name = STAGES.get(now.stage, now.stage)
+                tasks[now.stage] = bars.add_task(name, total=now.total, counts="")
+            seconds = time.monotonic() - started[now.stage]
+            counts = f"{spaced(now.done)} of {spaced(now.total)}{_rate(now.done, seconds)}"
+            bars.update(tasks[now.stage], completed=now.done, counts=counts)
+
+        yield report
+
+
+class Lines:
+    """A report as plain lines: each stage's end, and every ten seconds on the way."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._stage = ""
+        self._started = self._last = 0.0
+
+    def __call__(self, now: Progress) -> None:
+        clock = time.monotonic()
+        if now.total == 0:
+            return
+        if now.stage != self._stage:
+            self._stage, self._started, self._last = now.stage, clock, clock
+        seconds = clock - self._started
+        name = STAGES.get(now.stage, now.stage)
+        if now.done >= now.total:
+            rate = _rate(now.done, seconds)
+            self._write(f"{name}: {spaced(now.total)} done in {seconds:.1f} s{rate}")
+            self._stage = ""
+        elif clock - self._last >= _LINE_SECONDS and now.done:
+            self._last = clock
+            left = seconds * (now.total - now.done) / now.done
+            self._write(
+                f"{name}: {100 * now.done / now.total:.0f} %, {spaced(now.done)} of "
+                f"{spaced(now.total)}{_rate(now.done, seconds)}, about {left:.0f} s left"
+            )
+
+
+def spaced(number: int) -> str:
+    """Digits in groups of three."""
+    return f"{number:,}".replace(",", " ")
+
+
+def _rate(done: int, seconds: float) -> str:
+    return f", {spaced(round(done / seconds))}/s" if seconds > 0.05 and done else ""

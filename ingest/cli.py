@@ -1,0 +1,39 @@
+"""The command that makes candles."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def synthetic(
+    path: Annotated[Path, typer.Argument(help="Parquet file to write.", metavar="OUT.parquet")],
+    bars: Annotated[int, typer.Option(min=1, help="Candles, gaps included.")] = 525_600,
+    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 1h 4h 1d")] = "1m",
+    start: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="UTC.")
+    ] = datetime(2024, 1, 1),
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds make equal candles.")] = 1,
+    symbol: Annotated[str, typer.Option(help="Name on the candles.")] = "SYNTHUSDT",
+    market_id: Annotated[int, typer.Option(min=1, help="1 to 4, see docs/api/files.md.")] = 1,
+    gaps: Annotated[bool, typer.Option(help="Leave out a few, like a real feed.")] = True,
+) -> None:
+    """Make candles: a seeded market with trends, ranges, storms, volume and gaps."""
+    from compute.market.instrument import Instrument
+    from compute.market.period import epoch_ms, instant
+    from compute.market.timeframe import timeframe as supported
+    from ingest.synthetic import synthetic_candles, write_candles
+
+    frame = supported(timeframe)
+    instrument = Instrument(market_id, symbol)
+    start_ms = epoch_ms(start.replace(tzinfo=UTC))
+    candles = synthetic_candles(seed=seed, bars=bars, frame=frame, start_ms=start_ms, gaps=gaps)
+    write_candles(path, candles, frame=frame, instrument=instrument, synthetic=True)
+    last = instant(int(candles.ts_open_ms[-1]) + frame.ms)
+    print(
+        f"{path}: {len(candles)} SYNTHETIC candles of {instrument} {frame.code}, "
+        f"{instant(start_ms)} to {last}"
+    )
