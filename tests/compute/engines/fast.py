@@ -24,7 +24,7 @@ from compute.replay import Replay
 from compute.replay import replay as replayed
 from compute.selection import ranked
 from compute.stage_a import StageA
-from compute.stage_b import StageB
+from compute.stage_b import StageB, calm_table
 from compute.stops import levels
 from compute.votes import Votes
 
@@ -183,15 +183,18 @@ class Market:
     ) -> StageB:
         table = np.asarray(self.rows, np.int32).reshape(len(self.rows), -1)
         flat = np.asarray(shortlist, np.int64)
+        close = slice_closes(self.closes, self.start, self.stop)
+        rates = levels(tuple(sl), tuple(tp))
         return StageB(
             flat,
             np.ascontiguousarray(table[flat]),
             votes_of(self.indicators, self.start, self.stop),
-            slice_closes(self.closes, self.start, self.stop),
+            close,
             self.account,
-            levels(tuple(sl), tuple(tp)),
+            rates,
             ranking,
             self.key_template(),
+            calm=calm_table(close, self.account, rates),
         )
 
 

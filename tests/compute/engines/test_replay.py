@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.reference.engine import SIZINGS, simulate
@@ -15,7 +15,6 @@ from tests.compute.engines.markets import closes, lengths_of_history, level, sig
 
 
 @pytest.mark.parametrize("sizing_mode", SIZINGS)
-@settings(max_examples=60)
 @given(data=st.data())
 def test_equals_the_oracle(sizing_mode: str, data: st.DataObject) -> None:
     bars = data.draw(lengths_of_history())
@@ -31,7 +30,6 @@ def test_equals_the_oracle(sizing_mode: str, data: st.DataObject) -> None:
     assert_same_replay(replay(prices, codes, **account), simulate(prices, codes, **account))
 
 
-@settings(max_examples=60)
 @given(data=st.data())
 def test_stops_that_nothing_touches_change_nothing(data: st.DataObject) -> None:
     bars = data.draw(lengths_of_history())

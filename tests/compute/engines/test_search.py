@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.ranking import Ranking
@@ -70,7 +70,6 @@ def crowded(draw: st.DrawFn, sizing_mode: str) -> Market:
 
 
 @pytest.mark.parametrize("sizing_mode", SIZINGS)
-@settings(max_examples=60)
 @given(data=st.data())
 def test_equals_the_full_sort(sizing_mode: str, data: st.DataObject) -> None:
     market = data.draw(crowded(sizing_mode))
@@ -132,7 +131,6 @@ def test_more_ties_than_a_part_carries() -> None:
     assert found.shortlist.index.tolist() == by_order[:6_000]
 
 
-@settings(max_examples=30)
 @given(data=st.data())
 def test_the_guard_band_catches_what_rounding_hides(data: st.DataObject) -> None:
     """Variants that make the same moves in another place differ in the last digits alone."""

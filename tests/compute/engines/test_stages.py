@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.ranking import SCORE_FIELDS, Scores
@@ -24,7 +24,6 @@ def assert_bits(one: Scores, other: Scores) -> None:
 
 
 @MODES
-@settings(max_examples=60)
 @given(data=st.data())
 def test_stage_a(sizing_mode: str, data: st.DataObject) -> None:
     market = data.draw(markets(sizing_mode))
@@ -45,7 +44,6 @@ def test_stage_a(sizing_mode: str, data: st.DataObject) -> None:
 
 
 @MODES
-@settings(max_examples=60)
 @given(data=st.data())
 def test_stage_b(sizing_mode: str, data: st.DataObject) -> None:
     market = data.draw(markets(sizing_mode, most_variants=4))
@@ -69,7 +67,6 @@ def test_stage_b(sizing_mode: str, data: st.DataObject) -> None:
 
 
 @MODES
-@settings(max_examples=60)
 @given(data=st.data())
 def test_scores_do_not_depend_on_the_walk(sizing_mode: str, data: st.DataObject) -> None:
     """Any order, cut into any spans, gives the same bits."""
@@ -88,7 +85,6 @@ def test_scores_do_not_depend_on_the_walk(sizing_mode: str, data: st.DataObject)
         assert_bits(stage_a_scores(as_given, level=level), whole)
 
 
-@settings(max_examples=60)
 @given(data=st.data())
 def test_pairs_do_not_depend_on_the_grid(data: st.DataObject) -> None:
     """A pair's exact score, alone or in any grid; its fast score, whatever the order of levels."""

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.reference.engine import (
@@ -169,7 +169,6 @@ ACCOUNTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
 @given(market=MARKETS, terms=ACCOUNTS)
 def test_invariants(market: list[tuple[float, int]], terms: dict[str, Any]) -> None:
     closes = [close for close, _ in market]
@@ -204,7 +203,6 @@ def test_invariants(market: list[tuple[float, int]], terms: dict[str, Any]) -> N
         assert done.num_trades > 0
 
 
-@settings(max_examples=60)
 @given(market=MARKETS, terms=ACCOUNTS, cut=st.integers(0, 40))
 def test_no_bar_sees_the_future(
     market: list[tuple[float, int]], terms: dict[str, Any], cut: int
@@ -219,7 +217,6 @@ def test_no_bar_sees_the_future(
     assert part.trades == [t for t in whole.trades if t.exit_bar_index < cut]
 
 
-@settings(max_examples=60)
 @given(market=MARKETS, terms=ACCOUNTS, warmup=st.integers(0, 10))
 def test_a_slice_is_its_own_history(
     market: list[tuple[float, int]], terms: dict[str, Any], warmup: int
