@@ -1,0 +1,194 @@
+"""What a request will take: variants, bytes, spans and seconds, found without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cluster import inputs
+from cluster.progress import spaced
+from compute.errors import GuardExceeded, InvalidInput
+
+if TYPE_CHECKING:
+    from compute.backtest import Backtest
+    from compute.market.timeline import Timeline
+    from compute.plan import Plan
+    from compute.probe import Forecast
+    from compute.settings import Limits
+
+_UNGUARDED: Final = 1 << 62
+_SLOW_METRICS: Final = ("max_drawdown_pct", "return_over_max_drawdown")
+_SOURCE_BARS: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The plan of a request against the guards; `refusal` is what a run would be told."""
+
+    job: Backtest
+    plan: Plan
+    limits: Limits
+    forecast: Forecast | None
+    made_up: bool
+    refusal: GuardExceeded | None
+
+    @property
+    def slow_metric(self) -> str | None:
+        """A ranking metric that needs the equity of every bar of every variant."""
+        wanted = (self.job.primary_metric, self.job.secondary_metric)
+        return next((name for name in wanted if name in _SLOW_METRICS), None)
+
+    def record(self) -> dict[str, Any]:
+        """The estimate as JSON."""
+        sizes, made = self.plan, self.forecast
+        return {
+            "loaded_bars": sizes.bars,
+            "ranked_bars": sizes.slice_bars,
+            "stage_a_variants_total": sizes.stage_a_total,
+            "stage_a_distinct_total": sizes.distinct_total,
+            "preselect": sizes.preselect,
+            "risk_variants_total": sizes.risk_total,
+            "stage_b_variants_total": sizes.stage_b_total,
+            "max_variants_per_compute": self.limits.max_variants_per_compute,
+            "planes": {
+                table.indicator_id: {"long": table.long_rows, "short": table.short_rows}
+                for table in sizes.tables
+            },
+            "memory_bytes": sizes.memory_bytes,
+            "estimated_memory_bytes": sizes.total_bytes,
+            "max_compute_bytes_total": self.limits.max_compute_bytes_total,
+            "contract_memory_bytes": sizes.contract_memory_bytes,
+            "blocks": len(sizes.boxes),
+            "spans": None if made is None else made.spans,
+            "threads": None if made is None else made.workers,
+            "seconds": None if made is None else made.seconds,
+            "slow_metric": self.slow_metric,
+            "refusal": None
+            if self.refusal is None
+            else {"message": self.refusal.message, "details": self.refusal.details},
+        }
+
+
+def estimated(
+    body: object,
+    candles: Path | None,
+    frame: str | None,
+    threads: int | None,
+    max_variants: int | None,
+    memory_bytes: int | None,
+) -> Estimate:
+    """The `Estimate` of a request, timed on its candles or on as many made-up ones.
+
+    A request that a guard refuses is not timed. Raises: InvalidInput, InvalidConfig.
+    """
+    from compute.plan import plan
+    from compute.probe import forecast
+    from compute.settings import Limits
+
+    job = inputs.effective(body)
+    limits = inputs.limits(max_variants, memory_bytes)
+    workers = inputs.threads(threads)
+    timeline = None if candles is None else inputs.read_market(job, candles, frame).timeline
+    bars, traded = _bars(job) if timeline is None else _sizes(timeline)
+    ranked = traded - int(traded * job.holdout_fraction)
+    if ranked < 1:
+        raise InvalidInput(
+            f"no bar of {job.timeframe.code} closes within {job.period}; lengthen time_range"
+        )
+    try:
+        sizes = plan(job, bars, ranked, limits, workers=workers, columns=True)
+    except GuardExceeded as refusal:
+        free = Limits(_UNGUARDED, _UNGUARDED)
+        sizes = plan(job, bars, ranked, free, workers=workers, columns=True)
+        return Estimate(job, sizes, limits, None, timeline is None, refusal)
+    made = forecast(job, timeline or _made_up(job, bars, traded), sizes, workers)
+    return Estimate(job, sizes, limits, made, timeline is None, None)
+
+
+def text(found: Estimate) -> str:
+    """The estimate as lines for a terminal."""
+    from compute.cli import aligned
+
+    sizes, limits = found.plan, found.limits
+    guard = spaced(limits.max_variants_per_compute)
+    rows = [
+        ("bars", spaced(sizes.slice_bars), f"ranked on, of {spaced(sizes.bars)} loaded"),
+        ("Stage A", spaced(sizes.stage_a_total), f"base variants; the guard is {guard}"),
+        ("", spaced(sizes.distinct_total), "with votes that can differ"),
+        (
+            "Stage B",
+            spaced(sizes.stage_b_total),
+            f"= best {spaced(sizes.preselect)} × {spaced(sizes.risk_total)} stop pairs",
+        ),
+    ]
+    rows += [
+        ("planes", spaced(table.long_rows + table.short_rows), table.indicator_id)
+        for table in sizes.tables
+    ]
+    budget = _mebibytes(limits.max_compute_bytes_total)
+    rows.append(("memory", _mebibytes(sizes.total_bytes), f"of a budget of {budget}, made of"))
+    rows += [("", _mebibytes(size), name) for name, size in sizes.memory_bytes.items()]
+    rows.append(("", _mebibytes(sizes.contract_memory_bytes), "by the tensor formula (nominal)"))
+    if len(sizes.boxes) > 1:
+        rows.append(("blocks", str(len(sizes.boxes)), "parts of the grid, one after the other"))
+    if found.forecast is not None:
+        made = found.forecast
+        rows += [
+            (
+                "spans",
+                spaced(count),
+                stage.replace("stage_a", "Stage A").replace("stage_b", "Stage B"),
+            )
+            for stage, count in made.spans.items()
+        ]
+        source = "made-up candles" if found.made_up else "these candles"
+        cores = f"{made.workers} core{'s' if made.workers > 1 else ''}"
+        rows.append(("seconds", f"{made.total_seconds:.1f}", f"on {cores}, probed on {source}"))
+        rows += [("", f"{s:.1f}", name.replace("_", " ")) for name, s in made.seconds.items()]
+    width = max(len(row[1]) for row in rows)
+    lines = aligned([(label, value.rjust(width), rest) for label, value, rest in rows])
+    if found.forecast is not None:
+        lines.append("starting Ray and compiling kernels for the first time come on top")
+    if found.slow_metric:
+        lines.append(
+            f"SLOW: {found.slow_metric} needs the equity of every bar of every variant; "
+            "total_return_pct and profit_factor do not"
+        )
+    if found.refusal is not None:
+        lines.append(f"would be refused: {found.refusal.message}")
+    return "\n".join(lines)
+
+
+def _sizes(timeline: Timeline) -> tuple[int, int]:
+    return len(timeline.candles), timeline.stop - timeline.start
+
+
+def _bars(job: Backtest) -> tuple[int, int]:
+    """(loaded, traded) bars of a market without gaps: those whose close lies in the period."""
+    step = job.timeframe.ms
+    traded = -(-job.period.end_ms // step) - -(-job.period.start_ms // step)
+    return traded + job.warmup_bars, traded
+
+
+def _made_up(job: Backtest, bars: int, traded: int) -> Timeline:
+    """A plain walk as long as the probe looks at it."""
+    from dataclasses import replace
+
+    from compute.market.period import Period
+    from compute.market.timeline import timeline
+    from ingest.synthetic import walk_candles
+
+    step = job.timeframe.ms
+    length = min(traded, _SOURCE_BARS)
+    warmup = min(bars - traded, _SOURCE_BARS)
+    start_ms = 365 * 86_400_000
+    made = walk_candles(seed=1, bars=length + warmup, frame=job.timeframe, start_ms=start_ms)
+    first = start_ms + (warmup + 1) * step
+    period = Period(first, first + (length - 1) * step + 1)
+    found = timeline(made, job.timeframe, job.instrument, job.timeframe, period, warmup)
+    return replace(found, period=job.period)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
