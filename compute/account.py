@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from compute.jit import kernel
 
 SIZING_MODES = ("all_in", "fixed_quote", "strategy_compound", "strategy_compound_profit_lock")
@@ -53,7 +56,7 @@ def terms(
 @kernel
 def entry_fill(close: float, side: int, slippage: float) -> float:
     """Price paid to enter at `close`: a long buys, a short sells."""
-    return close * (1.0 + (slippage if side > 0 else -slippage))
+    return close * (1.0 + np.float64(side) * slippage)
 
 
 @kernel
@@ -83,11 +86,11 @@ def close_position(
     terms: Terms,
 ) -> tuple[float, float, float, float, float, float, float, float]:
     """(available, safe, exit fill, exit quote, exit fee, gross, net, locked) after closing."""
-    # A sign costs no rounding: the same values as two written branches, without a misprediction.
-    fill = close * (1.0 - (terms.slippage if side > 0 else -terms.slippage))
+    # A factor ±1 rounds nothing: the values of two written branches without their misprediction.
+    sign = np.float64(side)
+    fill = close * (1.0 - sign * terms.slippage)
     exit_quote = quantity * fill
-    gross = exit_quote - quote
-    gross = gross if side > 0 else -gross
+    gross = sign * (exit_quote - quote)
     fee = exit_quote * terms.fee
     available = available + quote + gross - fee
     net = gross - entry_fee - fee
@@ -116,3 +119,12 @@ def factors(side: int, terms: Terms) -> tuple[float, float]:
     if side > 0:
         return -f, (1.0 - s) * (1.0 - f) / (1.0 + s)
     return 2.0 - f, -(1.0 + f) * (1.0 + s) / (1.0 - s)
+
+
+@kernel
+def factor_table(terms: Terms) -> NDArray[np.float64]:
+    """`factors` f8[2, 2]: row 0 of a long, row 1 of a short; an index is no branch to mispredict."""
+    table = np.empty((2, 2))
+    table[0, 0], table[0, 1] = factors(1, terms)
+    table[1, 0], table[1, 1] = factors(-1, terms)
+    return table

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.account import LONG_ONLY, PROFIT_LOCK, SHORT_ONLY, factors
+from compute.account import LONG_ONLY, PROFIT_LOCK, SHORT_ONLY, factor_table, factors
 from compute.exact import EQUITY, LOST, OFF, SCORES, TRADES, WINS, WON, account_runs, extract_runs
 from compute.jit import kernel
 from compute.words import word_columns, word_product
@@ -124,8 +124,7 @@ def word_walk(
 
     Plain arrays, no tuple of them: a member read inside the loop would count references.
     """
-    a_long, b_long = factors(1, terms)
-    a_short, b_short = factors(-1, terms)
+    table = factor_table(terms)
     last_top = np.uint64((close.size - 1) & 63)
     growth = 1.0
     won = 0.0
@@ -147,7 +146,7 @@ def word_walk(
             base = np.uint64(w << 6)
             if sums is not None:
                 v = word_columns(
-                    lw, sw, carry, base, top, close, a_long, b_long, a_short, b_short, keep
+                    lw, sw, carry, base, top, close, table, keep
                 )
                 wins_of[w] = v[4]
                 wons[w] = v[5]
@@ -157,7 +156,7 @@ def word_walk(
                 doubts[w] = v[2]
                 carry = v[3]
             else:
-                s = word_product(lw, sw, carry, base, top, close, a_long, b_long, a_short, b_short)
+                s = word_product(lw, sw, carry, base, top, close, table)
                 growths[w] = s[0]
                 counts[w] = s[1]
                 doubts[w] = s[2]

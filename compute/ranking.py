@@ -31,8 +31,13 @@ class Ranking:
 
     @property
     def needs_drawdown(self) -> bool:
-        """A metric that only bar-level equity can give."""
+        """A metric that only bar-level equity can give, in an exact score."""
         return {self.primary, self.secondary} & {DRAWDOWN, RETURN_OVER_DRAWDOWN} != set()
+
+    @property
+    def searches_drawdown(self) -> bool:
+        """The search itself goes by bar-level equity."""
+        return self.primary in (DRAWDOWN, RETURN_OVER_DRAWDOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,12 @@ def profit_factor(won: NDArray[np.float64], lost: NDArray[np.float64]) -> NDArra
 def return_over_drawdown(
     return_pct: NDArray[np.float64], drawdown_pct: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return / drawdown; without a drawdown ±inf by the return's sign, 0 for none."""
+    """Return / drawdown; without a drawdown ±inf by the return's sign, 0 for none; -inf where the
+    drawdown is undefined (a peak that is not positive)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         limit = np.where(return_pct == 0, 0.0, np.copysign(np.inf, return_pct))
-        return np.where(drawdown_pct == 0, limit, return_pct / drawdown_pct)
+        ratio = np.where(drawdown_pct == 0, limit, return_pct / drawdown_pct)
+        return np.where(np.isinf(drawdown_pct), -np.inf, ratio)
 
 
 def metric(name: str, scores: Scores) -> NDArray[np.float64]:
@@ -121,14 +128,31 @@ def margin(name: str, sizing: int, value: float) -> float:
     """Half width of the guard band around a cut at fast merit `value`.
 
     A compounding account errs relative to itself, down to where the return in percent cannot tell
-    two equities apart; a fixed amount errs relative to the initial cash. Drawdown is never fast.
+    two equities apart; a fixed amount errs relative to the initial cash, a drawdown absolutely.
     """
-    if name in (DRAWDOWN, RETURN_OVER_DRAWDOWN) or not np.isfinite(value):
+    if not np.isfinite(value):
         return 0.0
-    if name == PROFIT_FACTOR:
-        return GUARD * abs(value)
-    least = 1.0 if sizing == FIXED_QUOTE else 1e-6
+    least = {PROFIT_FACTOR: 0.0, DRAWDOWN: 1.0, RETURN_OVER_DRAWDOWN: 1e-3}.get(name)
+    if least is None:
+        least = 1.0 if sizing == FIXED_QUOTE else 1e-6
     return GUARD * max(abs(value), least)
+
+
+def settled(
+    name: str, scores: Scores, init_cash: float, exact: Callable[[NDArray[np.bool_]], Scores]
+) -> Scores:
+    """`scores` with those replaced in place whose ratio is too delicate for nine fast digits."""
+    if name == PROFIT_FACTOR:
+        delicate = np.minimum(scores.won, scores.lost) < 1e-6 * init_cash * scores.trades
+    elif name == RETURN_OVER_DRAWDOWN:
+        delicate = (scores.drawdown < 1e-3) & (scores.trades > 0)
+    else:
+        return scores
+    if delicate.any():
+        better = exact(delicate)
+        for field in SCORE_FIELDS[1:]:
+            getattr(scores, field)[delicate] = getattr(better, field)
+    return scores
 
 
 def order(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compute.account import factors
+from compute.account import factor_table, factors
 from compute.exact import (
     DRAWDOWN,
     EQUITY,
@@ -32,8 +32,7 @@ _LAST = np.uint64(63)
 @kernel
 def fixed_walk(rest, close, terms):
     """(available, exits, doubtful, wins, won, lost) of one variant under fixed_quote, init cash = 1."""
-    a_long, b_long = factors(1, terms)
-    a_short, b_short = factors(-1, terms)
+    table = factor_table(terms)
     fixed = terms.fixed_quote / terms.init_cash
     last_top = np.uint64((close.size - 1) & 63)
     available = 1.0
@@ -52,7 +51,7 @@ def fixed_walk(rest, close, terms):
         top = last_top if w == words - 1 else _LAST
         exits, doubt, carry, available, won, lost, wins = word_fixed(
             lw, sw, carry, np.uint64(w << 6), top, close,
-            a_long, b_long, a_short, b_short, fixed, available, won, lost, wins,
+            table, fixed, available, won, lost, wins,
         )  # fmt: skip
         count += exits
         doubtful |= doubt

@@ -10,18 +10,24 @@ from numpy.typing import NDArray
 
 from compute.account import FIXED_QUOTE, PROFIT_LOCK, Terms
 from compute.exact import OFF
+from compute.falls import fall_scores, touches
 from compute.grid import Grid
 from compute.keys import KeyTemplate
-from compute.products import product_scores, walk_memory
-from compute.ranking import PROFIT_FACTOR, Ranking, Scores, profit_factor
+from compute.products import Walk, product_scores, walk_memory
+from compute.ranking import PROFIT_FACTOR, Ranking, Scores, profit_factor, settled
 from compute.route import Route
 from compute.sequences import exact_scores, fixed_scores
+from compute.stops import Levels, levels
 from compute.votes import Votes
+
+Flat = NDArray[np.int64]
+Rows = NDArray[np.int32]
+NO_STOPS = levels((None,), (None,))
 
 # Longest stretch of one kernel call in model seconds: flags and deadlines are read between calls.
 CALL_SECONDS = 0.05
-# Model of a reference core, ns per bar of a variant: reused words; a sequential account; bar by bar.
-_PRODUCT_NS, _SEQUENCE_NS, _EXACT_NS, _DRAWDOWN_NS = 0.12, 0.6, 1.5, 3.5
+# Model of a reference core, ns per bar of a variant: reused words; trade by trade; with extremes; exact.
+_PRODUCT_NS, _SEQUENCE_NS, _FALLS_NS, _EXACT_NS, _DRAWDOWN_NS = 0.12, 0.6, 1.2, 1.5, 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +59,8 @@ class StageA:
     def nanoseconds(self) -> float:
         """Model cost of one position on a reference core."""
         bars = max(64, len(self.close))
-        if self.ranking.needs_drawdown:
-            return _DRAWDOWN_NS * bars
+        if self.ranking.searches_drawdown:
+            return _FALLS_NS * bars
         if self.terms.sizing == FIXED_QUOTE:
             return _SEQUENCE_NS * bars
         detailed = self.columns or self.terms.sizing == PROFIT_LOCK
@@ -68,11 +74,21 @@ class StageA:
             flat, rows = self.route.visit(begin, min(begin + step, stop))
             yield self._fast(flat, rows, memory)
 
-    def _fast(self, flat, rows, memory) -> Scores:
-        if self.ranking.needs_drawdown:
-            return self._exact(flat, rows, memory)
+    def _fast(self, flat: Flat, rows: Rows, memory: Walk) -> Scores:
         n = len(flat)
         lid, sid = self.votes.pairs(rows)
+        if self.ranking.searches_drawdown:
+            scores = fall_rows(flat, self.votes, lid, sid, self.close, self.terms, NO_STOPS, memory)
+        else:
+            scores = self._account(flat, lid, sid, memory)
+        return settled(
+            self.ranking.primary, scores, self.terms.init_cash,
+            lambda some: self._exact(flat[some], rows[some], memory),
+        )  # fmt: skip
+
+    def _account(self, flat: Flat, lid: Rows, sid: Rows, memory: Walk) -> Scores:
+        """Scores without bars: return and trades, and profits where something asks for them."""
+        n = len(flat)
         equity, trades = np.empty(n), np.empty(n, np.int32)
         detailed = self.columns or self.ranking.primary == PROFIT_FACTOR or self.terms.sizing in (
             FIXED_QUOTE, PROFIT_LOCK,
@@ -88,25 +104,14 @@ class StageA:
         if sums is None or wins is None:
             return Scores(flat, equity, trades, np.zeros(n, np.int32), missing, missing, missing)
         sums *= self.terms.init_cash
-        scores = Scores(flat, equity, trades, wins, sums[0], sums[1], missing)
-        if self.ranking.primary == PROFIT_FACTOR:
-            self._settle(scores, rows, memory)
-        return scores
-
-    def _settle(self, scores: Scores, rows, memory) -> None:
-        """Replaces sums too small beside the account for a ratio of nine digits by exact ones."""
-        small = np.minimum(scores.won, scores.lost) < 1e-6 * self.terms.init_cash * scores.trades
-        if small.any():
-            exact = self._exact(scores.index[small], rows[small], memory)
-            for name in ("equity", "trades", "wins", "won", "lost"):
-                getattr(scores, name)[small] = getattr(exact, name)
+        return Scores(flat, equity, trades, wins, sums[0], sums[1], missing)
 
     def exact(self, index: NDArray[np.int64]) -> Scores:
         """Exact scores of flat indices, in their order."""
         memory = walk_memory(len(self.grid.indicators), self.votes.planes.shape[1], len(self.close))
         return self._exact(index, self.grid.local_rows(index), memory)
 
-    def _exact(self, flat, rows, memory) -> Scores:
+    def _exact(self, flat: Flat, rows: Rows, memory: Walk) -> Scores:
         n = len(flat)
         lid, sid = self.votes.pairs(rows)
         off = np.full(n, OFF)
@@ -142,7 +147,7 @@ def exact_rows(
     terms: Terms,
     sl: NDArray[np.float64],
     tp: NDArray[np.float64],
-    memory: object,
+    memory: Walk,
     drawdown: bool,
 ) -> Scores:
     """Exact `Scores` of variants given by plane ids i4[n, K] and stop rates f8[n]."""
@@ -154,6 +159,29 @@ def exact_rows(
         True if drawdown else None, equity, trades, wins, won_lost, falls,
     )  # fmt: skip
     return Scores(index, equity, trades, wins, won_lost[0], won_lost[1], falls)
+
+
+def fall_rows(
+    index: NDArray[np.int64],
+    votes: Votes,
+    lid: Rows,
+    sid: Rows,
+    close: NDArray[np.float64],
+    terms: Terms,
+    levels: Levels,
+    memory: Walk,
+) -> Scores:
+    """Fast `Scores` with drawdown of variants under every pair of `levels`, index i8[n · P]."""
+    shape = (len(lid), levels.pair.size)
+    equity, falls, sums = np.empty(shape), np.empty(shape), np.empty((2, *shape))
+    trades, wins = np.empty(shape, np.int32), np.empty(shape, np.int32)
+    touched = touches(len(close), len(levels.sl), len(levels.tp))
+    fall_scores(
+        votes.planes, lid, sid, votes.conflict, close, terms, levels, 0, len(lid), memory, touched,
+        equity, trades, wins, sums, falls,
+    )  # fmt: skip
+    won, lost = (sums * terms.init_cash).reshape(2, -1)
+    return Scores(index, equity.ravel(), trades.ravel(), wins.ravel(), won, lost, falls.ravel())
 
 
 def columns(scores: Scores) -> dict[str, NDArray[np.generic]]:

@@ -9,18 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.account import ALL_IN, COMPOUND, PROFIT_LOCK, Terms
-from compute.exact import EQUITY, LOST, SCORES, TRADES, WON, account_runs, extract_runs, run_extremes
+from compute.exact import (
+    EQUITY,
+    LOST,
+    SCORES,
+    TRADES,
+    WON,
+    account_runs,
+    extract_runs,
+    run_extremes,
+)
 from compute.jit import kernel
 from compute.keys import KeyTemplate
-from compute.products import TINY, and_others, walk_memory
-from compute.ranking import PROFIT_FACTOR, Ranking, Scores
-from compute.stage_a import CALL_SECONDS, exact_rows
-from compute.stops import Levels, calm_bars, cells, product_pairs, sequence_pairs
+from compute.products import TINY, Walk, and_others, walk_memory
+from compute.ranking import PROFIT_FACTOR, Ranking, Scores, settled
+from compute.stage_a import CALL_SECONDS, Rows, exact_rows, fall_rows
+from compute.stops import Cells, Levels, calm_bars, cells, product_pairs, sequence_pairs
 from compute.votes import Votes
 
 # Model of a reference core: ns per bar to find and walk the runs, per bar and pair to walk accounts
 # one by one (a run every dozen bars), per pair for a product, per bar and pair exactly.
-_RUNS_NS, _SEQUENCE_NS, _PAIR_NS, _EXACT_NS, _DRAWDOWN_NS = 1.6, 0.1, 4.0, 2.0, 3.5
+_RUNS_NS, _SEQUENCE_NS, _PAIR_NS, _FALLS_NS, _EXACT_NS, _DRAWDOWN_NS = 1.3, 0.05, 4.0, 0.6, 2.0, 3.0
 
 
 @kernel
@@ -129,8 +138,8 @@ class StageB:
     def nanoseconds(self) -> float:
         """Model cost of one position on a reference core."""
         bars, pairs = max(64, len(self.close)), self.units_per_position
-        if self.ranking.needs_drawdown:
-            return _DRAWDOWN_NS * bars * pairs
+        if self.ranking.searches_drawdown:
+            return (_RUNS_NS + _FALLS_NS * pairs) * bars
         each = _PAIR_NS * pairs if self._product else _SEQUENCE_NS * bars * pairs
         return _RUNS_NS * bars + each
 
@@ -142,19 +151,32 @@ class StageB:
         for begin in range(start, stop, step):
             yield self._fast(begin, min(begin + step, stop), memory, scratch)
 
-    def _fast(self, start: int, stop: int, memory, scratch) -> Scores:
+    def _fast(self, start: int, stop: int, memory: Walk, scratch: Cells) -> Scores:
         pairs = self.units_per_position
         index = np.arange(start * pairs, stop * pairs) + self.first_rank * pairs
-        if self.ranking.needs_drawdown:
-            return self._exact(index, memory)
-        n = stop - start
         lid, sid = self.votes.pairs(self.rows[start:stop])
+        if self.ranking.searches_drawdown:
+            scores = fall_rows(
+                index, self.votes, lid, sid, self.close, self.terms, self.levels, memory
+            )
+        else:
+            scores = self._account(index, lid, sid, memory, scratch)
+        return settled(
+            self.ranking.primary, scores, self.terms.init_cash,
+            lambda some: self._exact(index[some], memory),
+        )  # fmt: skip
+
+    def _account(
+        self, index: NDArray[np.int64], lid: Rows, sid: Rows, memory: Walk, scratch: Cells
+    ) -> Scores:
+        """Scores without bars: return and trades, and profits where something asks for them."""
+        n, pairs = len(lid), self.units_per_position
         equity, trades = np.empty((n, pairs)), np.empty((n, pairs), np.int32)
         detailed = self.ranking.primary == PROFIT_FACTOR or self.terms.sizing == PROFIT_LOCK
         sums = np.empty((2, n, pairs)) if detailed else None
         pair_scores(
-            self.votes.planes, lid, sid, self.votes.conflict, self.close, self.calm, self.terms, self.levels,
-            self._product, 0, n, memory, scratch, np.empty(self.levels.pair.shape),
+            self.votes.planes, lid, sid, self.votes.conflict, self.close, self.calm, self.terms,
+            self.levels, self._product, 0, n, memory, scratch, np.empty(self.levels.pair.shape),
             equity, trades, sums,
         )  # fmt: skip
         missing = np.full(n * pairs, np.nan)
@@ -162,21 +184,14 @@ class StageB:
         if sums is None:
             return Scores(index, equity.ravel(), trades.ravel(), wins, missing, missing, missing)
         won, lost = (sums * self.terms.init_cash).reshape(2, -1)
-        scores = Scores(index, equity.ravel(), trades.ravel(), wins, won, lost, missing)
-        if self.ranking.primary == PROFIT_FACTOR:
-            small = np.minimum(won, lost) < 1e-6 * self.terms.init_cash * scores.trades
-            if small.any():
-                exact = self._exact(index[small], memory)
-                for name in ("equity", "trades", "wins", "won", "lost"):
-                    getattr(scores, name)[small] = getattr(exact, name)
-        return scores
+        return Scores(index, equity.ravel(), trades.ravel(), wins, won, lost, missing)
 
     def exact(self, index: NDArray[np.int64]) -> Scores:
         """Exact scores of variant indices, in their order."""
         memory = walk_memory(self.rows.shape[1], self.votes.planes.shape[1], len(self.close))
         return self._exact(index, memory)
 
-    def _exact(self, index: NDArray[np.int64], memory) -> Scores:
+    def _exact(self, index: NDArray[np.int64], memory: Walk) -> Scores:
         rank, risk = self._places(index)
         lid, sid = self.votes.pairs(self.rows[rank])
         sl, tp = self.rates()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.account import FIXED_QUOTE, PROFIT_LOCK, factors
+from compute.account import FIXED_QUOTE, PROFIT_LOCK, factor_table
 from compute.jit import kernel
 from compute.words import EVEN, NEAR
 
@@ -96,7 +96,7 @@ def real_levels(rates):
 
 @kernel
 def touch_factors(
-    close, calm, entry, exit_, side, runs, slippage, a_long, b_long, a_short, b_short,
+    close, calm, entry, exit_, side, runs, slippage, table,
     sl, tp, real_sl, real_tp, by_sl, by_tp, by_end,
 ):  # fmt: skip
     """Smallest factor; multiplies each run's factors into the cells from which on they hold.
@@ -107,8 +107,9 @@ def touch_factors(
     untouched = 1.0
     for r in range(runs):
         sign = np.float64(side[r])
-        a = a_long if sign > 0.0 else a_short
-        b = b_long if sign > 0.0 else b_short
+        d = (1 - np.int64(side[r])) >> 1
+        a = table[d, 0]
+        b = table[d, 1]
         slope = b / close[entry[r]]
         fill = close[entry[r]] * (1.0 + sign * slippage)
         i = 0
@@ -117,7 +118,7 @@ def touch_factors(
         target = fill * (1.0 + sign * tp[0])
         floor = min(stop, target)
         roof = max(stop, target)
-        first = calm[0, entry[r]] if sign > 0.0 else calm[1, entry[r]]
+        first = calm[d, entry[r]]
         for t in range(first, exit_[r] + 1):
             c = close[t]
             if floor < c < roof:
@@ -158,10 +159,9 @@ def product_pairs(close, calm, entry, exit_, side, runs, terms, levels, cells, g
     by_sl[:] = 1.0
     by_tp[:] = 1.0
     by_end[:] = 1.0
-    a_long, b_long = factors(1, terms)
-    a_short, b_short = factors(-1, terms)
+    table = factor_table(terms)
     least = touch_factors(
-        close, calm, entry, exit_, side, runs, terms.slippage, a_long, b_long, a_short, b_short,
+        close, calm, entry, exit_, side, runs, terms.slippage, table,
         levels.sl, levels.tp, real_levels(levels.sl), real_levels(levels.tp), by_sl, by_tp, by_end,
     )  # fmt: skip
     for i in range(rows):
@@ -234,7 +234,7 @@ def smallest(values):
 
 @kernel
 def sequence_walk(
-    close, calm, entry, exit_, side, runs, slippage, a_long, b_long, a_short, b_short, cap, keep,
+    close, calm, entry, exit_, side, runs, slippage, table, cap, keep,
     sl, tp, real_sl, real_tp, gain_sl, gain_tp, before, gains, available, won, lost, sums,
 ):  # fmt: skip
     """True when rounding could decide something; leaves every pair's account in `available`, ….
@@ -253,8 +253,9 @@ def sequence_walk(
     added = 0.0
     for r in range(runs):
         sign = np.float64(side[r])
-        a = a_long if sign > 0.0 else a_short
-        b = b_long if sign > 0.0 else b_short
+        d = (1 - np.int64(side[r])) >> 1
+        a = table[d, 0]
+        b = table[d, 1]
         slope = b / close[entry[r]]
         fill = close[entry[r]] * (1.0 + sign * slippage)
         i = 0
@@ -263,7 +264,7 @@ def sequence_walk(
         target = fill * (1.0 + sign * tp[0])
         floor = min(stop, target)
         roof = max(stop, target)
-        first = calm[0, entry[r]] if sign > 0.0 else calm[1, entry[r]]
+        first = calm[d, entry[r]]
         for t in range(first, exit_[r] + 1):
             c = close[t]
             if floor < c < roof:
@@ -322,13 +323,12 @@ def sequence_pairs(close, calm, entry, exit_, side, runs, terms, levels, cells, 
     """
     cap = terms.fixed_quote / terms.init_cash if terms.sizing == FIXED_QUOTE else np.inf
     keep = 1.0 - terms.safe_pct / 100.0 if terms.sizing == PROFIT_LOCK else 1.0
-    a_long, b_long = factors(1, terms)
-    a_short, b_short = factors(-1, terms)
+    table = factor_table(terms)
     cells.available[:] = 1.0
     cells.won[:] = 0.0
     cells.lost[:] = 0.0
     return sequence_walk(
-        close, calm, entry, exit_, side, runs, terms.slippage, a_long, b_long, a_short, b_short, cap, keep,
+        close, calm, entry, exit_, side, runs, terms.slippage, table, cap, keep,
         levels.sl, levels.tp, real_levels(levels.sl), real_levels(levels.tp), cells.gain_sl,
         cells.gain_tp, cells.before, cells.gains, cells.available.ravel(), cells.won.ravel(),
         cells.lost.ravel(), sums,

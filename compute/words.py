@@ -55,10 +55,10 @@ def carried(lw, sw, top, entered, d):
 
 
 @inlined
-def word_product(lw, sw, carry, base, top, close, a_long, b_long, a_short, b_short):
+def word_product(lw, sw, carry, base, top, close, table):
     """(growth, exits, doubtful, carry out) of one word with the whole account in every trade.
 
-    `a_…`, `b_…` are the growth coefficients of `compute.account.factors`, `top` the last existing bar.
+    `table` is `compute.account.factor_table`, `top` the last existing bar.
     """
     entries, exits = word_events(lw, sw, carry, top)
     growth = 1.0
@@ -66,9 +66,7 @@ def word_product(lw, sw, carry, base, top, close, a_long, b_long, a_short, b_sho
     entered, d, entries = first_entry(entries, sw, carry, base)
     count = popcount(exits)
     for _ in range(count):
-        a = a_short if d else a_long
-        b = b_short if d else b_long
-        factor = a + b * (close[base + np.uint64(ctz(exits))] / close[entered])
+        factor = table[d, 0] + table[d, 1] * (close[base + np.uint64(ctz(exits))] / close[entered])
         exits &= exits - _ONE
         growth *= factor
         least = min(least, factor)
@@ -80,7 +78,7 @@ def word_product(lw, sw, carry, base, top, close, a_long, b_long, a_short, b_sho
 
 
 @inlined
-def word_columns(lw, sw, carry, base, top, close, a_long, b_long, a_short, b_short, keep):
+def word_columns(lw, sw, carry, base, top, close, table, keep):
     """(growth, exits, doubtful, carry out, wins, won, lost) of one word, sums per unit entering it.
 
     `keep` is the share of a profit that stays in the account (1 but for the profit lock).
@@ -94,9 +92,7 @@ def word_columns(lw, sw, carry, base, top, close, a_long, b_long, a_short, b_sho
     entered, d, entries = first_entry(entries, sw, carry, base)
     count = popcount(exits)
     for _ in range(count):
-        a = a_short if d else a_long
-        b = b_short if d else b_long
-        gain = a + b * (close[base + np.uint64(ctz(exits))] / close[entered]) - 1.0
+        gain = table[d, 0] + table[d, 1] * (close[base + np.uint64(ctz(exits))] / close[entered]) - 1.0
         exits &= exits - _ONE
         doubtful |= gain <= NEAR - 1.0 or abs(gain) < EVEN
         profit = growth * max(gain, 0.0)
@@ -114,7 +110,7 @@ def word_columns(lw, sw, carry, base, top, close, a_long, b_long, a_short, b_sho
 
 @inlined
 def word_fixed(
-    lw, sw, carry, base, top, close, a_long, b_long, a_short, b_short, fixed, available, won, lost, wins
+    lw, sw, carry, base, top, close, table, fixed, available, won, lost, wins
 ):  # fmt: skip
     """(exits, doubtful, carry out, available, won, lost, wins) after one word, at most `fixed` a trade.
 
@@ -126,9 +122,7 @@ def word_fixed(
     count = popcount(exits)
     doubtful = False
     for _ in range(count):
-        a = a_short if d else a_long
-        b = b_short if d else b_long
-        gain = a + b * (close[base + np.uint64(ctz(exits))] / close[entered]) - 1.0
+        gain = table[d, 0] + table[d, 1] * (close[base + np.uint64(ctz(exits))] / close[entered]) - 1.0
         exits &= exits - _ONE
         net = min(available, fixed) * gain
         available += net
