@@ -16,6 +16,16 @@ class RoehubError(Exception):
         self.message = message
         self.details: dict[str, Any] = dict(sorted((details or {}).items()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By state, not by arguments: constructors differ, and an error must cross processes whole.
+        return _restored, (type(self), self.args, dict(self.__dict__))
+
+
+def _restored(kind: type[RoehubError], args: tuple[Any, ...], state: dict[str, Any]) -> RoehubError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class InvalidInput(RoehubError):
     """Bad input: request, candles, configuration or flag (HTTP 422, exit code 2)."""

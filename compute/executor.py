@@ -27,6 +27,10 @@ class Query(Protocol[P]):
 
     def merge(self, parts: Sequence[P]) -> P: ...
 
+    def nanoseconds(self, stage: Any) -> float:
+        """Model cost of one position of a span on a reference core."""
+        ...
+
 
 class Executor(Protocol):
     """Where a stage is scored; the answer never depends on which one, or on its size."""
