@@ -188,7 +188,7 @@ def ray(start: bool) -> Finding:
         return Finding("Ray", "bad", "not installed", "pip install 'ray[default]'")
     if not start:
         return Finding("Ray", "ok", f"{version('ray')} installed, not started (--no-ray)")
-    from cluster.ray_executor import ray_session
+    from cluster.ray_session import ray_session
 
     started = time.perf_counter()
     try:

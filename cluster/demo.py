@@ -22,7 +22,7 @@ REQUEST: Final[dict[str, Any]] = {
             {
                 "indicator_id": "ma.sma",
                 "source": {"mode": "explicit", "values": ["close", "hlc3"]},
-                "params": {"window": {"mode": "range", "start": 10, "stop_incl": 208, "step": 2}},
+                "params": {"window": {"mode": "range", "start": 10, "stop_incl": 209, "step": 1}},
             },
             {
                 "indicator_id": "momentum.rsi",
@@ -48,7 +48,7 @@ REQUEST: Final[dict[str, Any]] = {
     },
     "ranking": {"primary_metric": "total_return_pct", "min_trades": 30},
     "validation": {"holdout_fraction": 0.25},
-    "preselect": 1000,
+    "preselect": 2000,
     "top_k": 50,
 }
 

@@ -125,11 +125,12 @@ def executor(session: Session) -> Iterator[Executor]:
         with LocalExecutor(workers) as pool:
             yield pool
         return
-    from cluster.ray_executor import RayExecutor, ray_session
+    from cluster.ray_executor import RayExecutor
+    from cluster.ray_session import ray_session
 
     address = options.ray_address
     session.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
-    with ray_session(address, None if address else workers), RayExecutor() as pool:
+    with ray_session(address, workers), RayExecutor(options.threads) as pool:
         yield pool
 
 
