@@ -1,0 +1,248 @@
+"""The executor on Ray: spans scored by one-core worker processes of a cluster, on any machine.
+
+The driver puts a stage's arrays once, hands out batches of spans, two per core at a time, and
+merges what comes back. A task that dies with its process or node is run again elsewhere; parts are
+pure functions of their spans and are merged once, so nothing of that shows in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.batches import Batches
+from cluster.errors import ClusterLost, ClusterMemory, ClusterUnavailable
+from cluster.numerics import build
+from cluster.shelf import Problem, Shelf
+from cluster.tasks import Reduced, reduced, warm
+from compute.control import Control, Meter
+from compute.errors import Cancelled, RoehubError
+from compute.executor import LocalExecutor, Query, Sink, Span
+from compute.settings import Cpu
+
+P = TypeVar("P")
+
+PENDING_PER_CORE = 2
+# A stage below this model cost is done on the driver's threads before a task would have started.
+SMALLEST_NS = 3e8
+_MAX_RETRIES = 3
+_POLL_SECONDS = 0.1
+_CANCEL_SECONDS = 5.0
+_ACCEPT_SECONDS = 120.0
+_STORE_SHARE = 0.8  # the rest is for results and for what Ray has not freed yet
+
+_reduced: Any = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(reduced)
+_warm: Any = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(warm)
+
+
+class RayExecutor:
+    """Scores on the cluster that this process is connected to (`cluster.ray_session`).
+
+    Votes are packed by `threads` of the driver (default: its share of this machine), which also
+    score stages cheaper than `smallest_ns` of model cost. Not for several threads at once.
+    """
+
+    name = "ray"
+
+    def __init__(self, threads: int | None = None, *, smallest_ns: float = SMALLEST_NS) -> None:
+        """Asks every node for its build. Raises: ForeignNode, ClusterUnavailable, ClusterLost."""
+        if not ray.is_initialized():
+            raise ClusterUnavailable("no Ray cluster: enter cluster.ray_session.ray_session first")
+        self._build = build()
+        self._smallest_ns = smallest_ns
+        self._shelf = Shelf()
+        self._warm = self._welcome()
+        self._local = LocalExecutor(Cpu(threads or _cores_here()).threads())
+
+    def __enter__(self) -> RayExecutor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drops the shared arrays and ends the driver's threads; the cluster stays."""
+        self._shelf.clear()
+        self._local.close()
+
+    @property
+    def workers(self) -> int:
+        """Cores of the cluster as it is now; nodes may come and go."""
+        return max(1, int(ray.cluster_resources().get("CPU", 0)))
+
+    @property
+    def shared(self) -> Shelf:
+        """The arrays that are in the object store, with counters."""
+        return self._shelf
+
+    def each(self, work: Callable[[Any], None], items: Sequence[Any]) -> None:
+        """Runs `work` over `items` on the driver's threads; the first error is raised."""
+        self._local.each(work, items)
+
+    def fold(
+        self, stage: Any, query: Query[P], spans: Sequence[Span], meter: Meter, control: Control,
+        sink: Sink | None = None,
+    ) -> P:  # fmt: skip
+        """Merged parts of `query` over `spans`.
+
+        Raises: Cancelled with no task left behind; ClusterMemory, ClusterLost, ForeignNode; and
+        whatever a part raised.
+        """
+        each_ns = query.nanoseconds(stage)
+        if sum(stop - start for start, stop in spans) * each_ns < self._smallest_ns:
+            return self._local.fold(stage, query, spans, meter, control, sink)
+        control.check(stage.name)
+        workers = self.workers
+        problem = self._shelf.problem(stage, query, _room_bytes())
+        batches = Batches(spans, each_ns * 1e-9, PENDING_PER_CORE * workers)
+        merged: list[P] = []
+        pending: dict[ray.ObjectRef[Reduced], Sequence[Span]] = {}
+        try:
+            while True:
+                while len(pending) < PENDING_PER_CORE * workers and (batch := batches.take()):
+                    pending[self._submitted(problem, batch)] = batch
+                if not pending:
+                    break
+                for reference in _finished(pending):
+                    answer = _answer(reference)
+                    positions = sum(stop - start for start, stop in pending.pop(reference))
+                    batches.learn(positions, answer.seconds)
+                    if sink is not None:
+                        for block in answer.columns:
+                            sink(block)
+                    merged = [query.merge([*merged, answer.part])]
+                    meter.add(positions * stage.units_per_position)
+                control.check(stage.name)
+        finally:
+            _cancel(list(pending))
+        return merged[0] if merged else query.merge([])
+
+    def _submitted(self, problem: Problem, batch: Sequence[Span]) -> ray.ObjectRef[Reduced]:
+        return _reduced.options(name=f"spans {batch[0][0]}-{batch[-1][1]}").remote(
+            problem.pickled, self._build, batch, *problem.arrays
+        )
+
+    def _welcome(self) -> list[ray.ObjectRef[None]]:
+        """Starts a worker per core, without waiting; other nodes must first show their builds."""
+        here = ray.get_runtime_context().get_node_id()
+        others = [node for node in _nodes() if node["NodeID"] != here]
+        asked = [
+            _warm.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(self._build)
+            for node in others
+        ]
+        starting = [_warm.remote(self._build) for _ in range(self.workers)]
+        ready, late = (
+            ray.wait(asked, num_returns=len(asked), timeout=_ACCEPT_SECONDS)
+            if (asked)
+            else ([], [])
+        )
+        for reference in ready:
+            _answer(reference)
+        if late:
+            _cancel([*late, *starting])
+            raise ClusterLost(
+                f"{len(late)} of {len(others)} other nodes started no worker within "
+                f"{_ACCEPT_SECONDS:.0f} s; look at `ray status`, or stop the nodes that hang"
+            )
+        return starting
+
+
+def _nodes() -> list[dict[str, Any]]:
+    """Living nodes that take tasks."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def _cores_here() -> int | None:
+    """Cores of the node that the driver runs on; None where it lends none."""
+    here = ray.get_runtime_context().get_node_id()
+    for node in _nodes():
+        if node["NodeID"] == here:
+            return int(node["Resources"]["CPU"])
+    return None
+
+
+def _room_bytes() -> int:
+    """Bytes a stage may take in the smallest object store of the cluster."""
+    rooms = [node["Resources"].get("object_store_memory", 0) for node in _nodes()]
+    return int(_STORE_SHARE * min(rooms, default=0))
+
+
+def _finished(
+    pending: dict[ray.ObjectRef[Reduced], Sequence[Span]],
+) -> list[ray.ObjectRef[Reduced]]:
+    """Tasks that have ended, as soon as one has; none after a tenth of a second."""
+    done, waiting = ray.wait(list(pending), num_returns=1, timeout=_POLL_SECONDS)
+    if done and waiting:
+        done += ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
+    return done
+
+
+def _cancel(references: list[ray.ObjectRef[Any]]) -> None:
+    """Takes tasks back and waits until they are gone: running ones stop at their next block."""
+    for reference in references:
+        ray.cancel(reference)
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=_CANCEL_SECONDS)
+
+
+def _answer(reference: ray.ObjectRef[Any]) -> Any:
+    """The result of a task; its own error where it raised one, a typed one where Ray did."""
+    try:
+        return ray.get(reference)
+    except TaskCancelledError:
+        raise Cancelled("cancelled", "cluster") from None
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, RoehubError):
+            raise cause from None
+        if isinstance(cause, MemoryError):
+            raise _out_of_memory(str(cause)) from None
+        if isinstance(cause, RayError):
+            raise _typed(cause) from None
+        if isinstance(cause, Exception):
+            cause.add_note(f"in a worker process:\n{error.traceback_str}")
+            raise cause from None
+        raise
+    except RayError as error:
+        raise _typed(error) from None
+
+
+def _typed(error: RayError) -> RoehubError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, OutOfMemoryError):
+        return _out_of_memory(reason)
+    if isinstance(error, ObjectStoreFullError | OutOfDiskError):
+        return ClusterMemory(
+            f"the object store of a node is full ({reason}); enlarge /dev/shm there (docker: "
+            "--shm-size), or work in smaller blocks by a lower --memory-bytes"
+        )
+    if isinstance(error, NodeDiedError | WorkerCrashedError | ObjectLostError | RaySystemError):
+        return ClusterLost(
+            f"a task was lost {_MAX_RETRIES + 1} times with its worker process or node ({reason}); "
+            "look at `ray status` and at memory on the nodes, or run with --executor local"
+        )
+    return ClusterLost(f"Ray failed: {type(error).__name__}: {reason}")
+
+
+def _out_of_memory(reason: str) -> ClusterMemory:
+    return ClusterMemory(
+        f"workers ran out of memory ({reason}); lower --memory-bytes, so that the plan works in "
+        "smaller blocks, or give fewer cores (--threads, or --num-cpus of the node)"
+    )
