@@ -212,7 +212,7 @@ class KeyTemplate:
     The keys equal those of the plain functions. An instance may be shared by threads.
     """
 
-    __slots__ = ("_grid", "_head", "_indicators", "_last", "_off", "_signals", "_sl", "_tp")
+    __slots__ = ("_head", "_indicators", "_last", "_off", "_signals", "_sl", "_tp", "grid", "risk")
 
     def __init__(
         self,
@@ -225,7 +225,8 @@ class KeyTemplate:
         sizing_mode: str,
         execution: Mapping[str, float],
     ) -> None:
-        self._grid = grid
+        self.grid = grid
+        self.risk = risk
         self._indicators = _indicator_text(grid, instrument_id, timeframe)
         self._head = (
             b'{"direction_mode":' + canonical_json(_name(direction_mode, "direction mode"))
@@ -240,7 +241,7 @@ class KeyTemplate:
 
     def indicator_key(self, flat: int) -> str:
         """`indicator_variant_key` of a base variant."""
-        return self._indicator_key(flat // self._grid.signal_total)
+        return self._indicator_key(flat // self.grid.signal_total)
 
     def base_key(self, flat: int) -> str:
         """`base_variant_key` of a base variant."""
@@ -252,7 +253,7 @@ class KeyTemplate:
         return self._key(flat, b'","risk":{' + self._sl[i_sl] + b"," + self._tp[i_tp])
 
     def _key(self, flat: int, risk: bytes) -> str:
-        compute_index, signal_index = divmod(flat, self._grid.signal_total)
+        compute_index, signal_index = divmod(flat, self.grid.signal_total)
         indicator_key = self._indicator_key(compute_index).encode()
         tail = self._signals.at(signal_index)
         return sha256(self._head + indicator_key + risk + tail).hexdigest()

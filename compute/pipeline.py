@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compute.backtest import Backtest
 from compute.control import Control, Meter, Report, silent
+from compute.distinct import Equals
 from compute.executor import Executor, Sink
 from compute.indicators.series import BarSeries
 from compute.market.timeline import Timeline
@@ -34,7 +35,8 @@ class Outcome:
 
     `shortlist` and `top` are exact scores in rank order (`top` with drawdown; its index is rank in the
     shortlist · pairs + risk index), `holdout` the scores of the same variants on the part of the
-    slice that ranking did not see. `timings` are seconds by step.
+    slice that ranking did not see. `equals` says what each row stands for when equal rows were asked
+    to be one, by stage. `timings` are seconds by step.
     """
 
     job: Backtest
@@ -43,6 +45,7 @@ class Outcome:
     shortlist: Scores
     top: Scores
     holdout: Scores | None
+    equals: dict[str, list[Equals] | None]
     eligible: dict[str, int]
     timings: dict[str, float]
 
@@ -83,8 +86,11 @@ def backtest(
         run.scored(flat, risk, top.scores.index, run.stop, timeline.stop) if run.holds_out else None
     )
     clock.lap("top")
+    equals = {"stage_a": shortlist.equals, "stage_b": top.equals}
     eligible = {"stage_a": shortlist.eligible, "stage_b": top.eligible}
-    return Outcome(job, timeline, sizes, shortlist.scores, scored, held, eligible, clock.seconds)
+    return Outcome(
+        job, timeline, sizes, shortlist.scores, scored, held, equals, eligible, clock.seconds
+    )
 
 
 class Clock:

@@ -155,6 +155,11 @@ def settled(
     return scores
 
 
+def cut_at(merits: NDArray[np.float64], n: int) -> float:
+    """The n-th largest merit."""
+    return float(np.partition(merits, len(merits) - n)[len(merits) - n])
+
+
 def order(
     scores: Scores, ranking: Ranking, keys: Callable[[NDArray[np.int64]], list[str]]
 ) -> NDArray[np.intp]:

@@ -15,8 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.control import Control, Meter
+from compute.distinct import Equals, distinct_ranked
 from compute.executor import Executor, Sink, Span, lattice
-from compute.ranking import Ranking, Scores, fast_merit, joined, margin, merit, no_scores, order
+from compute.ranking import (
+    Ranking,
+    Scores,
+    cut_at,
+    fast_merit,
+    joined,
+    margin,
+    merit,
+    no_scores,
+    order,
+)
 from compute.stage_a import columns
 
 _EMPTY = np.empty(0, np.int64)
@@ -35,11 +46,6 @@ class Best:
     dropped: float = -np.inf
     eligible: int = 0
     columns: list[dict[str, NDArray[np.generic]]] | None = None
-
-
-def _cut(merits: NDArray[np.float64], n: int) -> float:
-    """The n-th largest merit."""
-    return float(np.partition(merits, len(merits) - n)[len(merits) - n])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ class Scan:
             if sum(len(best.index) for best in found) > self.capacity:
                 found = [self.merge(found)]
                 if len(found[0].index) >= self.n:
-                    cut = _cut(found[0].merit, self.n)
+                    cut = cut_at(found[0].merit, self.n)
                     floor = cut - margin(self.metric, self.sizing, cut)
         best = self.merge(found)
         return Best(best.index, best.merit, best.dropped, best.eligible, bulk)
@@ -89,7 +95,7 @@ class Scan:
         dropped = max(part.dropped for part in parts)
         eligible = sum(part.eligible for part in parts)
         if len(index) > self.capacity:
-            cut = _cut(merits, self.n)
+            cut = cut_at(merits, self.n)
             half = margin(self.metric, self.sizing, cut)
             inside = merits >= cut - half
             if np.count_nonzero(inside) > self.capacity:
@@ -188,10 +194,14 @@ class Finalists:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The best of a stage in the total order, and how many variants had enough trades."""
+    """The best of a stage in the total order, and how many variants had enough trades.
+
+    `equals` says of each row what it stands for when equal rows were asked to be one.
+    """
 
     scores: Scores
     eligible: int
+    equals: list[Equals] | None = None
 
 
 Build = Callable[[], Any]
@@ -211,6 +221,8 @@ def ranked(
     `blocks` build the disjoint parts of the stage; one is held at a time. Where there is one, it is
     built once; several (memory made them) are built anew for each pass.
     """
+    if ranking.distinct:
+        return Ranked(*distinct_ranked(blocks, n, ranking, executor, meter, control, sink))
     stage = blocks[0]()
     sizing, keys = stage.terms.sizing, stage.keys
     scan = Scan(n, ranking.primary, sizing, ranking.min_trades, sink is not None)
@@ -221,7 +233,7 @@ def ranked(
     best = scan.merge(found)
     low, high = -np.inf, np.inf
     if len(best.index) > n:
-        cut = _cut(best.merit, n)
+        cut = cut_at(best.merit, n)
         half = margin(ranking.primary, sizing, cut)
         low, high = cut - half, cut + half
     crowded = best.dropped > -np.inf and best.dropped >= low

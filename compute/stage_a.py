@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compute.account import FIXED_QUOTE, PROFIT_LOCK, Terms
 from compute.exact import OFF
 from compute.falls import fall_scores, touches
+from compute.axes import Scalar
 from compute.grid import Grid
 from compute.keys import KeyTemplate
 from compute.products import Walk, product_scores, walk_memory
@@ -18,6 +19,7 @@ from compute.ranking import PROFIT_FACTOR, Ranking, Scores, profit_factor, settl
 from compute.route import Route
 from compute.sequences import exact_scores, fixed_scores
 from compute.stops import Levels, levels
+from compute.tags import vote_tags
 from compute.votes import Votes
 
 Flat = NDArray[np.int64]
@@ -133,9 +135,48 @@ class StageA:
         digits = self.grid.digits(index)[:, box.axis]
         return (digits >= box.low) & (digits < box.high)
 
+    def tags(self, scores: Scores) -> NDArray[np.uint64]:
+        """Tags of the aggregated votes of scored variants: equal for equal votes."""
+        lid, sid = self.votes.pairs(self.grid.local_rows(scores.index))
+        tags = np.empty(len(scores), np.uint64)
+        memory = walk_memory(lid.shape[1], self.votes.planes.shape[1], 0)
+        vote_tags(
+            self.votes.planes, lid, sid, self.votes.conflict, self.terms.direction, memory, tags
+        )
+        return tags
+
+    def places(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places i8[n, axes] of the parameters on their sorted axes."""
+        return axis_places(self.grid, index)
+
+    def ranges(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> dict[str, list[Scalar]]:
+        """[smallest, largest] value by axis of two rows of places."""
+        return axis_ranges(self.grid, low, high)
+
     def keys(self, index: NDArray[np.int64]) -> list[str]:
         """Identity keys of flat indices."""
         return [self.key_template.base_key(i) for i in index.tolist()]
+
+
+def axis_places(grid: Grid, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places i8[n, axes] of flat indices on the sorted axes of `grid`."""
+    digits = grid.digits(index)
+    for column, axis in enumerate(grid.axes):
+        place = np.empty(len(axis), np.int64)
+        place[sorted(range(len(axis)), key=axis.values.__getitem__)] = np.arange(len(axis))
+        digits[:, column] = place[digits[:, column]]
+    return digits
+
+
+def axis_ranges(
+    grid: Grid, low: NDArray[np.int64], high: NDArray[np.int64]
+) -> dict[str, list[Scalar]]:
+    """[smallest, largest] value by axis name of two rows of places."""
+    ranges: dict[str, list[Scalar]] = {}
+    for name, axis, first, last in zip(grid.axis_names, grid.axes, low, high, strict=False):
+        values = sorted(axis.values)  # type: ignore[type-var]  # an axis holds one kind
+        ranges[name] = [values[first], values[last]]
+    return ranges
 
 
 def exact_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,14 @@ from compute.exact import (
     extract_runs,
     run_extremes,
 )
+from compute.falls import touches
 from compute.jit import kernel
 from compute.keys import KeyTemplate
 from compute.products import TINY, Walk, and_others, walk_memory
 from compute.ranking import PROFIT_FACTOR, Ranking, Scores, settled
-from compute.stage_a import CALL_SECONDS, Rows, exact_rows, fall_rows
+from compute.stage_a import CALL_SECONDS, Rows, axis_places, axis_ranges, exact_rows, fall_rows
 from compute.stops import Cells, Levels, calm_bars, cells, product_pairs, sequence_pairs
+from compute.tags import pair_tags
 from compute.votes import Votes
 
 # Model of a reference core: ns per bar to find and walk the runs, per bar and pair to walk accounts
@@ -222,6 +225,37 @@ class StageB:
         """Model cost of one exact score."""
         ns = _DRAWDOWN_NS if self.ranking.needs_drawdown else _EXACT_NS
         return ns * max(64, len(self.close))
+
+    def tags(self, scores: Scores) -> NDArray[np.uint64]:
+        """Tags of the trades of scored variants: equal for equal bars and sides of every trade."""
+        place, risk = self._places(scores.index)
+        ranks, row = np.unique(place, return_inverse=True)
+        lid, sid = self.votes.pairs(self.rows[ranks])
+        trades = np.zeros((len(ranks), self.units_per_position), np.int32)
+        trades[row, risk] = scores.trades
+        tags = np.empty(trades.shape, np.uint64)
+        pair_tags(
+            self.votes.planes, lid, sid, self.votes.conflict, self.close, self.terms, self.levels,
+            walk_memory(lid.shape[1], self.votes.planes.shape[1], len(self.close)),
+            touches(len(self.close), len(self.levels.sl), len(self.levels.tp)), trades, tags,
+        )  # fmt: skip
+        return tags[row, risk]
+
+    def places(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places i8[n, axes + 2] of the parameters on their sorted axes, stops last."""
+        place, risk = self._places(index)
+        sl, tp = self.rates()
+        stops = [np.searchsorted(np.unique(rate), rate[risk]) for rate in (sl, tp)]
+        return np.column_stack([axis_places(self.key_template.grid, self.flat[place]), *stops])
+
+    def ranges(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> dict[str, list[Any]]:
+        """[smallest, largest] value by axis of two rows of places; stops in percent, None: off."""
+        ranges: dict[str, list[Any]] = axis_ranges(self.key_template.grid, low, high)
+        axes = (("sl_pct", self.key_template.risk.sl), ("tp_pct", self.key_template.risk.tp))
+        for column, (name, levels) in enumerate(axes, start=-2):
+            values = sorted(set(levels), key=lambda level: np.inf if level is None else level)
+            ranges[name] = [values[low[column]], values[high[column]]]
+        return ranges
 
     def keys(self, index: NDArray[np.int64]) -> list[str]:
         """Identity keys of variant indices."""
