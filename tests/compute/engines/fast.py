@@ -28,8 +28,9 @@ from compute.stage_b import StageB, calm_table
 from compute.stops import levels
 from compute.votes import Votes
 
-# What a search asks of a stage: return and trades; with wins and profits; everything, exactly.
-Level = Literal["score", "columns", "exact", "drawdown"]
+# What a search asks of a stage. Fast: return and trades; wins and profits too; drawdown too.
+# Exact: in the account's own arithmetic, without and with the drawdown.
+Level = Literal["score", "columns", "fall", "exact", "exact_fall"]
 Indicators = Sequence[Sequence[Sequence[int]]]
 BOTH = 2  # a vote whose LONG and SHORT masks are both true: NEUTRAL by the rule conflict
 
@@ -200,7 +201,7 @@ class Market:
 
 def ranking_of(level: Level) -> Ranking:
     """The ranking that makes a stage compute at `level`."""
-    return Ranking("max_drawdown_pct") if level == "drawdown" else Ranking()
+    return Ranking("max_drawdown_pct") if level.endswith("fall") else Ranking()
 
 
 def stage_a_scores(
@@ -208,7 +209,7 @@ def stage_a_scores(
 ) -> Scores:
     """Scores of all variants of `market` in ascending order, walked in `spans` of its order."""
     stage = market.stage_a(ranking_of(level), level == "columns")
-    if level == "exact":
+    if level.startswith("exact"):
         return stage.exact(np.arange(len(market.rows), dtype=np.int64))
     spans = [(0, stage.total)] if spans is None else spans
     scores = joined([part for span in spans for part in stage.scores(*span)])
@@ -226,7 +227,7 @@ def stage_b_scores(
     """Scores of every variant under every (SL, TP), in the order variant, SL, TP."""
     ranking = Ranking("profit_factor") if level == "columns" else ranking_of(level)
     stage = market.stage_b(range(len(market.rows)), sl, tp, ranking)
-    if level == "exact":
+    if level.startswith("exact"):
         return stage.exact(np.arange(stage.total * len(sl) * len(tp), dtype=np.int64))
     spans = [(0, stage.total)] if spans is None else spans
     return joined([part for span in spans for part in stage.scores(*span)])

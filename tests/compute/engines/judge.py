@@ -90,11 +90,16 @@ def assert_money(scores: Scores, i: int, slow: Simulation, cash: float, rel: flo
     assert scores.lost[i] == pytest.approx(lost, rel=rel, abs=rel * cash)
 
 
-def assert_near(scores: Scores, i: int, slow: Simulation, terms: dict[str, Any]) -> None:
-    """Row i of fast `scores`: the trades exactly, the equity within the guard band."""
+def assert_near(
+    scores: Scores, i: int, slow: Simulation, terms: dict[str, Any], drawdown: bool = False
+) -> None:
+    """Row i of fast `scores`: the trades exactly, equity and drawdown within the guard band."""
     cash = terms["init_cash_quote"]
     assert scores.trades[i] == slow.num_trades
     expected = slow.equity_end / cash
     least = 1.0 if terms["sizing_mode"] == "fixed_quote" else 1e-6
     assert math.isfinite(scores.equity[i])
     assert abs(scores.equity[i] - expected) <= TOLERANCE * max(abs(expected), least)
+    if drawdown:
+        fall = slow.max_drawdown_pct
+        assert scores.drawdown[i] * 100 == pytest.approx(fall, rel=TOLERANCE, abs=TOLERANCE)

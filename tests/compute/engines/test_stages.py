@@ -30,8 +30,9 @@ def test_stage_a(sizing_mode: str, data: st.DataObject) -> None:
     cash = market.terms["init_cash_quote"]
     score = stage_a_scores(market)
     columns = stage_a_scores(market, level="columns")
+    fall = stage_a_scores(market, level="fall")
     exact = stage_a_scores(market, level="exact")
-    drawdown = stage_a_scores(market, level="drawdown")
+    exact_fall = stage_a_scores(market, level="exact_fall")
     assert score.index.tolist() == list(range(len(market.rows)))
     for i in range(len(market.rows)):
         slow = oracle(market, i)
@@ -40,7 +41,9 @@ def test_stage_a(sizing_mode: str, data: st.DataObject) -> None:
         assert columns.wins[i] == wins(slow)
         assert_money(columns, i, slow, cash, rel=1e-8)
         assert_exact(exact, i, slow, drawdown=False)
-        assert_exact(drawdown, i, slow, drawdown=True)
+        assert_exact(exact_fall, i, slow, drawdown=True)
+        assert_near(fall, i, slow, market.terms, drawdown=True)
+        assert_money(fall, i, slow, cash, rel=1e-8)
 
 
 @MODES
@@ -51,8 +54,9 @@ def test_stage_b(sizing_mode: str, data: st.DataObject) -> None:
     cash = market.terms["init_cash_quote"]
     score = stage_b_scores(market, sl, tp)
     columns = stage_b_scores(market, sl, tp, level="columns")
+    fall = stage_b_scores(market, sl, tp, level="fall")
     exact = stage_b_scores(market, sl, tp, level="exact")
-    drawdown = stage_b_scores(market, sl, tp, level="drawdown")
+    exact_fall = stage_b_scores(market, sl, tp, level="exact_fall")
     pairs = [(sl_pct, tp_pct) for sl_pct in sl for tp_pct in tp]
     assert score.index.tolist() == list(range(len(market.rows) * len(pairs)))
     for i in range(len(market.rows)):
@@ -63,7 +67,9 @@ def test_stage_b(sizing_mode: str, data: st.DataObject) -> None:
             assert_near(columns, at, slow, market.terms)
             assert_money(columns, at, slow, cash, rel=1e-8)
             assert_exact(exact, at, slow, drawdown=False)
-            assert_exact(drawdown, at, slow, drawdown=True)
+            assert_exact(exact_fall, at, slow, drawdown=True)
+            assert_near(fall, at, slow, market.terms, drawdown=True)
+            assert_money(fall, at, slow, cash, rel=1e-8)
 
 
 @MODES
@@ -78,7 +84,7 @@ def test_scores_do_not_depend_on_the_walk(sizing_mode: str, data: st.DataObject)
     as_given = Market(
         market.closes, market.indicators, market.rows, market.terms, market.start, market.stop
     )
-    for level in ("score", "columns"):
+    for level in ("score", "columns", "fall"):
         whole = stage_a_scores(market, level=level)
         assert_bits(stage_a_scores(market, level=level, spans=spans), whole)
         assert_bits(stage_a_scores(market, level=level, spans=singles), whole)

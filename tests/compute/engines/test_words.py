@@ -29,7 +29,7 @@ from tests.compute.engines.markets import vote, walk
 BARS = (1, 2, 63, 64, 65, 127, 128, 129, 1000)
 SL: list[float | None] = [0.2, 1.0, 4.0]
 TP: list[float | None] = [3.0, 0.3]
-LEVELS: tuple[Level, ...] = ("score", "columns", "exact", "drawdown")
+LEVELS: tuple[Level, ...] = ("score", "columns", "fall", "exact", "exact_fall")
 
 
 def terms(sizing_mode: str = "all_in", **changed: Any) -> dict[str, Any]:
@@ -70,12 +70,15 @@ def check(market: Market) -> None:
     """Every path agrees with the oracle on every variant of `market`."""
     score = stage_a_scores(market)
     columns = stage_a_scores(market, level="columns")
-    exact = stage_a_scores(market, level="drawdown")
+    fall = stage_a_scores(market, level="fall")
+    exact = stage_a_scores(market, level="exact_fall")
     pairs = stage_b_scores(market, SL, TP)
+    pair_falls = stage_b_scores(market, SL, TP, level="fall")
     for i in range(len(market.rows)):
         slow = oracle(market, i)
         assert_near(score, i, slow, market.terms)
         assert_near(columns, i, slow, market.terms)
+        assert_near(fall, i, slow, market.terms, drawdown=True)
         assert_exact(exact, i, slow, drawdown=True)
         fast = replay(
             market.closes, market.signals(i), **market.terms, start=market.start, stop=market.stop
@@ -83,7 +86,9 @@ def check(market: Market) -> None:
         assert_same_replay(fast, slow)
         for pair in range(len(SL) * len(TP)):
             slow = oracle(market, i, SL[pair // len(TP)], TP[pair % len(TP)])
-            assert_near(pairs, i * len(SL) * len(TP) + pair, slow, market.terms)
+            at = i * len(SL) * len(TP) + pair
+            assert_near(pairs, at, slow, market.terms)
+            assert_near(pair_falls, at, slow, market.terms, drawdown=True)
 
 
 @pytest.mark.parametrize("sizing_mode", SIZINGS)
@@ -162,6 +167,7 @@ def test_nearly_ruined_accounts(sizing_mode: str, left: float, recovery: float) 
         slow = oracle(market, 0)
         assert_near(stage_a_scores(market), 0, slow, account)
         assert_near(stage_a_scores(market, level="columns"), 0, slow, account)
+        assert_near(stage_a_scores(market, level="fall"), 0, slow, account, drawdown=True)
         assert_near(stage_b_scores(market, [None], [None]), 0, slow, account)
 
 
@@ -170,7 +176,7 @@ def test_undefined_drawdown_ranks_last(sizing_mode: str) -> None:
     """A fee that eats the first bar's equity leaves no peak to fall from."""
     account = terms(sizing_mode, fee_pct=250.0, fixed_quote=1000.0)
     market = Market([100.0, 100.0, 90.0], [[[1, 0, 0], [0, 0, 0]]], [(0,), (1,)], account)
-    scores = stage_a_scores(market, level="drawdown")
+    scores = stage_a_scores(market, level="exact_fall")
     for i in range(2):
         assert_exact(scores, i, oracle(market, i), drawdown=True)
 

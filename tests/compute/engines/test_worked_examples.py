@@ -65,11 +65,13 @@ def test_stages(example: WorkedExample) -> None:
     base = simulate(example.closes, example.signals, **terms, start=start)
     assert_near(stage_a_scores(market), 0, base, terms)
     assert_near(stage_a_scores(market, level="columns"), 0, base, terms)
+    assert_near(stage_a_scores(market, level="fall"), 0, base, terms, drawdown=True)
     assert_exact(stage_a_scores(market, level="exact"), 0, base, drawdown=False)
-    assert_exact(stage_a_scores(market, level="drawdown"), 0, base, drawdown=True)
+    assert_exact(stage_a_scores(market, level="exact_fall"), 0, base, drawdown=True)
 
     stopped = simulate(example.closes, example.signals, **example.terms)
     sl, tp = [rest.get("sl_pct")], [rest.get("tp_pct")]
     assert_near(stage_b_scores(market, sl, tp), 0, stopped, terms)
+    assert_near(stage_b_scores(market, sl, tp, level="fall"), 0, stopped, terms, drawdown=True)
     assert_exact(stage_b_scores(market, sl, tp, level="exact"), 0, stopped, drawdown=False)
-    assert_exact(stage_b_scores(market, sl, tp, level="drawdown"), 0, stopped, drawdown=True)
+    assert_exact(stage_b_scores(market, sl, tp, level="exact_fall"), 0, stopped, drawdown=True)
