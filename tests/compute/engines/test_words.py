@@ -172,13 +172,22 @@ def test_nearly_ruined_accounts(sizing_mode: str, left: float, recovery: float) 
 
 
 @pytest.mark.parametrize("sizing_mode", SIZINGS)
-def test_undefined_drawdown_ranks_last(sizing_mode: str) -> None:
-    """A fee that eats the first bar's equity leaves no peak to fall from."""
-    account = terms(sizing_mode, fee_pct=250.0, fixed_quote=1000.0)
-    market = Market([100.0, 100.0, 90.0], [[[1, 0, 0], [0, 0, 0]]], [(0,), (1,)], account)
-    scores = stage_a_scores(market, level="exact_fall")
-    for i in range(2):
-        assert_exact(scores, i, oracle(market, i), drawdown=True)
+@pytest.mark.parametrize("costs", [{"fee_pct": 250.0}, {"slippage_pct": 60.0}])
+@pytest.mark.parametrize("later", [10.0, 90.0, 1000.0])
+def test_undefined_drawdown(sizing_mode: str, costs: dict[str, float], later: float) -> None:
+    """Costs that eat the first bar's equity leave no peak to fall from, whatever comes later."""
+    account = terms(sizing_mode, fixed_quote=1000.0, **costs)
+    votes = [[1, 1, 1, 0], [-1, -1, -1, 0], [0, 0, 0, 0], [1, 0, -1, 0]]
+    rows = [(i,) for i in range(len(votes))]
+    market = Market([100.0, 100.0, later, later], [votes], rows, account)
+    exact = stage_a_scores(market, level="exact_fall")
+    fall = stage_a_scores(market, level="fall")
+    pairs = stage_b_scores(market, [None], [None], level="fall")
+    for i in range(len(votes)):
+        slow = oracle(market, i)
+        assert_exact(exact, i, slow, drawdown=True)
+        assert_near(fall, i, slow, account, drawdown=True)
+        assert_near(pairs, i, slow, account, drawdown=True)
 
 
 @pytest.mark.parametrize("sizing_mode", SIZINGS)
