@@ -36,7 +36,11 @@ class Executor(Protocol):
     """Where a stage is scored; the answer never depends on which one, or on its size."""
 
     name: str
-    workers: int
+
+    @property
+    def workers(self) -> int:
+        """Cores that score at the same time."""
+        ...
 
     def fold(
         self, stage: Any, query: Query[P], spans: Sequence[Span], meter: Meter, control: Control,
