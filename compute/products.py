@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compute.account import LONG_ONLY, PROFIT_LOCK, SHORT_ONLY, factor_table, factors
 from compute.exact import EQUITY, LOST, OFF, SCORES, TRADES, WINS, WON, account_runs, extract_runs
 from compute.jit import kernel
-from compute.words import word_columns, word_product
+from compute.words import EVEN, NEAR, word_columns, word_product
 
 _LAST = np.uint64(63)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -97,7 +97,7 @@ def and_others(planes, lid, sid, conflict, i, skip, direction, rest):
 
 @kernel
 def focus(planes, lid, sid, conflict, i, direction, walk):
-    """The indicator to vary for variant i (its others ANDed in `walk.rest`), -1 if i repeats the last."""
+    """The indicator to vary for variant i, its others ANDed in `walk.rest`; -1: i repeats the last."""
     varying = -2
     if walk.memo[0]:
         varying = changed_indicator(lid, sid, i, walk.last)
@@ -145,9 +145,7 @@ def word_walk(
             top = last_top if w == words - 1 else _LAST
             base = np.uint64(w << 6)
             if sums is not None:
-                v = word_columns(
-                    lw, sw, carry, base, top, close, table, keep
-                )
+                v = word_columns(lw, sw, carry, base, top, close, table, keep)
                 wins_of[w] = v[4]
                 wons[w] = v[5]
                 losts[w] = v[6]
@@ -180,7 +178,8 @@ def product_scores(
 ):
     """Fills equity f8[n] (init cash = 1) and trades i4[n] of variants start..stop.
 
-    With `sums` f8[2, n] (None: not wanted) also wins i4[n] and the profits won and lost, init cash = 1.
+    With `sums` f8[2, n] (None: not wanted) also wins i4[n] and the profits won and lost, in units
+    of initial cash.
     """
     bars = close.size
     keep = 1.0 - terms.safe_pct / 100.0 if terms.sizing == PROFIT_LOCK else 1.0
@@ -209,9 +208,9 @@ def product_scores(
             gain = a + b * (close[bars - 1] / close[bar]) - 1.0
             net = growth * gain
             count += 1
-            doubtful |= gain <= 1e-9 - 1.0
+            doubtful |= gain <= NEAR - 1.0
             if sums is not None:
-                doubtful |= abs(gain) < 1e-12
+                doubtful |= abs(gain) < EVEN
                 if net > 0.0:
                     won += net
                     won_count += 1
@@ -224,8 +223,8 @@ def product_scores(
                 walk.votes[0], walk.votes[1], bars, walk.entry, walk.exit, walk.side
             )
             account_runs(
-                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished, terms, OFF, OFF,
-                False, None, None, None, None, out,
+                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished,
+                terms, OFF, OFF, False, None, None, None, None, out,
             )  # fmt: skip
             equity[i] = out[EQUITY] / terms.init_cash
             trades[i] = np.int64(out[TRADES])

@@ -14,9 +14,10 @@ import numpy as np
 from compute.bits import ctz, popcount
 from compute.jit import inlined
 
-# A factor this close to ruin, or a trade this close to break-even, is decided by rounding: the
-# variant is then scored by the exact engine.
-NEAR = 1e-9
+# A factor is a difference of numbers near 1, known to 2e-16: below this it has lost too many digits
+# for the guard band. Likewise a trade this close to break-even is won or lost by rounding alone. The
+# exact engine then scores the variant.
+NEAR = 1e-5
 EVEN = 1e-12
 _ZERO = np.uint64(0)
 _ONE = np.uint64(1)
@@ -92,7 +93,9 @@ def word_columns(lw, sw, carry, base, top, close, table, keep):
     entered, d, entries = first_entry(entries, sw, carry, base)
     count = popcount(exits)
     for _ in range(count):
-        gain = table[d, 0] + table[d, 1] * (close[base + np.uint64(ctz(exits))] / close[entered]) - 1.0
+        gain = (
+            table[d, 0] + table[d, 1] * (close[base + np.uint64(ctz(exits))] / close[entered]) - 1.0
+        )
         exits &= exits - _ONE
         doubtful |= gain <= NEAR - 1.0 or abs(gain) < EVEN
         profit = growth * max(gain, 0.0)
@@ -112,17 +115,19 @@ def word_columns(lw, sw, carry, base, top, close, table, keep):
 def word_fixed(
     lw, sw, carry, base, top, close, table, fixed, available, won, lost, wins
 ):  # fmt: skip
-    """(exits, doubtful, carry out, available, won, lost, wins) after one word, at most `fixed` a trade.
+    """(exits, doubtful, carry out, available, won, lost, wins) after one word.
 
-    Sequential by nature: what a trade may use depends on all before it, so the account comes in and
-    goes out (units of initial cash).
+    A trade uses at most `fixed`. Sequential by nature: what a trade may use depends on all before
+    it, so the account comes in and goes out (units of initial cash).
     """
     entries, exits = word_events(lw, sw, carry, top)
     entered, d, entries = first_entry(entries, sw, carry, base)
     count = popcount(exits)
     doubtful = False
     for _ in range(count):
-        gain = table[d, 0] + table[d, 1] * (close[base + np.uint64(ctz(exits))] / close[entered]) - 1.0
+        gain = (
+            table[d, 0] + table[d, 1] * (close[base + np.uint64(ctz(exits))] / close[entered]) - 1.0
+        )
         exits &= exits - _ONE
         net = min(available, fixed) * gain
         available += net
