@@ -72,8 +72,11 @@ def first_touches(close, entry, exit_, side, low, high, runs, slippage, sl, tp, 
 
 @kernel
 def mark_table(terms):
-    """(shift, slope) f8[2, 2] of a long and a short: an open position of quote Q adds to the equity
-    before it Q · (shift + slope · close / entry close), see `compute.account.mark`."""
+    """(shift, slope) f8[2, 2]: row 0 of a long, row 1 of a short.
+
+    An open position of quote Q adds Q · (shift + slope · close / entry close) to the equity before
+    it, see `compute.account.mark`.
+    """
     table = np.empty((2, 2))
     table[0, 0], table[0, 1] = -1.0 - terms.fee, 1.0 / (1.0 + terms.slippage)
     table[1, 0], table[1, 1] = 1.0 - terms.fee, -1.0 / (1.0 - terms.slippage)
@@ -84,7 +87,10 @@ def mark_table(terms):
 def fall_walk(
     close, entry, exit_, side, low, high, runs, sl_bar, tp_bar, i, j, cap, keep, table, marks, out
 ):  # fmt: skip
-    """True when rounding could decide something; fills `out` f8[SCORES] (init cash = 1) of pair (i, j)."""
+    """True when rounding could decide something; fills `out` f8[SCORES] of pair (i, j).
+
+    Money is in units of initial cash.
+    """
     available = 1.0
     safe = 0.0
     won = 0.0
@@ -110,6 +116,7 @@ def fall_walk(
             for t in range(e, x):
                 equity = total + quote * (shift + slope * close[t])
                 peak = max(peak, equity)
+                doubtful |= peak <= NEAR
                 kept = min(kept, equity / peak)
         gain = table[d, 0] + table[d, 1] * (close[x] * unit) - 1.0
         profit = quote * max(gain, 0.0)
@@ -121,11 +128,10 @@ def fall_walk(
         wins += gain > 0.0
         doubtful |= (available < NEAR) | (abs(gain) < EVEN)
         equity = available + safe
-        if equity > peak or equity < peak * kept:
-            # The bar's last action decides its equity: a reversal is marked with the next entry.
-            if r + 1 == runs or entry[r + 1] > x:
-                peak = max(peak, equity)
-                kept = min(kept, equity / peak)
+        # The bar's last action decides its equity: a reversal is marked with the next entry.
+        if (equity > peak or equity < peak * kept) and (r + 1 == runs or entry[r + 1] > x):
+            peak = max(peak, equity)
+            kept = min(kept, equity / peak)
     out[EQUITY] = available + safe
     out[TRADES] = runs
     out[WINS] = wins
@@ -140,9 +146,10 @@ def fall_scores(
     planes, lid, sid, conflict, close, terms, levels, start, stop, walk, touched,
     equity, trades, wins, sums, drawdown,
 ):  # fmt: skip
-    """Fills the fast scores of variants start..stop under every pair of `levels`, outputs [n, P].
+    """Fills the fast scores of variants start..stop under every pair of `levels`.
 
-    equity and sums f8[2, n, P] in units of initial cash, trades, wins i4, drawdown f8 as a fraction.
+    Outputs are [n, P]: equity f8 and sums f8[2, n, P] in units of initial cash, trades, wins i4,
+    drawdown f8 as a fraction.
     """
     bars = close.size
     cap = terms.fixed_quote / terms.init_cash if terms.sizing == FIXED_QUOTE else np.inf
