@@ -137,9 +137,11 @@ def resolve(
 
 
 def settle_bars(grid: Grid) -> int:
-    """Bars until every vote of the grid is settled: windows full, seeds worn off, lags inside.
+    """Bars to load before a period so that every vote is settled on its first bar: windows full,
+    seeds worn off, lags inside.
 
-    Settling is monotone in each parameter, so the corners of the axes are enough.
+    The bar that closes as the period starts is the first one traded and one of the loaded, hence
+    one more than the longest settling. Settling is monotone in each parameter, so the corners of the axes are enough.
     """
     longest = 0
     for part in grid.indicators:
@@ -147,7 +149,7 @@ def settle_bars(grid: Grid) -> int:
         corners = itertools.product(*(_ends(axis) for axis in part.compute))
         bars = max(settle(dict(corner)) for corner in corners)
         longest = max(longest, bars + _longest_lag(part))
-    return longest
+    return longest + 1
 
 
 def _ends(axis: Axis) -> tuple[tuple[str, int | float | str], ...]:
