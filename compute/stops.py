@@ -1,9 +1,9 @@
-"""Stop levels of one base variant scored together: one walk per run finds every level's first touch.
+"""Stop levels of a base variant scored together: one walk per run finds all levels' first touches.
 
-A stop never moves an entry, so a run's trade under (SL i, TP j) exits at the earliest of its end, the
-first touch of SL i and the first touch of TP j. Levels are sorted ascending, hence touched in order: SL i,
-touched after c TP levels, is the exit of every pair (i, ≥ c); TP j, touched after r SL levels, that of
-every pair (≥ r, j); the run's end serves the pairs beyond both.
+A stop never moves an entry, so a run's trade under (SL i, TP j) exits at the earliest of its end,
+the first touch of SL i and the first touch of TP j. Levels are sorted ascending, hence touched in
+order: SL i, touched after c TP levels, is the exit of every pair (i, ≥ c); TP j, touched after r SL
+levels, that of every pair (≥ r, j); the run's end serves the pairs beyond both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from compute.account import FIXED_QUOTE, PROFIT_LOCK, factor_table
 from compute.jit import kernel
 from compute.words import EVEN, NEAR
-
 
 _LOOK = 32
 
@@ -57,14 +56,23 @@ class Cells(NamedTuple):
 def cells(levels: Levels) -> Cells:
     """Fresh `Cells` for these levels."""
     s, t = levels.pair.shape
-    wide = [np.ones((s + 1, t + 1)) for _ in range(3)]
-    pairs = [np.empty((s, t)) for _ in range(4)]
-    return Cells(*wide, np.empty(s), np.empty(t), np.empty(s, np.int64), *pairs)
+    return Cells(
+        by_sl=np.ones((s + 1, t + 1)),
+        by_tp=np.ones((s + 1, t + 1)),
+        by_end=np.ones((s + 1, t + 1)),
+        gain_sl=np.empty(s),
+        gain_tp=np.empty(t),
+        before=np.empty(s, np.int64),
+        gains=np.empty((s, t)),
+        available=np.empty((s, t)),
+        won=np.empty((s, t)),
+        lost=np.empty((s, t)),
+    )
 
 
 @kernel
 def calm_bars(close, slippage, sl, tp, calm):
-    """Fills `calm` i4[2, N]: the first bar after each entry, long and short, worth a look for a touch.
+    """Fills `calm` i4[2, N]: the first bar after a long or short entry worth a look for a touch.
 
     Nothing touches the nearest level before it. Entries are shared by all variants, so the table is
     made once; it looks `_LOOK` bars ahead, which spares most runs their walk.
@@ -317,9 +325,9 @@ def sequence_walk(
 def sequence_pairs(close, calm, entry, exit_, side, runs, terms, levels, cells, sums):
     """True when rounding could decide something; fills `available`, `won`, `lost` f8[S, T].
 
-    For accounts whose trades do not commute, and for sums over trades: every pair is walked trade by
-    trade, all pairs at once. Money is in units of the initial cash; `won` and `lost` are kept only with
-    `sums` (the profit lock needs them).
+    For accounts whose trades do not commute, and for sums over trades: every pair is walked trade
+    by trade, all pairs at once. Money is in units of the initial cash; `won` and `lost` are kept
+    only with `sums` (the profit lock needs them).
     """
     cap = terms.fixed_quote / terms.init_cash if terms.sizing == FIXED_QUOTE else np.inf
     keep = 1.0 - terms.safe_pct / 100.0 if terms.sizing == PROFIT_LOCK else 1.0
