@@ -19,7 +19,7 @@ from compute.executor import Executor, Sink
 from compute.indicators.series import BarSeries
 from compute.market.timeline import Timeline
 from compute.plan import Plan, plan
-from compute.ranking import Ranking, Scores
+from compute.ranking import Ranking, Scores, no_scores
 from compute.route import Box, route
 from compute.selection import Ranked, ranked, rescored
 from compute.settings import Limits
@@ -33,10 +33,10 @@ from compute.votes import Votes, grid_layouts, grid_votes
 class Outcome:
     """What a back-test found.
 
-    `shortlist` and `top` are exact scores in rank order (`top` with drawdown; its index is rank in the
-    shortlist · pairs + risk index), `holdout` the scores of the same variants on the part of the
-    slice that ranking did not see. `equals` says what each row stands for when equal rows were asked
-    to be one, by stage. `timings` are seconds by step.
+    `shortlist` and `top` are exact scores in rank order (`top` with drawdown; its index is rank in
+    the shortlist · pairs + risk index), `holdout` the scores of the same variants on the part of
+    the slice that ranking did not see. `equals` says what each row stands for when equal rows were
+    asked to be one, by stage. `timings` are seconds by step.
     """
 
     job: Backtest
@@ -148,7 +148,7 @@ class Run:
     def votes(
         self, start: int, stop: int, chosen: dict[int, NDArray[np.int64]] | None = None
     ) -> Votes:
-        """Votes over bars [start, stop), of all variants or of those whose settings are `chosen`."""
+        """Votes over bars [start, stop): of all variants, or of those with settings in `chosen`."""
         return grid_votes(
             grid_layouts(self.job.grid, chosen), self.series, start, stop, self.executor.each,
             lambda: self.control.check("stage_a"),
@@ -216,7 +216,7 @@ class Run:
     def gathered(
         self, flat: NDArray[np.int64], start: int, stop: int
     ) -> tuple[Votes, NDArray[np.int32]]:
-        """(votes, vote rows i4[n, K]) of some base variants; Stage A's votes where they are at hand."""
+        """(votes, vote rows i4[n, K]) of some base variants; Stage A's votes when at hand."""
         rows = self.job.grid.local_rows(flat)
         if self._votes is not None and (start, stop) == (self.start, self.stop):
             return self._votes, rows
@@ -243,7 +243,7 @@ class Run:
     ) -> Scores:
         """Exact scores with drawdown of chosen variants on bars [start, stop), in their order."""
         if len(flat) == 0:
-            return Scores(index, *([np.empty(0)] * 6))
+            return replace(no_scores(), index=index)
         bases, position = np.unique(flat, return_inverse=True)
         votes, rows = self.gathered(bases, start, stop)
         stage = StageB(
