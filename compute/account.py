@@ -20,7 +20,7 @@ LONG_SHORT, LONG_ONLY, SHORT_ONLY = range(3)
 
 
 class Terms(NamedTuple):
-    """What every trade of a back-test shares: costs as rates (0.001 = 0.1 %), cash in quote units."""
+    """What all trades of a back-test share: costs as rates (0.001 = 0.1 %), cash in quote units."""
 
     init_cash: float
     fee: float
@@ -63,7 +63,7 @@ def entry_fill(close: float, side: int, slippage: float) -> float:
 def open_position(
     available: float, close: float, side: int, terms: Terms
 ) -> tuple[float, float, float, float, float]:
-    """(available, entry quote, entry fill, quantity, entry fee) after opening; needs available > 0."""
+    """(available, entry quote, entry fill, quantity, fee) after opening; needs available > 0."""
     quote = available
     if terms.sizing == FIXED_QUOTE and terms.fixed_quote < available:
         quote = terms.fixed_quote
@@ -113,7 +113,7 @@ def mark(
 
 
 @kernel
-def factors(side: int, terms: Terms) -> tuple[float, float]:
+def factors(side: int | np.int64, terms: Terms) -> tuple[float, float]:
     """(A, B) of the growth A + B · close[exit] / close[entry] of one unit put into one trade."""
     f, s = terms.fee, terms.slippage
     if side > 0:
@@ -123,7 +123,7 @@ def factors(side: int, terms: Terms) -> tuple[float, float]:
 
 @kernel
 def factor_table(terms: Terms) -> NDArray[np.float64]:
-    """`factors` f8[2, 2]: row 0 of a long, row 1 of a short; an index is no branch to mispredict."""
+    """`factors` f8[2, 2]: row 0 of a long, row 1 of a short; an index cannot be mispredicted."""
     table = np.empty((2, 2))
     table[0, 0], table[0, 1] = factors(1, terms)
     table[1, 0], table[1, 1] = factors(-1, terms)
