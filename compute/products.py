@@ -97,7 +97,10 @@ def and_others(planes, lid, sid, conflict, i, skip, direction, rest):
 
 @kernel
 def focus(planes, lid, sid, conflict, i, direction, walk):
-    """The indicator to vary for variant i, its others ANDed in `walk.rest`; -1: i repeats the last."""
+    """The indicator to vary for variant i, -1 if i repeats the last.
+
+    The votes of the others are ANDed in `walk.rest`.
+    """
     varying = -2
     if walk.memo[0]:
         varying = changed_indicator(lid, sid, i, walk.last)

@@ -31,7 +31,7 @@ _LAST = np.uint64(63)
 
 @kernel
 def fixed_walk(rest, close, terms):
-    """(available, exits, doubtful, wins, won, lost) of one variant under fixed_quote, init cash = 1."""
+    """(available, exits, doubtful, wins, won, lost) under fixed_quote, in units of initial cash."""
     table = factor_table(terms)
     fixed = terms.fixed_quote / terms.init_cash
     last_top = np.uint64((close.size - 1) & 63)
@@ -72,7 +72,10 @@ def fixed_walk(rest, close, terms):
 def fixed_scores(
     planes, lid, sid, conflict, close, terms, start, stop, walk, equity, trades, wins, sums
 ):
-    """Fills equity f8[n] (init cash = 1), trades i4[n], wins i4[n], sums f8[2, n] of variants start..stop."""
+    """Fills the fixed_quote scores of variants start..stop.
+
+    equity f8[n] and sums f8[2, n] (profits won, lost) in units of initial cash; trades, wins i4[n].
+    """
     bars = close.size
     out = np.empty(SCORES)
     for i in range(start, stop):
@@ -83,8 +86,8 @@ def fixed_scores(
                 walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side
             )
             account_runs(
-                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished, terms, OFF, OFF,
-                False, None, None, None, None, out,
+                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished,
+                terms, OFF, OFF, False, None, None, None, None, out,
             )  # fmt: skip
             equity[i] = out[EQUITY] / terms.init_cash
             trades[i], wins[i] = np.int64(out[TRADES]), np.int64(out[WINS])
@@ -101,8 +104,9 @@ def exact_scores(
 ):  # fmt: skip
     """Fills the exact scores of variants start..stop, each under its own stop rates sl, tp f8[n].
 
-    equity f8[n] (init cash = 1), trades i4[n], wins i4[n], sums f8[2, n] (profits won, lost in quote
-    units), drawdown f8[n] as a fraction (NaN when `fall` is None). Equal neighbours are scored once.
+    equity f8[n] (init cash = 1), trades i4[n], wins i4[n], sums f8[2, n] (profits won, lost in
+    quote units), drawdown f8[n] as a fraction (NaN when `fall` is None). Equal neighbours are
+    scored once.
     """
     bars = close.size
     out = np.empty(SCORES)
@@ -125,8 +129,8 @@ def exact_scores(
             bounded = True
         if not same or sl[i] != sl[i - 1] or tp[i] != tp[i - 1]:
             account_runs(
-                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished, terms, sl[i], tp[i],
-                False, fall, None, None, None, out,
+                close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished,
+                terms, sl[i], tp[i], False, fall, None, None, None, out,
             )  # fmt: skip
         equity[i] = out[EQUITY] / terms.init_cash
         trades[i], wins[i] = np.int64(out[TRADES]), np.int64(out[WINS])

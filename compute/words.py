@@ -15,8 +15,8 @@ from compute.bits import ctz, popcount
 from compute.jit import inlined
 
 # A factor is a difference of numbers near 1, known to 2e-16: below this it has lost too many digits
-# for the guard band. Likewise a trade this close to break-even is won or lost by rounding alone. The
-# exact engine then scores the variant.
+# for the guard band. Likewise a trade this close to break-even is won or lost by rounding alone.
+# The exact engine then scores the variant.
 NEAR = 1e-5
 EVEN = 1e-12
 _ZERO = np.uint64(0)
