@@ -7,7 +7,6 @@ Bars are indices into the target slice, words hold 64 bars, bit i of word w is b
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compute.account import close_position, entry_fill, mark, open_position
 from compute.bits import ctz, popcount
@@ -161,10 +160,10 @@ def account_runs(
 ):  # fmt: skip
     """Scores of one variant written to `out` (length SCORES); returns the number of trade rows.
 
-    `sl`, `tp` are rates, `OFF` when disabled; `low`, `high` the runs' extremes, read only for stops and
-    falls. Optional (None: not wanted): `fall` asks for the
-    drawdown, `equity` f8[bars] for the curve, `rows` f8[·, 10] with `bars_out` i8[·, 4] for the
-    trades. With `end_open` a run that reaches the last bar stays open: its row has exit bar -1.
+    `sl`, `tp` are rates, `OFF` when disabled; `low`, `high` the runs' extremes, read only for stops
+    and falls. Optional (None: not wanted): `fall` asks for the drawdown, `equity` f8[bars] for the
+    curve, `rows` f8[·, 10] with `bars_out` i8[·, 4] for the trades. With `end_open` a run that
+    reaches the last bar stays open: its row has exit bar -1.
     """
     available = terms.init_cash
     safe = 0.0

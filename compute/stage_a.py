@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.account import FIXED_QUOTE, PROFIT_LOCK, Terms
+from compute.axes import Scalar
 from compute.exact import OFF
 from compute.falls import fall_scores, touches
-from compute.axes import Scalar
 from compute.grid import Grid
 from compute.keys import KeyTemplate
 from compute.products import Walk, product_scores, walk_memory
@@ -28,7 +28,8 @@ NO_STOPS = levels((None,), (None,))
 
 # Longest stretch of one kernel call in model seconds: flags and deadlines are read between calls.
 CALL_SECONDS = 0.05
-# Model of a reference core, ns per bar of a variant: reused words; trade by trade; with extremes; exact.
+# Model of a reference core, ns per bar of a variant: reused words; trade by trade; with extremes;
+# exact; exact with drawdown.
 _PRODUCT_NS, _SEQUENCE_NS, _FALLS_NS, _EXACT_NS, _DRAWDOWN_NS = 0.12, 0.6, 1.2, 1.5, 3.0
 
 
@@ -77,7 +78,6 @@ class StageA:
             yield self._fast(flat, rows, memory)
 
     def _fast(self, flat: Flat, rows: Rows, memory: Walk) -> Scores:
-        n = len(flat)
         lid, sid = self.votes.pairs(rows)
         if self.ranking.searches_drawdown:
             scores = fall_rows(flat, self.votes, lid, sid, self.close, self.terms, NO_STOPS, memory)

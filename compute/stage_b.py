@@ -40,9 +40,10 @@ def pair_scores(
     planes, lid, sid, conflict, close, calm, terms, levels, product, start, stop, walk, cells,
     growth, equity, trades, sums,
 ):  # fmt: skip
-    """Fills equity f8[n, P] (init cash = 1), trades i4[n, P] of variants start..stop under all pairs.
+    """Fills equity f8[n, P] and trades i4[n, P] of variants start..stop under all pairs.
 
-    With `sums` f8[2, n, P] also profits won and lost, init cash = 1. `growth` f8[S, T] is scratch.
+    Equity is in units of initial cash, and so are the profits won and lost that `sums` f8[2, n, P]
+    asks for. `growth` f8[S, T] is scratch.
     """
     bars = close.size
     rows, columns = levels.pair.shape
@@ -77,8 +78,9 @@ def pair_scores(
                 p = pair[s, t]
                 if doubtful:
                     account_runs(
-                        close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs, unfinished, terms,
-                        levels.sl[s], levels.tp[t], False, None, None, None, None, out,
+                        close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs,
+                        unfinished, terms, levels.sl[s], levels.tp[t], False,
+                        None, None, None, None, out,
                     )  # fmt: skip
                     equity[i, p] = out[EQUITY] / terms.init_cash
                     trades[i, p] = np.int64(out[TRADES])
