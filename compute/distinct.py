@@ -1,8 +1,8 @@
 """Distinct selection: one row per vote (Stage A) or per list of trades (Stage B).
 
-Equal rows are told by their tags. The first pass finds the cut among groups; the second takes the census
-of the groups that can make it: how many rows, over which parameters, and which of them has the
-smallest key, for that is the row the total order puts first.
+Equal rows are told by their tags. The first pass finds the cut among groups; the second takes the
+census of the groups that can make it: how many rows, over which parameters, and which of them has
+the smallest key, for that is the row the total order puts first.
 """
 
 from __future__ import annotations

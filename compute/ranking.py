@@ -22,7 +22,7 @@ GUARD = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What decides: metrics in order, then the identity key; variants with fewer trades are left out."""
+    """What decides: metrics in order, then the identity key; too few trades leave a variant out."""
 
     primary: str = RETURN
     secondary: str | None = None
@@ -42,8 +42,11 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores of n variants: `equity` in units of initial cash, `won`, `lost` profits in quote units,
-    `drawdown` a fraction, NaN where nobody asked for it."""
+    """Scores of n variants.
+
+    `equity` is in units of initial cash, `won` and `lost` are profits in quote units, `drawdown` is
+    a fraction, NaN where nobody asked for it.
+    """
 
     index: NDArray[np.int64]
     equity: NDArray[np.float64]
@@ -93,8 +96,11 @@ def profit_factor(won: NDArray[np.float64], lost: NDArray[np.float64]) -> NDArra
 def return_over_drawdown(
     return_pct: NDArray[np.float64], drawdown_pct: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return / drawdown; without a drawdown ±inf by the return's sign, 0 for none; -inf where the
-    drawdown is undefined (a peak that is not positive)."""
+    """Return / drawdown.
+
+    Without a drawdown ±inf by the return's sign, 0 for no return; -inf where the drawdown is
+    undefined (a peak that is not positive).
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         limit = np.where(return_pct == 0, 0.0, np.copysign(np.inf, return_pct))
         ratio = np.where(drawdown_pct == 0, limit, return_pct / drawdown_pct)
@@ -120,7 +126,7 @@ def merit(name: str, scores: Scores) -> NDArray[np.float64]:
 
 
 def fast_merit(name: str, scores: Scores) -> NDArray[np.float64]:
-    """Merit of fast scores for searching: equity itself stands for the return, it keeps more digits."""
+    """Merit of fast scores for searching: equity stands for the return, it keeps more digits."""
     return scores.equity if name == RETURN else merit(name, scores)
 
 

@@ -43,8 +43,9 @@ class OpenPosition:
 class Replay:
     """Trades and per-bar curve of one variant over the target slice of N bars.
 
-    `equity` is quote units at each bar's close after its actions, `exposure` entry quote / equity on
-    the bars of a position (NaN where equity is 0), `start` the slice's first bar among all loaded.
+    `equity` is quote units at each bar's close after its actions, `exposure` entry quote / equity
+    on the bars of a position (NaN where equity is 0), `start` the slice's first bar among all
+    loaded.
     """
 
     trades: Trades
@@ -99,7 +100,8 @@ def replay(
 ) -> Replay:
     """`Replay` of one aggregated vote (packed words of the N slice bars) under one pair of stops.
 
-    `close` f8[N] and `close_ts_ms` i8[N] belong to the slice; `start` is its offset in all loaded bars.
+    `close` f8[N] and `close_ts_ms` i8[N] belong to the slice; `start` is its offset in all loaded
+    bars.
     """
     bars = len(close)
     long, short = sided(long, short, terms)
@@ -114,8 +116,8 @@ def replay(
     equity = np.empty(bars)
     out = np.empty(SCORES)
     rows = account_runs(
-        close, entry, exit_, side, low, high, count, unfinished, terms, stop_rate(sl_pct), stop_rate(tp_pct),
-        end == "open", True, equity, money, where, out,
+        close, entry, exit_, side, low, high, count, unfinished, terms,
+        stop_rate(sl_pct), stop_rate(tp_pct), end == "open", True, equity, money, where, out,
     )  # fmt: skip
     closed = int(out[TRADES])
     position = None
@@ -143,8 +145,8 @@ def _exposure(
     have = np.zeros(bars, np.bool_)
     amount = np.zeros(bars)
     for e, x, quote in zip(
-        (trades.entry_bar - start).tolist(), (trades.exit_bar - start).tolist(), trades.entry_quote.tolist(),
-        strict=True,
+        (trades.entry_bar - start).tolist(), (trades.exit_bar - start).tolist(),
+        trades.entry_quote.tolist(), strict=True,
     ):  # fmt: skip
         have[e : x + 1] = True
         amount[e : x + 1] = quote

@@ -1,4 +1,4 @@
-"""The route through a grid: every step changes one axis by one value, the smoothest axis most often.
+"""The route through a grid: each step moves one axis by one value, the smoothest axis most often.
 
 The fast kernel reuses what two neighbours share, so the order of visits decides its speed, and
 nothing else: results are keyed by flat index. The route is a reflected mixed-radix (Gray) walk over

@@ -1,8 +1,8 @@
 """Selection: the best N of a stage by the total order, in memory that does not grow with the stage.
 
-Fast scores propose: whatever lies within the guard band of the cut, or above it, is rescored exactly
-and ordered. Where more variants tie at the cut than a part may carry, a second pass streams just those
-through a heap of N, ordered by exact metrics and by keys hashed only then.
+Fast scores propose: whatever lies within the guard band of the cut, or above it, is rescored
+exactly and ordered. Where more variants tie at the cut than a part may carry, a second pass streams
+just those through a heap of N, ordered by exact metrics and by keys hashed only then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from compute.ranking import (
     fast_merit,
     joined,
     margin,
-    merit,
     no_scores,
     order,
 )

@@ -1,7 +1,7 @@
 """Tags: 64-bit fingerprints by which variants with equal votes, or equal trades, are recognised.
 
-A tag is a sum of strongly mixed terms, one a word or one a trade, so that what variants share need not
-be summed again. Two of five million different variants share one with odds of a millionth.
+A tag is a sum of strongly mixed terms, one a word or one a trade, so that what variants share need
+not be summed again. Two of five million different variants share one with odds of a millionth.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def grid_votes(
     each: Callable[[Callable[[Any], None], Sequence[Any]], None],
     control: Callable[[], None],
 ) -> Votes:
-    """`Votes` of `layouts` on bars [start, stop); `each` runs row blocks on the executor's threads."""
+    """`Votes` of `layouts` on bars [start, stop); `each` runs row blocks on executor threads."""
     count = sum(layout.n_long + layout.n_short for layout in layouts)
     planes = np.empty((count, words(stop - start)), np.uint64)
     long_id: list[NDArray[np.int32]] = []
