@@ -141,7 +141,8 @@ def settle_bars(grid: Grid) -> int:
     seeds worn off, lags inside.
 
     The bar that closes as the period starts is the first one traded and one of the loaded, hence
-    one more than the longest settling. Settling is monotone in each parameter, so the corners of the axes are enough.
+    one more than the longest settling. Settling is monotone in each parameter, so the corners of
+    the axes are enough.
     """
     longest = 0
     for part in grid.indicators:

@@ -69,6 +69,11 @@ class Plan:
         return sum(self.memory_bytes.values())
 
 
+def size_text(size: int) -> str:
+    """Bytes in GiB, or in MiB below one of them."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
 def vote_tables(part: IndicatorGrid) -> Tables:
     """Sizes of one indicator's vote tables, from its axes alone."""
     rule = voting_rule(part.definition, part.output)
@@ -234,10 +239,10 @@ def _refuse_memory(
     rows = tables[k].long_rows + tables[k].short_rows
     budget = limits.max_compute_bytes_total
     raise GuardExceeded(
-        f"Backtest memory guard exceeded: planes need {need / 2**30:.1f} GiB ({rows} rows of"
-        f" {tables[k].indicator_id} × {slice_bars} bars among them), the budget is"
-        f" {budget / 2**30:.1f} GiB; {_narrow(job.grid.indicators[k])} or raise"
-        " max_compute_bytes_total (--memory-bytes)",
+        f"Backtest memory guard exceeded: the run needs {size_text(need)}, most of it for the"
+        f" votes of {tables[k].indicator_id} ({rows} rows × {slice_bars} bars), the budget is"
+        f" {size_text(budget)}; {_narrow(job.grid.indicators[k])} or raise max_compute_bytes_total"
+        " (--memory-bytes)",
         details={
             "error": "max_compute_bytes_total_exceeded",
             "stage": "stage_a",
