@@ -1,0 +1,146 @@
+"""The `roehub` command itself: what is there, how quickly help comes, how failures are told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import api.cli
+import api.doctor
+from compute.indicators.registry import ids
+from compute.results import ENGINE_VERSION
+from tests.cluster.cli import ROOT, call, started
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, api.cli\n"
+        "try:\n    api.cli.app(['--help'])\n"
+        "except SystemExit as ended:\n    assert not ended.code\n"
+        "heavy = {'numba', 'numpy', 'pyarrow', 'pydantic', 'ray', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in (
+        "backtest", "estimate", "demo", "synthetic", "indicators", "doctor", "bench",
+    ):  # fmt: skip
+        assert f" {name} " in done.stdout
+
+
+def test_every_indicator_is_listed_and_shown() -> None:
+    listed = call("indicators")
+    assert listed.status == 0
+    for indicator_id in ids():
+        assert f"\n{indicator_id} " in listed.stdout
+        shown = call("indicators", "show", indicator_id)
+        assert shown.status == 0
+        assert "(primary)" in shown.stdout
+    rsi = call("indicators", "show", " Momentum.RSI ").stdout
+    for word in ("2000", "threshold_band", "long_threshold", "close hlc3", "14"):
+        assert word in rsi
+
+
+def test_an_unknown_indicator_is_refused_with_the_nearest() -> None:
+    done = call("indicators", "show", "momentum.rsy")
+    assert done.status == 2
+    assert "did you mean momentum.rsi" in done.stderr
+
+
+def test_synthetic_writes_candles_that_can_be_read(tmp_path: Path) -> None:
+    from ingest.candle_files import read_candles
+
+    path = tmp_path / "made.parquet"
+    done = call("synthetic", path, "--bars", 500, "--timeframe", "1h", "--symbol", "abc")
+    assert done.status == 0
+    assert "SYNTHETIC" in done.stdout
+    file = read_candles(path)
+    assert (str(file.instrument), file.frame.code, file.synthetic) == ("1:ABC", "1h", True)
+    refused = call("synthetic", tmp_path / "made.csv")
+    assert refused.status == 2
+    assert "must end in .parquet" in refused.stderr
+
+
+def test_bench_outside_a_checkout_says_where_it_belongs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.cli, "ROOT", tmp_path)
+    done = call("bench")
+    assert done.status == 2
+    assert "part of a checkout" in done.stderr
+
+
+def test_doctor_finds_this_machine_ready() -> None:
+    done = call("doctor", "--no-ray")
+    assert done.status == 0, done.stdout
+    for subject in (
+        "Python",
+        "cores",
+        "memory",
+        "/dev/shm",
+        "kernel cache",
+        "kernels",
+        "Ray",
+        "GPU",
+    ):
+        assert subject in done.stdout
+    assert "ready: the main job can run" in done.stdout
+
+
+def test_doctor_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = api.doctor.Finding("Ray", "bad", "does not start", "do this")
+    monkeypatch.setattr(api.doctor, "ray", lambda start: bad)
+    done = call("doctor")
+    assert done.status == 1
+    assert "BAD" in done.stdout
+    assert "→ do this" in done.stdout
+    assert "not ready" in done.stdout
+
+
+def test_doctor_without_ray_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.doctor.importlib.util, "find_spec", lambda name: None)
+    found = {finding.subject: finding for finding in api.doctor.findings(start_ray=True)}
+    assert found["Ray"].status == "bad"
+    assert "pip install" in found["Ray"].cure
+    assert found["stores"].status == "ok"
+
+
+def test_doctor_sees_a_cache_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import compute.jit
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compute.jit, "CACHE_DIR", tmp_path / "file" / "below")
+    found = api.doctor.kernel_cache()
+    assert found.status == "note"
+    assert "ROEHUB_NUMBA_CACHE_DIR" in found.cure
+
+
+def test_a_defect_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
+    assert api.cli.exit_status(KeyError("ours")) is None
+    assert api.cli.exit_status(OSError("disk")) == 1
+    assert api.cli.exit_status(MemoryError()) == 1
+
+
+def test_the_engine_has_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == ENGINE_VERSION
+    assert project["scripts"]["roehub"] == "api.cli:main"
+
+
+@pytest.mark.slow
+def test_the_demo_runs_the_main_job(tmp_path: Path) -> None:
+    process = started("demo", "--out", tmp_path)
+    text, told = process.communicate()
+    assert process.returncode == 0, told
+    assert "SYNTHETIC" in text
+    assert "rank" in text
+    for name in ("report.html", "result.json", "variants.parquet", "candles.parquet"):
+        assert (tmp_path / name).stat().st_size > 0
