@@ -67,7 +67,8 @@ def tell(error: Exception, *, as_json: bool) -> None:
     if as_json:
         envelope = {"error": {"code": code, "message": message, "details": details}}
         print(json.dumps(envelope))
-    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    if exit_status(error) != 130:  # who asked for the stop has been told what was kept
+        typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
 
 
 def described(error: RoehubError) -> str:

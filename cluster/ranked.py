@@ -52,7 +52,7 @@ def ranked_table(
 
     rows = ranked.ranked_table(variants)
     groups = rows["groups"][:shown]
-    grouped = any(len(group) > 1 for group in groups)
+    grouped = any(_equal(variants, group) for group in groups)
     held = any(variant.get("holdout") for variant in variants)
     parameters = [i for i, c in enumerate(rows["columns"]) if c["kind"] == "parameter"]
     table = Table(box=SIMPLE, pad_edge=False, header_style="bold")
@@ -71,7 +71,7 @@ def ranked_table(
         first = variants[group[0]]
         cells = [str(group[0] + 1)]
         if grouped:
-            cells.append(f"×{len(group)}" if len(group) > 1 else "")
+            cells.append(_equal(variants, group))
         cells += [
             _number(first["metrics"][name], places)
             for name, _, places in _METRICS
@@ -88,6 +88,15 @@ def ranked_table(
 
 def _number(value: float | int | None, places: int) -> str:
     return "–" if value is None else f"{value:,.{places}f}".replace(",", " ")
+
+
+def _equal(variants: Sequence[Mapping[str, Any]], group: Sequence[int]) -> str:
+    """How many rows a line stands for: those of the group, else those that were folded away."""
+    if len(group) > 1:
+        return f"×{len(group)}"
+    first = variants[group[0]]
+    folded = [(first.get(name) or {}).get("count", 1) for name in ("equals", "base_equals")]
+    return "".join(f"×{count}" for count in folded if count > 1)
 
 
 def _reach(values: Sequence[float | None]) -> str:

@@ -18,7 +18,7 @@ from cluster.interrupts import interruptible
 from cluster.outputs import REPORT, RESULT, Outputs, outputs, report_html
 from cluster.progress import progress, spaced
 from compute.control import Control
-from compute.errors import Cancelled
+from compute.errors import Cancelled, InvalidInput
 from compute.market.period import instant
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def _prepared(
     """The session before anything is computed: request, guards, output directory, candles."""
     from compute.plan import check_variants, plan
 
+    if options.executor == "local" and options.ray_address:
+        raise InvalidInput("--ray-address joins a Ray cluster; leave out --executor local")
     job = inputs.effective(body, options.top_k)
     limits = inputs.limits(options.max_variants, options.memory_bytes)
     check_variants(job, limits)
@@ -106,10 +108,15 @@ def _prepared(
         f"{instant(job.period.end_ms)}: {spaced(bars.stop - bars.start)} bars from "
         f"{spaced(bars.rows)} {kind}"
     )
-    shortlist = min(job.preselect, job.grid.total)
+    shortlist = f"the best {spaced(min(job.preselect, job.grid.total))} of them"
+    stops = job.risk.total
     say(
-        f"{spaced(job.grid.total)} base variants, the best {spaced(shortlist)} of them with "
-        f"{spaced(job.risk.total)} pairs of stop-loss and take-profit each"
+        f"{spaced(job.grid.total)} base variants, "
+        + (
+            f"{shortlist} with {spaced(stops)} pairs of stop-loss and take-profit each"
+            if stops > 1
+            else f"{shortlist} scored exactly"
+        )
     )
     return Session(job, market, limits, options, out, say, started, {})
 

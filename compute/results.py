@@ -135,7 +135,6 @@ def _variants(outcome: Outcome, executor: Executor, control: Control | None) -> 
         if held is not None
         else []
     )  # fmt: skip
-    equals = getattr(outcome, "equals", None)
     keys = job.key_template()
     variants: list[Record] = []
     for row in rows:
@@ -153,10 +152,20 @@ def _variants(outcome: Outcome, executor: Executor, control: Control | None) -> 
         }
         if held is not None:
             variant["holdout"] = {"metrics": metrics_record(held, row), "report": later[row]}
-        if equals is not None and equals[row] is not None:
-            variant["equals"] = equals[row]
+        variant |= _equals(outcome, row)
         variants.append(variant)
     return variants
+
+
+def _equals(outcome: Outcome, row: int) -> Record:
+    """What a row stands for where equal ones were to be one, and what its base variant does."""
+    rank = int(outcome.top.index[row]) // outcome.job.risk.total
+    found: Record = {}
+    for name, stage, place in (("equals", "stage_b", row), ("base_equals", "stage_a", rank)):
+        held = outcome.equals[stage]
+        if held is not None:
+            found[name] = {"count": held[place].count, "axes": held[place].axes}
+    return found
 
 
 def _reporter(outcome: Outcome, *, held_out: bool):
