@@ -18,11 +18,13 @@ from compute.account import Terms
 from compute.account import terms as account_terms
 from compute.control import Control, Meter
 from compute.executor import LocalExecutor
+from compute.grid import Axis
 from compute.ranking import Ranking, Scores, joined
 from compute.reference.search import RiskPair
 from compute.replay import Replay
 from compute.replay import replay as replayed
-from compute.selection import ranked
+from compute.risk import RiskGrid
+from compute.selection import Ranked, ranked
 from compute.stage_a import StageA
 from compute.stage_b import StageB, calm_table
 from compute.stops import levels
@@ -147,25 +149,38 @@ class Market:
             for votes in zip(*rows, strict=True)
         ]
 
+    @property
+    def table(self) -> NDArray[np.int32]:
+        """Vote rows i4[n, K]."""
+        return np.asarray(self.rows, np.int32).reshape(len(self.rows), -1)
+
+    def grid(self) -> Any:
+        """Stands for `compute.grid.Grid`: one axis, the number of the variant."""
+        axis = Axis("variant", tuple(range(len(self.rows))))
+        return SimpleNamespace(
+            indicators=self.indicators,
+            axes=(axis,),
+            axis_names=(axis.name,),
+            digits=lambda flat: np.array(flat, np.int64)[:, None],
+            local_rows=lambda flat: np.ascontiguousarray(self.table[np.asarray(flat)]),
+        )
+
     def key_template(self) -> Any:
         """Stands for `compute.keys.KeyTemplate`."""
         key = self.key or (lambda base, pair: f"{base:08d} {pair}")
+        sl, tp = (tuple(dict.fromkeys(pair[i] for pair in self.pairs)) for i in range(2))
         return SimpleNamespace(
+            grid=self.grid(),
+            risk=RiskGrid(sl, tp),
             base_key=lambda base: key(base, (None, None)),
             variant_key=lambda base, risk_index: key(base, self.pairs[risk_index]),
         )
 
     def stage_a(self, ranking: Ranking, columns: bool = False) -> StageA:
         order = np.arange(len(self.rows)) if self.order is None else np.asarray(self.order)
-        table = np.asarray(self.rows, np.int32).reshape(len(self.rows), -1)
-        # An exact score finds a variant's vote rows by its flat index.
-        grid: Any = SimpleNamespace(
-            indicators=self.indicators,
-            local_rows=lambda flat: np.ascontiguousarray(table[np.asarray(flat)]),
-        )
-        walk: Any = Walk(order.astype(np.int64), np.ascontiguousarray(table[order]))
+        walk: Any = Walk(order.astype(np.int64), np.ascontiguousarray(self.table[order]))
         return StageA(
-            grid,
+            self.grid(),
             votes_of(self.indicators, self.start, self.stop),
             walk,
             slice_closes(self.closes, self.start, self.stop),
@@ -182,13 +197,12 @@ class Market:
         tp: Sequence[float | None],
         ranking: Ranking,
     ) -> StageB:
-        table = np.asarray(self.rows, np.int32).reshape(len(self.rows), -1)
         flat = np.asarray(shortlist, np.int64)
         close = slice_closes(self.closes, self.start, self.stop)
         rates = levels(tuple(sl), tuple(tp))
         return StageB(
             flat,
-            np.ascontiguousarray(table[flat]),
+            np.ascontiguousarray(self.table[flat]),
             votes_of(self.indicators, self.start, self.stop),
             close,
             self.account,
@@ -235,10 +249,10 @@ def stage_b_scores(
 
 @dataclass(frozen=True)
 class Found:
-    """Both cuts: base indices of the shortlist, variant indices of the top, and their scores."""
+    """Both cuts: base indices of the shortlist, variant indices of the top, scores, equals."""
 
-    shortlist: Scores
-    top: Scores
+    shortlist: Ranked
+    top: Ranked
 
 
 def search(
@@ -257,9 +271,11 @@ def search(
         a = ranked(
             [lambda: market.stage_a(ranking)], preselect, ranking, executor,
             Meter("stage_a", 0), control,
-        ).scores  # fmt: skip
+        )  # fmt: skip
+        if len(a.scores) == 0:
+            return Found(a, a)
         b = ranked(
-            [lambda: market.stage_b(a.index.tolist(), sl, tp, ranking)], top_k, ranking, executor,
-            Meter("stage_b", 0), control,
-        ).scores  # fmt: skip
+            [lambda: market.stage_b(a.scores.index.tolist(), sl, tp, ranking)], top_k, ranking,
+            executor, Meter("stage_b", 0), control,
+        )  # fmt: skip
     return Found(a, b)

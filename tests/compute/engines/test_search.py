@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.ranking import Ranking
+from compute.ranking import Ranking, metric
 from compute.reference.engine import SIZINGS
-from compute.reference.search import METRICS, RiskPair
+from compute.reference.search import METRICS, RiskPair, Search
 from compute.reference.search import search as search_everything
-from tests.compute.engines.fast import Market, search
+from tests.compute.engines.fast import Found, Market, search
 from tests.compute.engines.markets import LENGTHS, markets, tie_breaking_key, vote, walk
 
-SL: tuple[float | None, ...] = (0.5, 300.0, 2.0)
-TP: tuple[float | None, ...] = (5.0, 0.1, 100.0)
+SL: tuple[float, ...] = (0.5, 300.0, 2.0)
+TP: tuple[float, ...] = (5.0, 0.1, 100.0)
 PAIRS: list[RiskPair] = [(sl, tp) for sl in SL for tp in TP]
 
 
@@ -43,12 +43,37 @@ def assert_same_search(
         start=market.start,
         stop=market.stop,
     )
-    assert found.shortlist.index.tolist() == [row.base for row in expected.shortlist]
-    assert found.top.index.tolist() == [row.variant_index for row in expected.top]
-    for scores, rows in ((found.shortlist, expected.shortlist), (found.top, expected.top)):
-        returns = [row.simulation.total_return_pct for row in rows]
-        assert ((scores.equity - 1) * 100).tolist() == returns
-        assert scores.trades.tolist() == [row.simulation.num_trades for row in rows]
+    assert found.shortlist.scores.index.tolist() == [row.base for row in expected.shortlist]
+    assert found.top.scores.index.tolist() == [row.variant_index for row in expected.top]
+    for fast, rows in ((found.shortlist, expected.shortlist), (found.top, expected.top)):
+        for name in {ranking.primary, ranking.secondary} - {None}:
+            assert metric(name, fast.scores).tolist() == [
+                getattr(row.simulation, name) for row in rows
+            ]
+        assert fast.scores.trades.tolist() == [row.simulation.num_trades for row in rows]
+    if ranking.distinct:
+        assert_same_equals(found, expected)
+
+
+def assert_same_equals(found: Found, expected: Search) -> None:
+    """Rows stand for as many others, over the same span of every parameter."""
+    assert found.shortlist.equals is not None
+    for fast, row in zip(found.shortlist.equals, expected.shortlist, strict=True):
+        assert fast.count == len(row.equals)
+        assert fast.axes == {"variant": [min(row.equals), max(row.equals)]}
+    if not expected.shortlist:
+        return
+    assert found.top.equals is not None
+    for fast, row in zip(found.top.equals, expected.top, strict=True):
+        assert fast.count == len(row.equals)
+        bases = [expected.shortlist[index // len(PAIRS)].base for index in row.equals]
+        sl = [SL[index % len(PAIRS) // len(TP)] for index in row.equals]
+        tp = [TP[index % len(TP)] for index in row.equals]
+        assert fast.axes == {
+            "variant": [min(bases), max(bases)],
+            "sl_pct": [min(sl), max(sl)],
+            "tp_pct": [min(tp), max(tp)],
+        }
 
 
 @st.composite
@@ -56,7 +81,8 @@ def rankings(draw: st.DrawFn) -> Ranking:
     """Any metrics, any minimum of trades that leaves some out."""
     primary = draw(st.sampled_from(["total_return_pct", *sorted(METRICS)]))
     secondary = draw(st.sampled_from([None, *sorted(METRICS.keys() - {primary})]))
-    return Ranking(primary, secondary, draw(st.sampled_from([0, 0, 1, 3])))
+    minimum = draw(st.sampled_from([0, 0, 1, 3]))
+    return Ranking(primary, secondary, minimum, draw(st.booleans()))
 
 
 @st.composite
@@ -100,6 +126,7 @@ def test_equal_ratios_of_different_trades(primary: str) -> None:
             market = Market(closes, [votes], rows, terms, key=tie_breaking_key, pairs=PAIRS)
             assert_same_search(market, 40, 60, Ranking(primary))
             assert_same_search(market, 40, 60, Ranking(primary, min_trades=4))
+            assert_same_search(market, 40, 60, Ranking(primary, distinct=True))
 
 
 def test_more_ties_than_a_part_carries() -> None:
@@ -117,18 +144,22 @@ def test_more_ties_than_a_part_carries() -> None:
         "safe_profit_percent": 30.0,
     }
     rows = [(i % 3,) for i in range(15_000)]
-    found = search(
-        Market(closes, [votes], rows, terms, key=tie_breaking_key, pairs=PAIRS),
-        SL, TP, preselect=6_000, top_k=10, ranking=Ranking(), threads=2,
-    )  # fmt: skip
+    crowd = Market(closes, [votes], rows, terms, key=tie_breaking_key, pairs=PAIRS)
+    found = search(crowd, SL, TP, preselect=6_000, top_k=10, ranking=Ranking(), threads=2)
     # Three scores, each five thousand times: full sort by (score, key) and cut.
     small = Market(closes, [votes], [(0,), (1,), (2,)], terms)
-    returns = search(small, SL, TP, preselect=3, top_k=1, ranking=Ranking()).shortlist
-    merit = dict(zip(returns.index.tolist(), returns.equity.tolist(), strict=True))
+    alone = search(small, SL, TP, preselect=3, top_k=1, ranking=Ranking()).shortlist.scores
+    merit = dict(zip(alone.index.tolist(), alone.equity.tolist(), strict=True))
     by_order = sorted(
         range(len(rows)), key=lambda i: (-merit[rows[i][0]], tie_breaking_key(i, (None, None)))
     )
-    assert found.shortlist.index.tolist() == by_order[:6_000]
+    assert found.shortlist.scores.index.tolist() == by_order[:6_000]
+
+    distinct = Ranking(distinct=True)
+    groups = search(crowd, SL, TP, preselect=3, top_k=10, ranking=distinct, threads=2).shortlist
+    assert groups.scores.index.tolist() == [by_order[0], by_order[5_000], by_order[10_000]]
+    assert groups.equals is not None
+    assert [equals.count for equals in groups.equals] == [5_000] * 3
 
 
 @given(data=st.data())
