@@ -157,8 +157,9 @@ def write_rows(
     unfinished = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         with unfinished.open("xb") as file:
+            axis_columns: Any = list(grid.axis_names)  # the stubs know only a boolean
             with pq.ParquetWriter(
-                file, schema, compression="zstd", use_dictionary=list(grid.axis_names)
+                file, schema, compression="zstd", use_dictionary=axis_columns
             ) as writer:
                 for group in groups:
                     writer.write_batch(_batch(pa, schema, grid, axes, group))

@@ -119,9 +119,9 @@ def test_report_is_one_page_with_the_table(finished: tuple[Path, Called]) -> Non
     out, _ = finished
     page = (out / "report.html").read_text()
     assert not re.search(r"https?://|url\(|@import", page)
-    data = json.loads(
-        re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1]
-    )  # type: ignore[index]
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert found is not None
+    data = json.loads(found[1])
     assert len(data["table"]["rows"]) == 12
     best = result(out)["variants"][0]
     assert data["table"]["rows"][0][1] == best["metrics"]["total_return_pct"]
