@@ -118,8 +118,9 @@ def fall_from_peak(equity, peak, worst):
     fall = 1.0 - equity / peak
     if fall > worst:
         worst = fall
-    # The margin keeps the test on the safe side of rounding; divisions happen only beyond it.
-    return peak, worst, peak * (1.0 - worst) * (1.0 + 1e-12)
+    # The margin keeps the test on the safe side of rounding, below zero too (a fall may exceed the
+    # peak); divisions happen only beyond it.
+    return peak, worst, peak * ((1.0 - worst) + 1e-12 * (1.0 + worst))
 
 
 @kernel

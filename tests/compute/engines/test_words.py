@@ -190,6 +190,22 @@ def test_undefined_drawdown(sizing_mode: str, costs: dict[str, float], later: fl
         assert_near(pairs, i, slow, account, drawdown=True)
 
 
+def test_a_fall_of_more_than_everything_is_exact() -> None:
+    """Below zero, closing at the price of the last mark leaves one more unit in the last place."""
+    closes = [
+        97.30999755859375,
+        86.77806091308594,
+        81.10196685791016,
+        341.3017578125,
+        341.3017578125,
+    ]
+    account = terms("strategy_compound_profit_lock", fee_pct=0.0, slippage_pct=0.0)
+    market = Market(closes, [[[-1, 0, -1, -1, 0]]], [(0,)], account)
+    slow = oracle(market, 0)
+    assert slow.equity[4] < slow.equity[3] < 0.0
+    assert_exact(stage_a_scores(market, level="exact_fall"), 0, slow, drawdown=True)
+
+
 @pytest.mark.parametrize("sizing_mode", SIZINGS)
 def test_scratch_is_written_before_it_is_read(
     sizing_mode: str, monkeypatch: pytest.MonkeyPatch
