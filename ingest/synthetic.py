@@ -38,9 +38,10 @@ TREND, RANGE, VOLATILE = 0, 1, 2
 REGIME_SHARES: Final = (0.4, 0.4, 0.2)
 REGIME_MEAN_BARS: Final = (700, 900, 250)
 DEVIATION_OF_REGIME: Final = (0.9, 0.55, 1.9)
-TREND_DRIFT: Final = 0.06
-"""Drift of a trend in standard deviations a bar: over 700 bars it outruns the noise 1.6 times."""
-ECHO_OF_REGIME: Final = (0.10, -0.25, 0.0)
+TREND_DRIFT: Final = 0.045
+"""Drift of a trend in standard deviations a bar: over 700 bars 1.2 times the noise, little enough
+that costs eat most rules, as they do on a market."""
+ECHO_OF_REGIME: Final = (0.08, -0.18, 0.0)
 """Share of the last shock repeated in the next bar: trends follow through, ranges revert."""
 MEAN_BARS_BETWEEN_GAPS: Final = 2_500
 
