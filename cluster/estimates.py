@@ -144,8 +144,8 @@ def text(found: Estimate) -> str:
         ]
         source = "made-up candles" if found.made_up else "these candles"
         cores = f"{made.workers} core{'s' if made.workers > 1 else ''}"
-        rows.append(("seconds", f"{made.total_seconds:.1f}", f"on {cores}, probed on {source}"))
-        rows += [("", f"{s:.1f}", name.replace("_", " ")) for name, s in made.seconds.items()]
+        rows.append(("seconds", f"{made.total_seconds:.2f}", f"on {cores}, probed on {source}"))
+        rows += [("", f"{s:.2f}", name.replace("_", " ")) for name, s in made.seconds.items()]
     width = max(len(row[1]) for row in rows)
     lines = aligned([(label, value.rjust(width), rest) for label, value, rest in rows])
     if found.forecast is not None:

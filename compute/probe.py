@@ -88,11 +88,12 @@ def forecast(
     each_exact = _seconds(lambda: stage.exact(few)) / len(few)
     rows = min(job.top_k, sizes.stage_b_total)
     parts = 2 if job.holdout_fraction else 1
+    passes = 2 if job.distinct else 1
     long = np.broadcast_to(1.0, sizes.slice_bars)
     seconds = {
         "planes": planes * scale / workers,
-        "stage_a": each_a * sizes.stage_a_total * scale / workers,
-        "stage_b": each_b * sizes.preselect * scale / workers,
+        "stage_a": passes * each_a * sizes.stage_a_total * scale / workers,
+        "stage_b": passes * each_b * sizes.preselect * scale / workers,
         "exact": each_exact * (sizes.preselect + (1 + parts) * rows) * scale / workers,
         "reports": parts * rows * sizes.slice_bars * _REPORT_NS * 1e-9,
     }
