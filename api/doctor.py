@@ -19,9 +19,9 @@ Say = Callable[[str], None]
 _GIB: Final = 1 << 30
 _PACKAGES: Final = ("numba", "numpy", "pyarrow", "pydantic", "PyYAML", "ray", "rich", "typer")
 _STORES: Final = (
-    ("chdb", "ClickHouse in process", "candles"),
-    ("asyncpg", "PostgreSQL client", "jobs"),
-    ("redis", "Redis client", "live candles"),
+    ("chdb", "ClickHouse in process"),
+    ("asyncpg", "PostgreSQL client"),
+    ("redis", "Redis client"),
 )
 
 
@@ -216,7 +216,7 @@ def gpu() -> Finding:
 
 def stores() -> Finding:
     """Embedded stores; back-tests over files need none."""
-    found = [what for name, what, _ in _STORES if importlib.util.find_spec(name)]
+    found = [what for name, what in _STORES if importlib.util.find_spec(name)]
     text = f"{', '.join(found)} installed" if found else "none installed"
     return Finding("stores", "ok", f"{text}; a back-test over files needs none")
 
