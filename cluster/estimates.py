@@ -149,7 +149,7 @@ def text(found: Estimate) -> str:
     width = max(len(row[1]) for row in rows)
     lines = aligned([(label, value.rjust(width), rest) for label, value, rest in rows])
     if found.forecast is not None:
-        lines.append("starting Ray (some seconds) and loading kernels (about one; compiled at first) come on top")
+        lines.append("starting Ray (some seconds) and loading kernels (about one) come on top")
     if found.slow_metric:
         lines.append(
             f"SLOW: {found.slow_metric} needs the equity of every bar of every variant; "
