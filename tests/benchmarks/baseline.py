@@ -222,7 +222,8 @@ def _scores(shape: tuple[int, ...], columns: bool, drawdown: bool) -> Scores:
 
 
 def _over_chunks(count: int, threads: int, work: Callable[[int, int], None]) -> None:
-    chunks = [(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+    size = min(CHUNK, -(-count // threads))  # a small sample keeps all threads busy too
+    chunks = [(first, min(first + size, count)) for first in range(0, count, size)]
     if threads == 1:
         for first, last in chunks:
             work(first, last)

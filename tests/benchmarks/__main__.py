@@ -1,0 +1,155 @@
+"""The benchmark: proves that results are right, then measures what they cost.
+
+    python -m tests.benchmarks [w2 w3 w4 w5 scaling corners memory cold ray peers]
+        [--threads 1,2] [--json FILE] [--quick] [--check]
+
+Without a section all of them run. `--check` ends with status 1 when a goal is missed, `--quick`
+cuts sizes and rounds; goals that hang on full sizes are then shown without a verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Printed
+
+from tests.benchmarks.findings import Findings, Goal, Table, figure, missed
+from tests.benchmarks.machine import machine
+from tests.benchmarks.options import Options
+
+SECTIONS: Final = {
+    "w2": "stages",
+    "w3": "stages",
+    "w4": "stages",
+    "w5": "stages",
+    "scaling": "scaling",
+    "corners": "scaling",
+    "memory": "memory",
+    "cold": "cold",
+    "ray": "spread",
+    "peers": "peers",
+}
+
+
+def section(name: str, options: Options) -> Findings:
+    """What one section finds; its module is imported here."""
+    module = importlib.import_module(f"tests.benchmarks.{SECTIONS[name]}")
+    return getattr(module, f"section_{name}")(options)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 when `--check` finds a goal missed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--threads", default=None, help="comma-separated; default 1,2")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
+    parser.add_argument("--check", action="store_true", help="status 1 when a goal is missed")
+    given = parser.parse_args(arguments)
+    unknown = [name for name in given.sections if name not in SECTIONS]
+    if unknown:
+        parser.error(f"unknown section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+    try:
+        threads = _threads(given.threads)
+    except ValueError:
+        parser.error(f"--threads takes numbers from 1 up like 1,2; got {given.threads!r}")
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    options = Options(threads, given.quick, lambda line: console.print(f"[dim]{escape(line)}[/]"))
+    return run(given.sections or list(SECTIONS), options, console, given.json, given.check)
+
+
+def run(
+    names: Sequence[str], options: Options, console: Console, file: Path | None, check: bool
+) -> int:
+    """Runs the sections in turn, prints each as it ends and the goals of all at last."""
+    here = machine()
+    console.print(", ".join(f"{name} {value}" for name, value in here.items()), highlight=False)
+    found: list[Findings] = []
+    seconds: dict[str, float] = {}
+    for name in names:
+        began = time.perf_counter()
+        found.append(section(name, options))
+        seconds[name] = time.perf_counter() - began
+        for table in found[-1].tables:
+            show(table, console)
+        if file is not None:  # what is measured is kept, whatever comes later
+            document = record(here, options, found, seconds)
+            file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    goals = [goal for one in found for goal in one.goals]
+    if goals:
+        show(verdicts(goals), console)
+    short = missed(goals)
+    if goals:
+        console.print(
+            f"{len(short)} of {len(goals)} goals missed; the whole took "
+            f"{sum(seconds.values()):.0f} s; load now {os.getloadavg()[0]:.1f}",
+            highlight=False,
+        )
+    return 1 if check and short else 0
+
+
+def record(
+    here: dict[str, Any], options: Options, found: list[Findings], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Everything measured, as JSON."""
+    return {
+        "machine": here,
+        "threads": list(options.threads),
+        "quick": options.quick,
+        "seconds": seconds,
+        "sections": {one.section: one.record() for one in found},
+    }
+
+
+def verdicts(goals: Sequence[Goal]) -> Table:
+    """Goals, what was measured, and the verdict, a line each."""
+    rows = [
+        (goal.name, f"{goal.kind} {figure(goal.limit)} {goal.unit}",
+         f"{figure(goal.measured)} {goal.unit}" if goal.measured is not None else "–",
+         goal.verdict)
+        for goal in goals
+    ]  # fmt: skip
+    return Table("Goals", ("goal", "needed", "measured", "verdict"), rows)
+
+
+def show(table: Table, console: Console) -> None:
+    """Prints a table: numbers to the right, text to the left, its note below."""
+    made = Printed(title=table.title, title_justify="left")
+    for at, name in enumerate(table.columns):
+        text = all(isinstance(row[at], str) for row in table.rows)
+        made.add_column(name, justify="left" if text else "right", overflow="fold")
+    for row in table.rows:
+        cells = [escape(figure(value)) for value in row]
+        style = {"MISSED": "red", "met": "green"}.get(str(row[-1]))
+        made.add_row(*cells, style=style)
+    console.print(made)
+    if table.note:
+        console.print(table.note, style="dim", markup=False, highlight=False)
+    console.print()
+
+
+def _threads(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return tuple(range(1, min(2, len(os.sched_getaffinity(0))) + 1))
+    counts = tuple(sorted({int(part) for part in text.split(",")}))
+    if counts[0] < 1:
+        raise ValueError(text)
+    return counts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

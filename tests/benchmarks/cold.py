@@ -1,0 +1,92 @@
+"""Section cold: what it takes to start `roehub backtest`, and whether a second process compiles."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.benchmarks.findings import Findings, Goal, Table
+from tests.benchmarks.memory import written
+from tests.benchmarks.observed import ROOT, observed
+from tests.benchmarks.options import Options
+from tests.benchmarks.workloads import small
+
+IMPORTS = (sys.executable, "-c", "import numba, pyarrow")
+
+
+def section_cold(options: Options) -> Findings:
+    """Start-up against the imports of numba and pyarrow; compilations of a second process."""
+    options.say("cold: a small request in processes of its own")
+    with tempfile.TemporaryDirectory(prefix="roehub-bench-") as scratch:
+        place = Path(scratch)
+        files = written(small(), place)
+        arguments = files.arguments("--threads", str(max(options.threads)))
+        kernels = place / "kernels"
+        fresh = {"ROEHUB_NUMBA_CACHE_DIR": str(kernels)}
+        report = place / "report.json"
+        first = observed(*arguments, report=report, environment=fresh)
+        before = cached(kernels)
+        second = observed(*arguments, report=report, environment=fresh)
+        after = cached(kernels)
+        command = (sys.executable, "-m", "api.cli", *arguments)
+        commands = {
+            "imports of numba and pyarrow": IMPORTS,
+            "roehub backtest": command,
+            "roehub backtest --out": (*command, "--out", str(place / "out")),
+        }
+        for line in commands.values():
+            _seconds(line)  # files in memory, kernels compiled
+        found: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(3 if options.quick else 7):
+            for name, line in commands.items():
+                found[name].append(_seconds(line))
+    median = {name: statistics.median(seconds) for name, seconds in found.items()}
+    imports = median["imports of numba and pyarrow"]
+    rows = [(name, seconds, seconds - imports) for name, seconds in median.items()]
+    rows += [
+        ("first run of all, kernels compiled", first["seconds"], first["seconds"] - imports),
+        ("second process", second["seconds"], second["seconds"] - imports),
+    ]
+    new = len(after.keys() - before.keys()) + sum(
+        after[name] != time_ns for name, time_ns in before.items() if name in after
+    )
+    table = Table(
+        "Cold start: 100 base variants × 100 pairs over a month of 15m",
+        ("command", "seconds", "over the imports"),
+        rows,
+        f"{len(before)} files of compiled kernels; the first run compiled "
+        f"{len(first['compiled'])} kernels, the second {len(second['compiled'])}",
+    )
+    over = {name: median[name] - imports for name in commands}
+    goals = [
+        Goal("cold start over the imports", "at most", 1.0, over["roehub backtest"], "s"),
+        Goal(
+            "cold start with --out over the imports", "at most", 1.0,
+            over["roehub backtest --out"], "s",
+        ),
+        Goal(
+            "kernels compiled by a second process", "at most", 0,
+            float(len(second["compiled"])), "kernels",
+        ),
+        Goal("cache files written by a second process", "at most", 0, float(new), "files"),
+    ]  # fmt: skip
+    return Findings("cold", [table], goals)
+
+
+def cached(directory: Path) -> Mapping[str, int]:
+    """Time of last change, in ns, of every file of compiled kernels under `directory`."""
+    return {
+        str(path.relative_to(directory)): path.stat().st_mtime_ns
+        for path in directory.rglob("*.nbc")
+    }
+
+
+def _seconds(command: Sequence[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - began
