@@ -8,6 +8,7 @@ pure functions of their spans and are merged once, so nothing of that shows in t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import ray
@@ -20,18 +21,18 @@ from ray.exceptions import (
     RayError,
     RaySystemError,
     RayTaskError,
-    TaskCancelledError,
     WorkerCrashedError,
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.batches import Batches
-from cluster.errors import ClusterLost, ClusterMemory, ClusterUnavailable
+from cluster.errors import ClusterLost, ClusterMemory, ClusterUnavailable, ForeignNode
 from cluster.numerics import build
+from cluster.recall import forget, recall, recall_key
 from cluster.shelf import Problem, Shelf
 from cluster.tasks import Reduced, reduced, warm
 from compute.control import Control, Meter
-from compute.errors import Cancelled, RoehubError
+from compute.errors import RoehubError
 from compute.executor import LocalExecutor, Query, Sink, Span
 from compute.settings import Cpu
 
@@ -42,7 +43,7 @@ PENDING_PER_CORE = 2
 SMALLEST_NS = 3e8
 _MAX_RETRIES = 3
 _POLL_SECONDS = 0.1
-_CANCEL_SECONDS = 5.0
+_RECALL_SECONDS = 5.0
 _ACCEPT_SECONDS = 120.0
 _STORE_SHARE = 0.8  # the rest is for results and for what Ray has not freed yet
 
@@ -109,13 +110,14 @@ class RayExecutor:
         control.check(stage.name)
         workers = self.workers
         problem = self._shelf.problem(stage, query, _room_bytes())
+        key = recall_key()
         batches = Batches(spans, each_ns * 1e-9, PENDING_PER_CORE * workers)
         merged: list[P] = []
         pending: dict[ray.ObjectRef[Reduced], Sequence[Span]] = {}
         try:
             while True:
                 while len(pending) < PENDING_PER_CORE * workers and (batch := batches.take()):
-                    pending[self._submitted(problem, batch)] = batch
+                    pending[self._submitted(problem, key, batch)] = batch
                 if not pending:
                     break
                 for reference in _finished(pending):
@@ -129,15 +131,17 @@ class RayExecutor:
                     meter.add(positions * stage.units_per_position)
                 control.check(stage.name)
         finally:
-            _cancel(list(pending))
+            _take_back(list(pending), key)
         return merged[0] if merged else query.merge([])
 
-    def _submitted(self, problem: Problem, batch: Sequence[Span]) -> ray.ObjectRef[Reduced]:
+    def _submitted(
+        self, problem: Problem, key: bytes, batch: Sequence[Span]
+    ) -> ray.ObjectRef[Reduced]:
         return _reduced.options(name=f"spans {batch[0][0]}-{batch[-1][1]}").remote(
-            problem.pickled, self._build, batch, *problem.arrays
+            problem.pickled, self._build, key, batch, *problem.arrays
         )
 
-    def _welcome(self) -> list[ray.ObjectRef[None]]:
+    def _welcome(self) -> list[ray.ObjectRef[str | None]]:
         """Starts a worker per core, without waiting; other nodes must first show their builds."""
         here = ray.get_runtime_context().get_node_id()
         others = [node for node in _nodes() if node["NodeID"] != here]
@@ -154,9 +158,9 @@ class RayExecutor:
             else ([], [])
         )
         for reference in ready:
-            _answer(reference)
+            if refusal := _answer(reference):
+                raise ForeignNode(refusal)
         if late:
-            _cancel([*late, *starting])
             raise ClusterLost(
                 f"{len(late)} of {len(others)} other nodes started no worker within "
                 f"{_ACCEPT_SECONDS:.0f} s; look at `ray status`, or stop the nodes that hang"
@@ -194,20 +198,25 @@ def _finished(
     return done
 
 
-def _cancel(references: list[ray.ObjectRef[Any]]) -> None:
-    """Takes tasks back and waits until they are gone: running ones stop at their next block."""
-    for reference in references:
-        ray.cancel(reference)
-    if references:
-        ray.wait(references, num_returns=len(references), timeout=_CANCEL_SECONDS)
+def _take_back(references: list[ray.ObjectRef[Any]], key: bytes) -> None:
+    """Recalls tasks and waits until they are gone: running ones stop at their next block."""
+    if not references:
+        return
+    with suppress(RayError):  # a head that is gone has taken its tasks along
+        recall(key)
+    gone, late = ray.wait(references, num_returns=len(references), timeout=_RECALL_SECONDS)
+    for reference in gone:
+        with suppress(Exception):  # looked at, or Ray would print it
+            ray.get(reference)
+    if not late:
+        with suppress(RayError):
+            forget(key)
 
 
 def _answer(reference: ray.ObjectRef[Any]) -> Any:
     """The result of a task; its own error where it raised one, a typed one where Ray did."""
     try:
         return ray.get(reference)
-    except TaskCancelledError:
-        raise Cancelled("cancelled", "cluster") from None
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, RoehubError):
@@ -217,7 +226,7 @@ def _answer(reference: ray.ObjectRef[Any]) -> Any:
         if isinstance(cause, RayError):
             raise _typed(cause) from None
         if isinstance(cause, Exception):
-            cause.add_note(f"in a worker process:\n{error.traceback_str}")
+            cause.add_note(f"in a worker process:\n{error}")
             raise cause from None
         raise
     except RayError as error:

@@ -196,6 +196,7 @@ def _directory() -> Iterator[Path]:
         raise ClusterUnavailable(
             f"{root} belongs to somebody else; set RAY_TMPDIR to another place"
         )
+    root.chmod(0o700)
     for left in root.iterdir():
         if left.name == str(os.getpid()) or not _alive(left.name):
             shutil.rmtree(left, ignore_errors=True)

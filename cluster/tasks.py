@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cluster.errors import ForeignNode
 from cluster.numerics import Build, build, difference
+from cluster.recall import checker
 from compute.errors import Cancelled
 from compute.executor import Span
 
@@ -29,43 +30,43 @@ class Reduced:
 
 
 def reduced(
-    problem: bytes, driver: Build, spans: Sequence[Span], *arrays: NDArray[np.generic]
-) -> Reduced:
+    problem: bytes, driver: Build, key: bytes, spans: Sequence[Span], *arrays: NDArray[np.generic]
+) -> Reduced | None:
     """`Reduced` spans of `problem`, a stage and a query whose large arrays are `arrays`.
 
-    Raises: ForeignNode before any computing; Cancelled between blocks once the driver gave up.
+    None once the driver has recalled the tasks of `key`. Raises: ForeignNode before any computing.
     """
-    accept(driver)
+    if refused := refusal(driver):
+        raise ForeignNode(refused)
     stage, query = _Unpickler(problem, arrays).load()
-    context = ray.get_runtime_context()
-
-    def check() -> None:
-        if context.is_canceled():
-            raise Cancelled("cancelled by the driver", stage.name)
-
+    check = checker(key, stage.name)
     began = time.perf_counter()
     merged: Any = None
     columns: list[dict[str, NDArray[np.generic]]] = []
-    for i, (start, stop) in enumerate(spans):
-        check()
-        part = query.part(stage, start, stop, check)
-        columns += getattr(part, "columns", None) or []
-        merged = query.merge([merged, part] if i else [part])
+    try:
+        for i, (start, stop) in enumerate(spans):
+            check()
+            part = query.part(stage, start, stop, check)
+            columns += getattr(part, "columns", None) or []
+            merged = query.merge([merged, part] if i else [part])
+    except Cancelled:
+        return None
     return Reduced(merged, columns, time.perf_counter() - began)
 
 
-def warm(driver: Build) -> None:
-    """Nothing; the worker has imported the engine then. Raises: ForeignNode."""
-    accept(driver)
+def warm(driver: Build) -> str | None:
+    """`refusal`, after importing the engine into this worker."""
     import compute.stage_b  # noqa: F401
 
+    return refusal(driver)
 
-def accept(driver: Build) -> None:
-    """Raises ForeignNode where this process would not compute what the driver would."""
+
+def refusal(driver: Build) -> str | None:
+    """Why this node may not compute for a driver of that build; None where it may."""
     here = build()
-    if here != driver:
-        where = f"node {ray.util.get_node_ip_address()}"
-        raise ForeignNode(difference(driver, here, where) or where)
+    if here == driver:
+        return None
+    return difference(driver, here, f"node {ray.util.get_node_ip_address()}")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -1,0 +1,32 @@
+"""One local cluster for all tests of this directory; fault tests bring their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.ray_executor import RayExecutor
+from cluster.ray_session import RaySession, ray_session
+from compute.executor import LocalExecutor
+
+WORKERS = 2
+
+
+@pytest.fixture(scope="session")
+def session() -> Iterator[RaySession]:
+    with ray_session(num_cpus=WORKERS) as session:
+        yield session
+
+
+@pytest.fixture
+def cluster(session: RaySession) -> Iterator[RayExecutor]:
+    """An executor that sends even the smallest stage to the cluster."""
+    with RayExecutor(WORKERS, smallest_ns=0) as executor:
+        yield executor
+
+
+@pytest.fixture
+def local() -> Iterator[LocalExecutor]:
+    with LocalExecutor(WORKERS) as executor:
+        yield executor
