@@ -10,8 +10,20 @@ from typing import Any
 
 from compute.control import Progress, Report
 
-STAGES = {"stage_a": "Stage A", "stage_b": "Stage B", "report": "Reports"}
+STAGES = {
+    "stage_a": "Stage A",
+    "stage_a_exact": "A exact",
+    "stage_a_ties": "A ties",
+    "stage_a_census": "A equals",
+    "stage_b": "Stage B",
+    "stage_b_exact": "B exact",
+    "stage_b_ties": "B ties",
+    "stage_b_census": "B equals",
+    "report": "Reports",
+}
 _LINE_SECONDS = 10.0
+_BRIEF_SECONDS = 0.5
+"""A further pass over a stage is worth showing from here on; the stage itself always is."""
 
 
 @contextmanager
@@ -47,11 +59,13 @@ def _bars() -> Iterator[Report]:
         def report(now: Progress) -> None:
             if now.total == 0:
                 return
+            began = started.setdefault(now.stage, time.monotonic())
             if now.stage not in tasks:
-                started[now.stage] = time.monotonic()
+                if _brief(now, time.monotonic() - began):
+                    return
                 name = STAGES.get(now.stage, now.stage)
                 tasks[now.stage] = bars.add_task(name, total=now.total, counts="")
-            seconds = time.monotonic() - started[now.stage]
+            seconds = time.monotonic() - began
             counts = f"{spaced(now.done)} of {spaced(now.total)}{_rate(now.done, seconds)}"
             bars.update(tasks[now.stage], completed=now.done, counts=counts)
 
@@ -74,7 +88,9 @@ class Lines:
             self._stage, self._started, self._last = now.stage, clock, clock
         seconds = clock - self._started
         name = STAGES.get(now.stage, now.stage)
-        if now.done >= now.total:
+        if now.done >= now.total and _brief(now, seconds):
+            self._stage = ""
+        elif now.done >= now.total:
             rate = _rate(now.done, seconds)
             self._write(f"{name}: {spaced(now.total)} done in {seconds:.1f} s{rate}")
             self._stage = ""
@@ -85,6 +101,11 @@ class Lines:
                 f"{name}: {100 * now.done / now.total:.0f} %, {spaced(now.done)} of "
                 f"{spaced(now.total)}{_rate(now.done, seconds)}, about {left:.0f} s left"
             )
+
+
+def _brief(now: Progress, seconds: float) -> bool:
+    """Whether this is a further pass over a stage that has taken no time to speak of."""
+    return now.stage.count("_") > 1 and seconds < _BRIEF_SECONDS
 
 
 def spaced(number: int) -> str:

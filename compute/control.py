@@ -50,16 +50,28 @@ def silent(progress: Progress) -> None:
 
 @dataclass(slots=True)
 class Meter:
-    """Counts the units of one stage and reports them, monotonically."""
+    """Counts the units of one stage and reports them, monotonically.
+
+    Executors add units of the stage; `share` of them make one unit of this meter.
+    """
 
     stage: str
     total: int
     report: Report = silent
+    share: int = 1
     done: int = field(default=0)
 
     def __post_init__(self) -> None:
         self.report(Progress(self.stage, 0, self.total))
 
     def add(self, units: int) -> None:
-        self.done += units
+        self.done += units // self.share
         self.report(Progress(self.stage, self.done, self.total))
+
+    def again(self, what: str) -> Meter:
+        """A meter for a further pass over the same units, named after this one's stage."""
+        return Meter(f"{self.stage}_{what}", self.total, self.report)
+
+    def part(self, what: str, total: int, share: int) -> Meter:
+        """A meter for `total` chosen variants of the stage, `share` units each."""
+        return Meter(f"{self.stage}_{what}", total, self.report, share)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
-from compute.bits import words
 from compute.control import Control
 from compute.executor import Executor
 from compute.pipeline import Clock, Outcome, Run
 from compute.replay import Replay, replay
-from compute.votes import grid_layouts
 
 T = TypeVar("T")
-
-_PLANES_BYTES = 128 << 20
 
 
 def replayed(
@@ -36,7 +32,8 @@ def replayed(
     run = Run(outcome.job, outcome.timeline, executor, control or Control(), Clock())
     start, stop = (run.stop, outcome.timeline.stop) if held_out else (run.start, run.stop)
     found: dict[int, T] = {}
-    for batch in _batches(outcome, rows, words(stop - start)):
+    for first, last in run.batches(len(rows), start, stop):
+        batch = rows[first:last]
         flat = np.array([outcome.flat(row) for row in batch], np.int64)
         bases, position = np.unique(flat, return_inverse=True)
         votes, vote_rows = run.gathered(bases, start, stop)
@@ -59,13 +56,3 @@ def replayed(
 
         executor.each(walk, range(len(batch)))
     return [found[row] for row in rows]
-
-
-def _batches(outcome: Outcome, rows: Sequence[int], words_each: int) -> Iterator[list[int]]:
-    """`rows` in groups whose vote planes fit a fixed budget, even when no two share a setting."""
-    grid = outcome.job.grid
-    one = {k: np.zeros(1, np.int64) for k in range(len(grid.indicators))}
-    planes = sum(layout.n_long + layout.n_short for layout in grid_layouts(grid, one))
-    step = max(1, _PLANES_BYTES // (planes * words_each * 8 + 1))
-    for at in range(0, len(rows), step):
-        yield list(rows[at : at + step])

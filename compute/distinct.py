@@ -218,11 +218,11 @@ def distinct_ranked(
         groups.append(executor.fold(stage, scan, lattice(stage), meter, control, sink))
     best = scan.merge(groups)
     query = Count(n, scan.floor(best.merit), ranking)
-    quiet = Meter(meter.stage, 0)
+    again = meter.again("census")
     counted: list[Census] = []
     for build in blocks:
         stage = build() if len(blocks) > 1 else stage
-        counted.append(executor.fold(stage, query, lattice(stage), quiet, control))
+        counted.append(executor.fold(stage, query, lattice(stage), again, control))
     census = query.merge(counted)
     key_of = dict(zip(census.scores.index.tolist(), census.keys, strict=True))
     rows = order(census.scores, ranking, lambda index: [key_of[i] for i in index.tolist()])[:n]

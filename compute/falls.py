@@ -25,7 +25,7 @@ from compute.exact import (
     run_extremes,
 )
 from compute.jit import kernel
-from compute.products import and_others
+from compute.products import TINY, and_others
 from compute.words import EVEN, NEAR
 
 NEVER = np.int32(2**31 - 1)
@@ -85,7 +85,8 @@ def mark_table(terms):
 
 @kernel
 def fall_walk(
-    close, entry, exit_, side, low, high, runs, sl_bar, tp_bar, i, j, cap, keep, table, marks, out
+    close, entry, exit_, side, low, high, runs, sl_bar, tp_bar, i, j, cap, keep, least, table, marks,
+    out,
 ):  # fmt: skip
     """True when rounding could decide something; fills `out` f8[SCORES] of pair (i, j).
 
@@ -126,7 +127,7 @@ def fall_walk(
         won += profit
         lost -= loss
         wins += gain > 0.0
-        doubtful |= (available < NEAR) | (abs(gain) < EVEN)
+        doubtful |= (gain <= NEAR - 1.0) | (available < least) | (abs(gain) < EVEN)
         equity = available + safe
         # The bar's last action decides its equity: a reversal is marked with the next entry.
         if (equity > peak or equity < peak * kept) and (r + 1 == runs or entry[r + 1] > x):
@@ -155,6 +156,8 @@ def fall_scores(
     cap = terms.fixed_quote / terms.init_cash if terms.sizing == FIXED_QUOTE else np.inf
     keep = 1.0 - terms.safe_pct / 100.0 if terms.sizing == PROFIT_LOCK else 1.0
     table = factor_table(terms)
+    # Below this an account has lost its digits: to the fixed amounts of others, or to underflow.
+    least = NEAR if terms.sizing == FIXED_QUOTE else TINY
     marks = mark_table(terms)
     out = np.empty(SCORES)
     sl, tp, pair = levels.sl, levels.tp, levels.pair
@@ -172,7 +175,7 @@ def fall_scores(
             for j in range(tp.size):
                 doubtful = fall_walk(
                     close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs,
-                    touched.sl, touched.tp, i, j, cap, keep, table, marks, out,
+                    touched.sl, touched.tp, i, j, cap, keep, least, table, marks, out,
                 )  # fmt: skip
                 if doubtful:
                     account_runs(

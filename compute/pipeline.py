@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.backtest import Backtest
+from compute.bits import words
 from compute.control import Control, Meter, Report, silent
 from compute.distinct import Equals
 from compute.executor import Executor, Sink
 from compute.indicators.series import BarSeries
 from compute.market.timeline import Timeline
-from compute.plan import Plan, plan
-from compute.ranking import Ranking, Scores, no_scores
+from compute.plan import GATHERED_BYTES, Plan, plan
+from compute.ranking import Ranking, Scores, joined, no_scores
 from compute.route import Box, route
 from compute.selection import Ranked, ranked, rescored
 from compute.settings import Limits
@@ -200,25 +201,45 @@ class Run:
         if total == 0:
             return Ranked(shortlist, 0)
 
-        def build() -> StageB:
-            votes, rows = self.gathered(shortlist.index, self.start, self.stop)
-            close = self.close(self.start, self.stop)
-            return StageB(
-                shortlist.index, rows, votes, close, self.terms, self.levels, self.ranking,
-                self.key_template, calm_table(close, self.terms, self.levels),
-            )  # fmt: skip
+        close = self.close(self.start, self.stop)
+        calm = calm_table(close, self.terms, self.levels)
 
+        def block(first: int, last: int) -> Callable[[], StageB]:
+            def build() -> StageB:
+                flat = shortlist.index[first:last]
+                votes, rows = self.gathered(flat, self.start, self.stop)
+                return StageB(
+                    flat, rows, votes, close, self.terms, self.levels, self.ranking,
+                    self.key_template, calm, first,
+                )  # fmt: skip
+
+            return build
+
+        blocks = [block(*ranks) for ranks in self.batches(len(shortlist), self.start, self.stop)]
         n = min(self.job.top_k, total)
-        found = ranked([build], n, self.ranking, self.executor, meter, self.control)
+        found = ranked(blocks, n, self.ranking, self.executor, meter, self.control)
         self.clock.lap("stage_b")
         return found
+
+    def batches(self, count: int, start: int, stop: int) -> list[tuple[int, int]]:
+        """`count` variants cut into ranges whose gathered votes fit a fixed budget."""
+        if self._at_hand(start, stop):
+            return [(0, count)]
+        one = {k: np.zeros(1, np.int64) for k in range(len(self.job.grid.indicators))}
+        rows = sum(part.n_long + part.n_short for part in grid_layouts(self.job.grid, one))
+        step = max(1, GATHERED_BYTES // (8 * rows * words(stop - start) + 1))
+        return [(at, min(at + step, count)) for at in range(0, count, step)]
+
+    def _at_hand(self, start: int, stop: int) -> bool:
+        """Whether Stage A's votes serve bars [start, stop)."""
+        return self._votes is not None and (start, stop) == (self.start, self.stop)
 
     def gathered(
         self, flat: NDArray[np.int64], start: int, stop: int
     ) -> tuple[Votes, NDArray[np.int32]]:
         """(votes, vote rows i4[n, K]) of some base variants; Stage A's votes when at hand."""
         rows = self.job.grid.local_rows(flat)
-        if self._votes is not None and (start, stop) == (self.start, self.stop):
+        if self._votes is not None and self._at_hand(start, stop):
             return self._votes, rows
         chosen = {
             k: np.unique(rows[:, k].astype(np.int64) // part.signal_total)
@@ -244,12 +265,18 @@ class Run:
         """Exact scores with drawdown of chosen variants on bars [start, stop), in their order."""
         if len(flat) == 0:
             return replace(no_scores(), index=index)
-        bases, position = np.unique(flat, return_inverse=True)
-        votes, rows = self.gathered(bases, start, stop)
-        stage = StageB(
-            bases, rows, votes, self.close(start, stop), self.terms, self.levels,
-            Ranking("max_drawdown_pct"), self.key_template,
-        )  # fmt: skip
-        wanted, back = np.unique(position * self.job.risk.total + risk, return_inverse=True)
-        found = rescored(stage, wanted, self.executor, Meter(stage.name, 0), self.control)
-        return replace(found.take(np.argsort(found.index)[back]), index=index)
+        close = self.close(start, stop)
+        quiet = Meter("top", 0)
+        found: list[Scores] = []
+        for first, last in self.batches(len(flat), start, stop):
+            bases, position = np.unique(flat[first:last], return_inverse=True)
+            votes, rows = self.gathered(bases, start, stop)
+            stage = StageB(
+                bases, rows, votes, close, self.terms, self.levels, Ranking("max_drawdown_pct"),
+                self.key_template,
+            )  # fmt: skip
+            wanted = position * self.job.risk.total + risk[first:last]
+            unique, back = np.unique(wanted, return_inverse=True)
+            scores = rescored(stage, unique, self.executor, quiet, self.control)
+            found.append(scores.take(np.argsort(scores.index)[back]))
+        return replace(joined(found), index=index)

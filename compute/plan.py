@@ -17,6 +17,8 @@ from compute.rules import sides, voting_rule
 from compute.settings import Limits
 
 _MIB = 1 << 20
+# Votes of chosen variants held at a time, where those of Stage A do not serve.
+GATHERED_BYTES = 128 * _MIB
 # One candidate of a selection: index, merit; and a row of exact scores.
 _CANDIDATE_BYTES = 16
 _SCORE_BYTES = 56
@@ -147,6 +149,8 @@ def plan(
     parts = _fixed_bytes(job, tables, bars, slice_bars, preselect, workers)
     if columns:
         parts["columns"] = 2 * _MIB * 16
+    if job.holdout_fraction:
+        parts["holdout"] = GATHERED_BYTES
     boxes, planes = _boxes(job, tables, slice_bars, limits, sum(parts.values()), contract)
     parts = {"planes": planes, **parts}
     stage_b_total = preselect * job.risk.total

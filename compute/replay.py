@@ -144,12 +144,13 @@ def _exposure(
     """(in position, entry quote) per slice bar; a later trade wins on a shared bar."""
     have = np.zeros(bars, np.bool_)
     amount = np.zeros(bars)
-    for e, x, quote in zip(
-        (trades.entry_bar - start).tolist(), (trades.exit_bar - start).tolist(),
-        trades.entry_quote.tolist(), strict=True,
-    ):  # fmt: skip
-        have[e : x + 1] = True
-        amount[e : x + 1] = quote
+    entry, exit_ = trades.entry_bar - start, trades.exit_bar - start
+    lengths = exit_ - entry + 1
+    lengths[:-1] -= entry[1:] == exit_[:-1]
+    first = np.cumsum(lengths) - lengths
+    held = np.repeat(entry - first, lengths) + np.arange(int(lengths.sum()))
+    have[held] = True
+    amount[held] = np.repeat(trades.entry_quote, lengths)
     if position is not None:
         have[position.entry_bar - start :] = True
         amount[position.entry_bar - start :] = position.entry_quote

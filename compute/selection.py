@@ -238,13 +238,14 @@ def ranked(
     crowded = best.dropped > -np.inf and best.dropped >= low
     certain = best.index[best.merit > high] if crowded else best.index[best.merit >= low]
     ties = Ties(n - len(certain), low, high, ranking)
-    quiet = Meter(meter.stage, 0)
     exact: list[Scores] = [no_scores()]
+    again: Meter | None = None
     for build in blocks:
         stage = build() if len(blocks) > 1 else stage
-        exact.append(rescored(stage, certain, executor, quiet, control))
+        exact.append(rescored(stage, certain, executor, meter, control))
         if crowded:
-            exact.append(executor.fold(stage, ties, lattice(stage), quiet, control).scores)
+            again = again or meter.again("ties")
+            exact.append(executor.fold(stage, ties, lattice(stage), again, control).scores)
     scores = joined(exact)
     scores = scores.take(scores.trades >= ranking.min_trades)
     return Ranked(scores.take(order(scores, ranking, keys)[:n]), best.eligible)
@@ -257,4 +258,5 @@ def rescored(
     mine = np.sort(index[stage.holds(index)])
     step = max(1, int(2e6 / stage.exact_nanoseconds()), -(-len(mine) // 64))
     spans: list[Span] = [(at, min(at + step, len(mine))) for at in range(0, len(mine), step)]
-    return executor.fold(stage, Rescore(mine), spans, meter, control)
+    counted = meter.part("exact", len(mine), stage.units_per_position)
+    return executor.fold(stage, Rescore(mine), spans, counted, control)

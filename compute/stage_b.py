@@ -175,6 +175,8 @@ class StageB:
         self, index: NDArray[np.int64], lid: Rows, sid: Rows, memory: Walk, scratch: Cells
     ) -> Scores:
         """Scores without bars: return and trades, and profits where something asks for them."""
+        if self.calm.shape[1] != len(self.close):
+            raise ValueError("fast scores of stage B need the table of calm_table")
         n, pairs = len(lid), self.units_per_position
         equity, trades = np.empty((n, pairs)), np.empty((n, pairs), np.int32)
         detailed = self.ranking.primary == PROFIT_FACTOR or self.terms.sizing == PROFIT_LOCK

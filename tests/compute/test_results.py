@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import compute.details
+import compute.pipeline
 from compute.backtest import resolve
 from compute.control import Control
 from compute.details import replayed
@@ -114,10 +114,10 @@ def test_replays_have_the_bits_of_the_scores(
 def test_batches_do_not_show(
     found: Outcome, pool: LocalExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = range(len(found.top))
     whole = result_document(found, pool, run={})
-    monkeypatch.setattr(compute.details, "_PLANES_BYTES", 1)
-    assert len(list(compute.details._batches(found, rows, 1))) == len(rows)
+    monkeypatch.setattr(compute.pipeline, "GATHERED_BYTES", 1)
+    run = compute.pipeline.Run(found.job, found.timeline, pool, Control(), compute.pipeline.Clock())
+    assert run.batches(3, run.start, run.stop) == [(0, 1), (1, 2), (2, 3)]
     assert canonical_result(result_document(found, pool, run={})) == canonical_result(whole)
 
 
