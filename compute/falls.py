@@ -85,8 +85,8 @@ def mark_table(terms):
 
 @kernel
 def fall_walk(
-    close, entry, exit_, side, low, high, runs, sl_bar, tp_bar, i, j, cap, keep, least, table, marks,
-    out,
+    close, entry, exit_, side, low, high, runs, sl_bar, tp_bar, i, j, cap, keep, least, table,
+    marks, out,
 ):  # fmt: skip
     """True when rounding could decide something; fills `out` f8[SCORES] of pair (i, j).
 
