@@ -121,8 +121,8 @@ class LocalExecutor:
             wait(futures)
 
 
-def lattice(stage: Any, shortest_ns: float = 2e6, longest_ns: float = 5e8) -> list[Span]:
-    """Fixed spans of a stage from its model cost alone: about 32 of them, 2 ms to 0.5 s each.
+def lattice(stage: Any, shortest_ns: float = 5e5, longest_ns: float = 5e8) -> list[Span]:
+    """Fixed spans of a stage from its model cost alone: about 32 of them, 0.5 ms to 0.5 s each.
 
     What a machine measures never moves a cut, so the spans of a plan can be named and stored.
     """
