@@ -1,10 +1,12 @@
 """The benchmark: proves that results are right, then measures what they cost.
 
     python -m tests.benchmarks [w2 w3 w4 w5 scaling corners memory cold ray peers]
-        [--threads 1,2] [--json FILE] [--quick] [--check]
+        [--threads 1,2] [--json FILE] [--page FILE] [--quick] [--check]
 
 Without a section all of them run. `--check` ends with status 1 when a goal is missed, `--quick`
-cuts sizes and rounds; goals that hang on full sizes are then shown without a verdict.
+cuts sizes and rounds; goals that hang on full sizes are then shown without a verdict. `--json`
+keeps the sections that the file has from earlier runs; `--page` rewrites the measured part of a
+page.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from rich.table import Table as Printed
 from tests.benchmarks.findings import Findings, Goal, Table, figure, missed
 from tests.benchmarks.machine import machine
 from tests.benchmarks.options import Options
+from tests.benchmarks.page import rewrite
 
 SECTIONS: Final = {
     "w2": "stages",
@@ -56,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--threads", default=None, help="comma-separated; default 1,2")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also keep everything here")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also rewrite this page")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds")
     parser.add_argument("--check", action="store_true", help="status 1 when a goal is missed")
     given = parser.parse_args(arguments)
@@ -69,15 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--threads takes numbers from 1 up like 1,2; got {given.threads!r}")
     console = Console(width=None if sys.stdout.isatty() else 160)
     options = Options(threads, given.quick, lambda line: console.print(f"[dim]{escape(line)}[/]"))
-    return run(given.sections or list(SECTIONS), options, console, given.json, given.check)
+    keep = Keep(options, given.json, given.page)
+    return run(given.sections or list(SECTIONS), options, console, keep, given.check)
 
 
-def run(
-    names: Sequence[str], options: Options, console: Console, file: Path | None, check: bool
-) -> int:
+def run(names: Sequence[str], options: Options, console: Console, keep: Keep, check: bool) -> int:
     """Runs the sections in turn, prints each as it ends and the goals of all at last."""
-    here = machine()
-    console.print(", ".join(f"{name} {value}" for name, value in here.items()), highlight=False)
+    console.print(
+        ", ".join(f"{name} {value}" for name, value in machine().items()), highlight=False
+    )
     found: list[Findings] = []
     seconds: dict[str, float] = {}
     for name in names:
@@ -86,9 +90,7 @@ def run(
         seconds[name] = time.perf_counter() - began
         for table in found[-1].tables:
             show(table, console)
-        if file is not None:  # what is measured is kept, whatever comes later
-            document = record(here, options, found, seconds)
-            file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        keep.add(found[-1], seconds[name])  # what is measured is kept, whatever comes later
     goals = [goal for one in found for goal in one.goals]
     if goals:
         show(verdicts(goals), console)
@@ -102,17 +104,33 @@ def run(
     return 1 if check and short else 0
 
 
-def record(
-    here: dict[str, Any], options: Options, found: list[Findings], seconds: dict[str, float]
-) -> dict[str, Any]:
-    """Everything measured, as JSON."""
-    return {
-        "machine": here,
-        "threads": list(options.threads),
-        "quick": options.quick,
-        "seconds": seconds,
-        "sections": {one.section: one.record() for one in found},
-    }
+class Keep:
+    """Files that hold what was measured: JSON, and the page made from it."""
+
+    def __init__(self, options: Options, file: Path | None, page: Path | None) -> None:
+        self._file, self._page = file, page
+        self.record: dict[str, Any] = {
+            "machine": machine(),
+            "threads": list(options.threads),
+            "quick": options.quick,
+            "seconds": {},
+            "sections": {},
+        }
+        if file is not None and file.is_file():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            self.record["seconds"] = before["seconds"]
+            self.record["sections"] = before["sections"]
+
+    def add(self, found: Findings, seconds: float) -> None:
+        """Takes the findings of a section, in the order of `SECTIONS`, and writes."""
+        self.record["seconds"][found.section] = seconds
+        sections = {**self.record["sections"], found.section: found.record()}
+        self.record["sections"] = {name: sections[name] for name in SECTIONS if name in sections}
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
+        if self._page is not None:
+            rewrite(self._page, self.record)
 
 
 def verdicts(goals: Sequence[Goal]) -> Table:

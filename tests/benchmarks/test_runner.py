@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.benchmarks import __main__ as runner
 from tests.benchmarks.findings import Findings, Goal, Table, figure, missed
 from tests.benchmarks.options import Options
+from tests.benchmarks.page import BEGIN, END, InvalidPage, rewritten
 from tests.benchmarks.rounds import Times, interleaved
 
 
@@ -92,8 +93,9 @@ def test_check_decides_the_exit_status(
     screen, file = StringIO(), tmp_path / "out.json"
     console = Console(file=screen, width=120)
     options = Options((1, 2), True, print)
-    assert runner.run(["w2"], options, console, file, check=True) == status
-    assert runner.run(["w2"], options, console, None, check=False) == 0
+    keep = runner.Keep(options, file, None)
+    assert runner.run(["w2"], options, console, keep, check=True) == status
+    assert runner.run(["w2"], options, console, keep, check=False) == 0
     shown = screen.getvalue()
     assert "123 456" in shown
     assert "[with brackets]" in shown
@@ -103,6 +105,26 @@ def test_check_decides_the_exit_status(
     section = document["sections"]["w2"]
     assert section["tables"][0]["rows"] == [{"mode": "score", "variants/s": 123_456.0}]
     assert section["goals"][0]["met"] is (status == 0)
+
+
+def test_a_page_and_a_file_keep_earlier_sections(tmp_path: Path) -> None:
+    file, page = tmp_path / "deep" / "out.json", tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
+    options = Options((1,), False, print)
+    for name, measured in (("w3", 1.0), ("w2", 20.0)):
+        table = Table(f"Speed of {name}", ("mode", "ratio"), [("a|b", 1234.5)], "a note")
+        found = Findings(name, [table], [Goal(f"{name} fast", "at least", 15, measured)])
+        runner.Keep(options, file, page).add(found, 1.0)
+    assert list(json.loads(file.read_text(encoding="utf-8"))["sections"]) == ["w2", "w3"]
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Title\n")
+    assert text.endswith(f"{END}\n\nafter\n")
+    assert "old" not in text
+    assert "| w2 fast | at least 15 × | 20 × | met |" in text
+    assert "| w3 fast | at least 15 × | 1 × | MISSED |" in text
+    assert "| mode | ratio |\n| --- | ---: |\n| a\\|b | 1 234 |\n\nA note." in text
+    with pytest.raises(InvalidPage, match="BEGIN MEASURED"):
+        rewritten("# No markers", {})
 
 
 @pytest.mark.parametrize("line", [["nothing"], ["w2", "--threads", "0"], ["--threads", "two"]])
