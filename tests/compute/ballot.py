@@ -22,6 +22,11 @@ def codes(
     """Codes i1[T] of one rule setting on one output row."""
     params = params or {}
     single = np.float32
+    absent = np.full(out.size, np.nan, np.float32)
+    reference = absent if reference is None else reference
+    opened = absent if opened is None else opened
+    closed = absent if closed is None else closed
+    low_output = absent if low_output is None else low_output
     votes = np.zeros(out.size, np.int8)
     for t in range(out.size):
         x = out[t]

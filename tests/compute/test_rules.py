@@ -124,6 +124,7 @@ def test_bodies_vote_with_the_candle():
 
 def test_pivots_vote_on_the_bar_that_confirms_them():
     rule = definition("structure.pivots").output().rule
+    assert rule is not None
     rule = Rule(rule.family, rule.params, long_output="low")
     assert votes(rule, [NAN, 5, NAN, 5], low_output=[NAN, NAN, 4, 4])[0].tolist() == [0, -1, 1, 0]
 

@@ -64,7 +64,7 @@ def settings(
     rows = {}
     for param in definition.params:
         if param.kind == "int":
-            rows[param.name] = rng.integers(param.hard_min, longest + 1, count)
+            rows[param.name] = rng.integers(int(param.hard_min), longest + 1, count)
         else:
             rows[param.name] = np.round(rng.uniform(param.hard_min, 4.0, count), 2)
     return rows

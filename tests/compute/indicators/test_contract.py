@@ -55,9 +55,8 @@ def assert_close(kernel: NDArray[np.float32], oracle: NDArray[np.float64], label
 
 @pytest.mark.parametrize("name", ids())
 def test_golden_series(name):
-    series = BarSeries(
-        **{key: np.array(values, np.float32) for key, values in GOLDEN["candles"].items()}
-    )
+    columns = {key: np.array(values, np.float32) for key, values in GOLDEN["candles"].items()}
+    series = BarSeries(*(columns[key] for key in FIELDS))
     golden, indicator = GOLDEN["indicators"][name], module(name)
     expected = np.array(golden["series"], np.float64)
     params = {key: np.array([value]) for key, value in golden["params"].items()}
