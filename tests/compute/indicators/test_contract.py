@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compute.indicators.definition import FAMILIES, GROUPS, SOURCES_7, Indicator
 from compute.indicators.registry import definition, ids, module
-from compute.indicators.series import FIELDS, BarSeries
+from compute.indicators.series import BarSeries
 from tests.compute.indicators.candles import candles, part, settings, wide
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "indicators.json").read_text())
@@ -56,7 +56,9 @@ def assert_close(kernel: NDArray[np.float32], oracle: NDArray[np.float64], label
 @pytest.mark.parametrize("name", ids())
 def test_golden_series(name):
     columns = {key: np.array(values, np.float32) for key, values in GOLDEN["candles"].items()}
-    series = BarSeries(*(columns[key] for key in FIELDS))
+    series = BarSeries(
+        columns["open"], columns["high"], columns["low"], columns["close"], columns["volume"]
+    )
     golden, indicator = GOLDEN["indicators"][name], module(name)
     expected = np.array(golden["series"], np.float64)
     params = {key: np.array([value]) for key, value in golden["params"].items()}
