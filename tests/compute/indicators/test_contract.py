@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compute.indicators.definition import FAMILIES, GROUPS, SOURCES_7, Indicator
 from compute.indicators.registry import definition, ids, module
-from compute.indicators.series import BarSeries
+from compute.indicators.series import FIELDS, BarSeries
 from tests.compute.indicators.candles import candles, part, settings, wide
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "indicators.json").read_text())
