@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.control import Control, Meter
-from compute.executor import Executor, Sink, lattice
+from compute.errors import GuardExceeded
+from compute.executor import Executor, Sink, scanned
 from compute.ranking import (
     SCORE_FIELDS,
     Ranking,
@@ -29,6 +30,9 @@ from compute.ranking import (
     order,
 )
 from compute.stage_a import columns
+
+# Groups that tie at a cut and must all be held: about 100 MB of them.
+MAX_GROUPS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,14 +58,14 @@ class ScanGroups:
         found: list[Groups] = []
         bulk: list[dict[str, NDArray[np.generic]]] | None = [] if self.wants_columns else None
         floor = -np.inf
-        for scores in stage.scores(start, stop):
+        for scores in stage.scores(start, stop, check):
             check()
             if bulk is not None:
                 bulk.append(columns(scores))
             merits = fast_merit(self.ranking.primary, scores)
             enough = scores.trades >= self.ranking.min_trades
             hopeful = np.flatnonzero(enough & (merits >= floor))
-            tags = stage.tags(scores.take(hopeful))
+            tags = stage.tags(scores.take(hopeful), check)
             found.append(Groups(tags, merits[hopeful], int(np.count_nonzero(enough))))
             found = [self.merge(found)]
             floor = self.floor(found[0].merit)
@@ -84,6 +88,13 @@ class ScanGroups:
         first[1:] = tag[best][1:] != tag[best][:-1]
         tag, merits = tag[best][first], merits[best][first]
         inside = merits >= self.floor(merits)
+        if (held := int(np.count_nonzero(inside))) > MAX_GROUPS:
+            raise GuardExceeded(
+                f"a distinct ranking has to hold {held} different rows that tie at the cut, at most"
+                f" {MAX_GROUPS}; set ranking.min_trades, choose another primary metric or leave"
+                " ranking.distinct out",
+                details={"error": "max_distinct_groups_exceeded", "groups": held},
+            )
         return Groups(tag[inside], merits[inside], sum(part.eligible for part in parts))
 
     def nanoseconds(self, stage: Any) -> float:
@@ -122,7 +133,7 @@ class Count:
 
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Census:
         found: list[Census] = []
-        for scores in stage.scores(start, stop):
+        for scores in stage.scores(start, stop, check):
             check()
             merits = fast_merit(self.ranking.primary, scores)
             some = scores.take((merits >= self.low) & (scores.trades >= self.ranking.min_trades))
@@ -132,7 +143,7 @@ class Count:
         return self.merge(found)
 
     def _census(self, stage: Any, some: Scores, check: Callable[[], None]) -> Census:
-        tags = stage.tags(some)
+        tags = stage.tags(some, check)
         _, first, group, count = np.unique(
             tags, return_index=True, return_inverse=True, return_counts=True
         )
@@ -141,14 +152,14 @@ class Count:
         for begin in range(0, len(first), step):
             check()
             exact.append(stage.exact(some.index[first[begin : begin + step]]))
-        places = stage.places(some.index)
+        places = stage.namer.places(some.index)
         low = np.full((len(first), places.shape[1]), np.iinfo(np.int64).max)
         high = np.full(low.shape, -1)
         np.minimum.at(low, group, places)
         np.maximum.at(high, group, places)
         least: list[tuple[str, int]] = [("~", -1)] * len(first)
         for g, index, key in zip(
-            group.tolist(), some.index.tolist(), stage.keys(some.index), strict=True
+            group.tolist(), some.index.tolist(), stage.namer(some.index), strict=True
         ):
             least[g] = min(least[g], (key, index))
         scores = joined(exact)
@@ -210,25 +221,24 @@ def distinct_ranked(
     sink: Sink | None = None,
 ) -> tuple[Scores, int, list[Equals]]:
     """(best `n` groups by the total order, eligible variants, what each group holds)."""
-    stage = blocks[0]()
-    scan = ScanGroups(n, ranking, stage.terms.sizing, sink is not None)
-    groups: list[Groups] = []
-    for i, build in enumerate(blocks):
-        stage = build() if i else stage
-        groups.append(executor.fold(stage, scan, lattice(stage), meter, control, sink))
-    best = scan.merge(groups)
-    query = Count(n, scan.floor(best.merit), ranking)
-    again = meter.again("census")
-    counted: list[Census] = []
-    for build in blocks:
-        stage = build() if len(blocks) > 1 else stage
-        counted.append(executor.fold(stage, query, lattice(stage), again, control))
+    sizing = 0
+    namer: Any = None
+
+    def scan(stage: Any) -> ScanGroups:
+        nonlocal sizing, namer
+        sizing, namer = stage.terms.sizing, stage.namer
+        return ScanGroups(n, ranking, sizing, sink is not None)
+
+    found = scanned(blocks, scan, executor, meter, control, sink)
+    groups = ScanGroups(n, ranking, sizing)
+    query = Count(n, groups.floor(groups.merge(found).merit), ranking)
+    counted = scanned(blocks, lambda _: query, executor, meter.again("census"), control)
     census = query.merge(counted)
     key_of = dict(zip(census.scores.index.tolist(), census.keys, strict=True))
     rows = order(census.scores, ranking, lambda index: [key_of[i] for i in index.tolist()])[:n]
     census = census.take(rows)
     equals = [
-        Equals(int(count), stage.ranges(low, high))
+        Equals(int(count), namer.ranges(low, high))
         for count, low, high in zip(census.count, census.low, census.high, strict=True)
     ]
-    return census.scores, best.eligible, equals
+    return census.scores, sum(part.eligible for part in found), equals

@@ -121,8 +121,8 @@ class LocalExecutor:
             wait(futures)
 
 
-def lattice(stage: Any, shortest_ns: float = 5e5, longest_ns: float = 5e8) -> list[Span]:
-    """Fixed spans of a stage from its model cost alone: about 32 of them, 0.5 ms to 0.5 s each.
+def lattice(stage: Any, shortest_ns: float = 2e6, longest_ns: float = 5e8) -> list[Span]:
+    """Fixed spans of a stage from its model cost alone: about 32 of them, 2 ms to 0.5 s each.
 
     What a machine measures never moves a cut, so the spans of a plan can be named and stored.
     """
@@ -132,3 +132,19 @@ def lattice(stage: Any, shortest_ns: float = 5e5, longest_ns: float = 5e8) -> li
     length = min(max(stage.total * cost / 32, shortest_ns), longest_ns) / cost
     step = max(1, round(length))
     return [(at, min(at + step, stage.total)) for at in range(0, stage.total, step)]
+
+
+def scanned(
+    blocks: Sequence[Callable[[], Any]],
+    ask: Callable[[Any], Query[P]],
+    executor: Executor,
+    meter: Meter,
+    control: Control,
+    sink: Sink | None = None,
+) -> list[P]:
+    """The merged part of each block under the query that `ask` has for it; one alive at a time."""
+
+    def part(stage: Any) -> P:
+        return executor.fold(stage, ask(stage), lattice(stage), meter, control, sink)
+
+    return [part(build()) for build in blocks]

@@ -160,17 +160,23 @@ class Run:
         close = self.close(self.start, self.stop)
         meter = Meter("stage_a", sizes.stage_a_total, report)
 
+        whole: list[StageA] = []  # kept where it is all of the grid
+
         def block(box: Box | None) -> Callable[[], StageA]:
             def build() -> StageA:
+                if whole:
+                    return whole[0]
                 votes = self.votes(self.start, self.stop, self._inside(box))
-                if box is None:
-                    self._votes = votes
                 way = route(self.job.grid, votes, box)
                 self.clock.lap("planes")
-                return StageA(
+                stage = StageA(
                     self.job.grid, votes, way, close, self.terms, self.ranking, self.key_template,
                     sink is not None,
                 )  # fmt: skip
+                if box is None:
+                    self._votes = votes
+                    whole.append(stage)
+                return stage
 
             return build
 
@@ -210,7 +216,7 @@ class Run:
                 votes, rows = self.gathered(flat, self.start, self.stop)
                 return StageB(
                     flat, rows, votes, close, self.terms, self.levels, self.ranking,
-                    self.key_template, calm, first,
+                    self.key_template, calm, first, shortlist.index,
                 )  # fmt: skip
 
             return build

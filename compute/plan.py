@@ -190,17 +190,21 @@ def _fixed_bytes(
 ) -> dict[str, int]:
     """Bytes of everything but the planes, by part."""
     outputs = min(block_rows(bars), max(table.variants for table in tables)) * bars * 4 + 64 * bars
-    walk = 80 * words(slice_bars) + 9 * slice_bars
+    walk = 80 * words(slice_bars) + 25 * slice_bars
+    touched = 0
+    if job.primary_metric in ("max_drawdown_pct", "return_over_max_drawdown"):
+        touched = 4 * slice_bars * (min(10, len(job.risk.sl)) + min(10, len(job.risk.tp)))
     call = max(1, min(job.grid.total, 500_000_000 // max(64, slice_bars))) * 64
-    capacity = 2 * max(preselect, job.top_k) + 4096
     pairs = job.risk.total
+    top_k = min(job.top_k, preselect * pairs)
+    capacity = 2 * max(preselect, top_k) + 4096
     return {
         "candles": bars * (28 + 5 * 8 + 4 * 7) + slice_bars * 8,
         "row_ids": sum(table.id_bytes for table in tables),
-        "scratch": workers * (outputs + walk + call + _MIB),
+        "scratch": workers * (outputs + walk + touched + call + _MIB),
         "candidates": capacity * _CANDIDATE_BYTES * (2 * workers + 2),
         "shortlist": preselect * (_SCORE_BYTES * 3 + 16 * len(tables)),
-        "stage_b": workers * pairs * (_SCORE_BYTES * 8 + 64) + job.top_k * _SCORE_BYTES,
+        "stage_b": workers * pairs * (_SCORE_BYTES * 8 + 64) + top_k * _SCORE_BYTES,
     }
 
 

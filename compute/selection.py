@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from compute.control import Control, Meter
 from compute.distinct import Equals, distinct_ranked
-from compute.executor import Executor, Sink, Span, lattice
+from compute.executor import Executor, Sink, Span, scanned
 from compute.ranking import (
     Ranking,
     Scores,
@@ -36,13 +36,13 @@ _EMPTY = np.empty(0, np.int64)
 class Best:
     """Candidates of some spans: everything that can still make the cut, unless `dropped` says else.
 
-    `dropped` is the largest merit that was left out of a band too full to carry; `eligible` counts
-    the variants with enough trades.
+    `dropped` is the largest merit that was left out of a band too full to carry, None for none
+    (-inf is a merit like others); `eligible` counts the variants with enough trades.
     """
 
     index: NDArray[np.int64]
     merit: NDArray[np.float64]
-    dropped: float = -np.inf
+    dropped: float | None = None
     eligible: int = 0
     columns: list[dict[str, NDArray[np.generic]]] | None = None
 
@@ -61,7 +61,7 @@ class Scan:
         found: list[Best] = []
         bulk: list[dict[str, NDArray[np.generic]]] | None = [] if self.wants_columns else None
         floor = -np.inf
-        for scores in stage.scores(start, stop):
+        for scores in stage.scores(start, stop, check):
             check()
             if bulk is not None:
                 bulk.append(columns(scores))
@@ -91,7 +91,7 @@ class Scan:
             return Best(_EMPTY, np.empty(0))
         index = np.concatenate([part.index for part in parts])
         merits = np.concatenate([part.merit for part in parts])
-        dropped = max(part.dropped for part in parts)
+        left = [part.dropped for part in parts if part.dropped is not None]
         eligible = sum(part.eligible for part in parts)
         if len(index) > self.capacity:
             cut = cut_at(merits, self.n)
@@ -104,11 +104,11 @@ class Scan:
                     band[np.argsort(index[band])[: self.capacity - np.count_nonzero(above)]]
                 )
                 left_out = np.setdiff1d(band, kept, assume_unique=True)
-                dropped = max(dropped, float(merits[left_out].max()))
+                left.append(float(merits[left_out].max()))
                 inside = above
                 inside[kept] = True
             index, merits = index[inside], merits[inside]
-        return Best(index, merits, dropped, eligible)
+        return Best(index, merits, max(left, default=None), eligible)
 
     def nanoseconds(self, stage: Any) -> float:
         return stage.nanoseconds()
@@ -147,7 +147,8 @@ class Ties:
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Finalists:
         best = Finalists(no_scores(), [])
         step = max(1, int(5e7 / stage.exact_nanoseconds()))
-        for scores in stage.scores(start, stop):
+        for scores in stage.scores(start, stop, check):
+            check()
             merits = fast_merit(self.ranking.primary, scores)
             band = (merits >= self.low) & (merits <= self.high)
             index = scores.index[band & (scores.trades >= self.ranking.min_trades)]
@@ -155,7 +156,7 @@ class Ties:
                 check()
                 some = stage.exact(index[begin : begin + step])
                 best = self._keep(
-                    some.take(some.trades >= self.ranking.min_trades), best, stage.keys
+                    some.take(some.trades >= self.ranking.min_trades), best, stage.namer
                 )
         return best
 
@@ -203,11 +204,8 @@ class Ranked:
     equals: list[Equals] | None = None
 
 
-Build = Callable[[], Any]
-
-
 def ranked(
-    blocks: Sequence[Build],
+    blocks: Sequence[Callable[[], Any]],
     n: int,
     ranking: Ranking,
     executor: Executor,
@@ -217,35 +215,35 @@ def ranked(
 ) -> Ranked:
     """The best `n` of a stage by the total order of `ranking`.
 
-    `blocks` build the disjoint parts of the stage; one is held at a time. Where there is one, it is
-    built once; several (memory made them) are built anew for each pass.
+    `blocks` build the disjoint parts of the stage. One is alive at a time and each pass asks anew,
+    so that a builder may keep its part where there is one, and must not where there are several.
     """
     if ranking.distinct:
         return Ranked(*distinct_ranked(blocks, n, ranking, executor, meter, control, sink))
-    stage = blocks[0]()
-    sizing, keys = stage.terms.sizing, stage.keys
-    scan = Scan(n, ranking.primary, sizing, ranking.min_trades, sink is not None)
-    found: list[Best] = []
-    for i, build in enumerate(blocks):
-        stage = build() if i else stage
-        found.append(executor.fold(stage, scan, lattice(stage), meter, control, sink))
-    best = scan.merge(found)
+    sizing = 0
+    keys: Any = None
+
+    def scan(stage: Any) -> Scan:
+        nonlocal sizing, keys
+        sizing, keys = stage.terms.sizing, stage.namer
+        return Scan(n, ranking.primary, sizing, ranking.min_trades, sink is not None)
+
+    found = scanned(blocks, scan, executor, meter, control, sink)
+    best = Scan(n, ranking.primary, sizing, ranking.min_trades).merge(found)
     low, high = -np.inf, np.inf
     if len(best.index) > n:
         cut = cut_at(best.merit, n)
         half = margin(ranking.primary, sizing, cut)
         low, high = cut - half, cut + half
-    crowded = best.dropped > -np.inf and best.dropped >= low
+    crowded = best.dropped is not None and best.dropped >= low
     certain = best.index[best.merit > high] if crowded else best.index[best.merit >= low]
-    ties = Ties(n - len(certain), low, high, ranking)
-    exact: list[Scores] = [no_scores()]
-    again: Meter | None = None
+    exact = [no_scores()]
     for build in blocks:
-        stage = build() if len(blocks) > 1 else stage
-        exact.append(rescored(stage, certain, executor, meter, control))
-        if crowded:
-            again = again or meter.again("ties")
-            exact.append(executor.fold(stage, ties, lattice(stage), again, control).scores)
+        exact.append(rescored(build(), certain, executor, meter, control))
+    if crowded:
+        ties = Ties(n - len(certain), low, high, ranking)
+        passed = scanned(blocks, lambda _: ties, executor, meter.again("ties"), control)
+        exact += [part.scores for part in passed]
     scores = joined(exact)
     scores = scores.take(scores.trades >= ranking.min_trades)
     return Ranked(scores.take(order(scores, ranking, keys)[:n]), best.eligible)

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.account import FIXED_QUOTE, PROFIT_LOCK, Terms
-from compute.axes import Scalar
 from compute.exact import OFF
 from compute.falls import fall_scores, touches
 from compute.grid import Grid
 from compute.keys import KeyTemplate
+from compute.names import BaseNames
 from compute.products import Walk, product_scores, walk_memory
 from compute.ranking import PROFIT_FACTOR, Ranking, Scores, profit_factor, settled
 from compute.route import Route
 from compute.sequences import exact_scores, fixed_scores
-from compute.stops import Levels, levels
+from compute.stops import Levels, levels, tiles
 from compute.tags import vote_tags
 from compute.votes import Votes
 
+Check = Callable[[], None]
 Flat = NDArray[np.int64]
 Rows = NDArray[np.int32]
 NO_STOPS = levels((None,), (None,))
 
+# Levels of a side whose touches are held at a time: 80 bytes a bar.
+TILE = 10
 # Longest stretch of one kernel call in model seconds: flags and deadlines are read between calls.
 CALL_SECONDS = 0.05
 # Model of a reference core, ns per bar of a variant: reused words; trade by trade; with extremes;
 # exact; exact with drawdown.
 _PRODUCT_NS, _SEQUENCE_NS, _FALLS_NS, _EXACT_NS, _DRAWDOWN_NS = 0.12, 0.6, 1.2, 1.5, 3.0
+
+
+def unchecked() -> None:
+    """A check that lets everything go on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,11 +76,12 @@ class StageA:
         detailed = self.columns or self.terms.sizing == PROFIT_LOCK
         return _PRODUCT_NS * bars * (2 if detailed else 1)
 
-    def scores(self, start: int, stop: int) -> Iterator[Scores]:
-        """Fast scores of positions [start, stop), a kernel call at a time."""
+    def scores(self, start: int, stop: int, check: Check = unchecked) -> Iterator[Scores]:
+        """Fast scores of positions [start, stop), a kernel call at a time, `check` between them."""
         step = max(1, int(CALL_SECONDS * 1e9 / self.nanoseconds()))
         memory = walk_memory(len(self.grid.indicators), self.votes.planes.shape[1], len(self.close))
         for begin in range(start, stop, step):
+            check()
             flat, rows = self.route.visit(begin, min(begin + step, stop))
             yield self._fast(flat, rows, memory)
 
@@ -135,9 +143,10 @@ class StageA:
         digits = self.grid.digits(index)[:, box.axis]
         return (digits >= box.low) & (digits < box.high)
 
-    def tags(self, scores: Scores) -> NDArray[np.uint64]:
+    def tags(self, scores: Scores, check: Check = unchecked) -> NDArray[np.uint64]:
         """Tags of the aggregated votes of scored variants: equal for equal votes."""
         lid, sid = self.votes.pairs(self.grid.local_rows(scores.index))
+        check()  # one pass over the words of variants that one scoring call held
         tags = np.empty(len(scores), np.uint64)
         memory = walk_memory(lid.shape[1], self.votes.planes.shape[1], 0)
         vote_tags(
@@ -145,38 +154,10 @@ class StageA:
         )
         return tags
 
-    def places(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places i8[n, axes] of the parameters on their sorted axes."""
-        return axis_places(self.grid, index)
-
-    def ranges(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> dict[str, list[Scalar]]:
-        """[smallest, largest] value by axis of two rows of places."""
-        return axis_ranges(self.grid, low, high)
-
-    def keys(self, index: NDArray[np.int64]) -> list[str]:
-        """Identity keys of flat indices."""
-        return [self.key_template.base_key(i) for i in index.tolist()]
-
-
-def axis_places(grid: Grid, index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places i8[n, axes] of flat indices on the sorted axes of `grid`."""
-    digits = grid.digits(index)
-    for column, axis in enumerate(grid.axes):
-        place = np.empty(len(axis), np.int64)
-        place[sorted(range(len(axis)), key=axis.values.__getitem__)] = np.arange(len(axis))
-        digits[:, column] = place[digits[:, column]]
-    return digits
-
-
-def axis_ranges(
-    grid: Grid, low: NDArray[np.int64], high: NDArray[np.int64]
-) -> dict[str, list[Scalar]]:
-    """[smallest, largest] value by axis name of two rows of places."""
-    ranges: dict[str, list[Scalar]] = {}
-    for name, axis, first, last in zip(grid.axis_names, grid.axes, low, high, strict=False):
-        values = sorted(axis.values)  # type: ignore[type-var]  # an axis holds one kind
-        ranges[name] = [values[first], values[last]]
-    return ranges
+    @property
+    def namer(self) -> BaseNames:
+        """Names of flat indices."""
+        return BaseNames(self.key_template)
 
 
 def exact_rows(
@@ -211,16 +192,23 @@ def fall_rows(
     terms: Terms,
     levels: Levels,
     memory: Walk,
+    check: Check = unchecked,
 ) -> Scores:
     """Fast `Scores` with drawdown of variants under every pair of `levels`, index i8[n · P]."""
     shape = (len(lid), levels.pair.size)
     equity, falls, sums = np.empty(shape), np.empty(shape), np.empty((2, *shape))
     trades, wins = np.empty(shape, np.int32), np.empty(shape, np.int32)
-    touched = touches(len(close), len(levels.sl), len(levels.tp))
-    fall_scores(
-        votes.planes, lid, sid, votes.conflict, close, terms, levels, 0, len(lid), memory, touched,
-        equity, trades, wins, sums, falls,
-    )  # fmt: skip
+    for tile in tiles(levels, TILE):
+        touched = touches(len(close), len(tile.sl), len(tile.tp))
+        each = _FALLS_NS * 1e-9 * max(64, len(close)) * tile.pair.size
+        step = max(1, int(CALL_SECONDS / each))
+        for begin in range(0, len(lid), step):
+            check()
+            fall_scores(
+                votes.planes, lid, sid, votes.conflict, close, terms, tile,
+                begin, min(begin + step, len(lid)), memory, touched,
+                equity, trades, wins, sums, falls,
+            )  # fmt: skip
     won, lost = (sums * terms.init_cash).reshape(2, -1)
     return Scores(index, equity.ravel(), trades.ravel(), wins.ravel(), won, lost, falls.ravel())
 

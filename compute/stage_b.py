@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.account import ALL_IN, COMPOUND, PROFIT_LOCK, Terms
-from compute.exact import (
-    EQUITY,
-    LOST,
-    SCORES,
-    TRADES,
-    WON,
-    account_runs,
-    extract_runs,
-    run_extremes,
-)
-from compute.falls import touches
+from compute.exact import extract_runs
 from compute.jit import kernel
 from compute.keys import KeyTemplate
+from compute.names import VariantNames
 from compute.products import TINY, Walk, and_others, walk_memory
-from compute.ranking import PROFIT_FACTOR, Ranking, Scores, settled
-from compute.stage_a import CALL_SECONDS, Rows, axis_places, axis_ranges, exact_rows, fall_rows
-from compute.stops import Cells, Levels, calm_bars, cells, product_pairs, sequence_pairs
+from compute.ranking import PROFIT_FACTOR, Ranking, Scores, joined, settled
+from compute.stage_a import CALL_SECONDS, Check, Rows, exact_rows, fall_rows, unchecked
+from compute.stops import Levels, calm_bars, cells, product_pairs, sequence_pairs, tiles
 from compute.tags import pair_tags
 from compute.votes import Votes
 
@@ -38,9 +29,11 @@ _RUNS_NS, _SEQUENCE_NS, _PAIR_NS, _FALLS_NS, _EXACT_NS, _DRAWDOWN_NS = 1.3, 0.05
 @kernel
 def pair_scores(
     planes, lid, sid, conflict, close, calm, terms, levels, product, start, stop, walk, cells,
-    growth, equity, trades, sums,
+    growth, doubts, equity, trades, sums,
 ):  # fmt: skip
-    """Fills equity f8[n, P] and trades i4[n, P] of variants start..stop under all pairs.
+    """Fills equity f8[n, P], trades i4[n, P] of variants start..stop under the pairs of `levels`.
+
+    `doubts` u1[n] says whose scores rounding may have spoilt; they want the exact engine.
 
     Equity is in units of initial cash, and so are the profits won and lost that `sums` f8[2, n, P]
     asks for. `growth` f8[S, T] is scratch.
@@ -48,14 +41,11 @@ def pair_scores(
     bars = close.size
     rows, columns = levels.pair.shape
     keep = 1.0 - terms.safe_pct / 100.0 if terms.sizing == PROFIT_LOCK else 1.0
-    out = np.empty(SCORES)
     pair = levels.pair
     available, won, lost = cells.available, cells.won, cells.lost
     for i in range(start, stop):
         and_others(planes, lid, sid, conflict, i, -1, terms.direction, walk.rest)
-        runs, unfinished = extract_runs(
-            walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side
-        )
+        runs, _ = extract_runs(walk.rest[0], walk.rest[1], bars, walk.entry, walk.exit, walk.side)
         least = 1.0
         if product:
             doubtful = product_pairs(
@@ -70,29 +60,15 @@ def pair_scores(
                 if not product:
                     growth[s, t] = available[s, t] + (1.0 - keep) * won[s, t]
                 least = min(least, growth[s, t])
-        doubtful |= least < TINY
-        if doubtful:
-            run_extremes(close, walk.entry, walk.exit, runs, walk.low, walk.high)
+        doubts[i] = doubtful or least < TINY
         for s in range(rows):
             for t in range(columns):
                 p = pair[s, t]
-                if doubtful:
-                    account_runs(
-                        close, walk.entry, walk.exit, walk.side, walk.low, walk.high, runs,
-                        unfinished, terms, levels.sl[s], levels.tp[t], False,
-                        None, None, None, None, out,
-                    )  # fmt: skip
-                    equity[i, p] = out[EQUITY] / terms.init_cash
-                    trades[i, p] = np.int64(out[TRADES])
-                    if sums is not None:
-                        sums[0, i, p] = out[WON] / terms.init_cash
-                        sums[1, i, p] = out[LOST] / terms.init_cash
-                else:
-                    equity[i, p] = growth[s, t]
-                    trades[i, p] = runs
-                    if sums is not None:
-                        sums[0, i, p] = won[s, t]
-                        sums[1, i, p] = lost[s, t]
+                equity[i, p] = growth[s, t]
+                trades[i, p] = runs
+                if sums is not None:
+                    sums[0, i, p] = won[s, t]
+                    sums[1, i, p] = lost[s, t]
 
 
 _UNUSED = np.empty((2, 0), np.int32)
@@ -112,7 +88,7 @@ class StageB:
 
     `flat` i8[m] are the base variants of ranks `first_rank`…, `rows` i4[m, K] their vote rows. A
     variant's index is rank · pairs + risk index. `calm` i4[2, N] is the table of `calm_bars`, which
-    only fast scores read.
+    only fast scores and tags read. `named` are the base variants of all ranks where these are some.
     """
 
     flat: NDArray[np.int64]
@@ -125,6 +101,7 @@ class StageB:
     key_template: KeyTemplate
     calm: NDArray[np.int32] = field(default_factory=lambda: _UNUSED)
     first_rank: int = 0
+    named: NDArray[np.int64] | None = None
 
     name = "stage_b"
 
@@ -148,31 +125,34 @@ class StageB:
         each = _PAIR_NS * pairs if self._product else _SEQUENCE_NS * bars * pairs
         return _RUNS_NS * bars + each
 
-    def scores(self, start: int, stop: int) -> Iterator[Scores]:
-        """Fast scores of the pairs of ranks [start, stop), a kernel call at a time."""
+    def scores(self, start: int, stop: int, check: Check = unchecked) -> Iterator[Scores]:
+        """Fast scores of the pairs of ranks [start, stop), some ranks at a time.
+
+        `check` is called between kernel calls, which may be several for one rank.
+        """
         step = max(1, int(CALL_SECONDS * 1e9 / self.nanoseconds()))
         memory = walk_memory(self.rows.shape[1], self.votes.planes.shape[1], len(self.close))
-        scratch = cells(self.levels)
         for begin in range(start, stop, step):
-            yield self._fast(begin, min(begin + step, stop), memory, scratch)
+            check()
+            yield self._fast(begin, min(begin + step, stop), memory, check)
 
-    def _fast(self, start: int, stop: int, memory: Walk, scratch: Cells) -> Scores:
+    def _fast(self, start: int, stop: int, memory: Walk, check: Check) -> Scores:
         pairs = self.units_per_position
         index = np.arange(start * pairs, stop * pairs) + self.first_rank * pairs
         lid, sid = self.votes.pairs(self.rows[start:stop])
         if self.ranking.searches_drawdown:
             scores = fall_rows(
-                index, self.votes, lid, sid, self.close, self.terms, self.levels, memory
+                index, self.votes, lid, sid, self.close, self.terms, self.levels, memory, check
             )
         else:
-            scores = self._account(index, lid, sid, memory, scratch)
+            scores = self._account(index, lid, sid, memory, check)
         return settled(
             self.ranking.primary, scores, self.terms.init_cash,
-            lambda some: self._exact(index[some], memory),
+            lambda some: self._stepped(index[some], memory, check),
         )  # fmt: skip
 
     def _account(
-        self, index: NDArray[np.int64], lid: Rows, sid: Rows, memory: Walk, scratch: Cells
+        self, index: NDArray[np.int64], lid: Rows, sid: Rows, memory: Walk, check: Check
     ) -> Scores:
         """Scores without bars: return and trades, and profits where something asks for them."""
         if self.calm.shape[1] != len(self.close):
@@ -181,17 +161,44 @@ class StageB:
         equity, trades = np.empty((n, pairs)), np.empty((n, pairs), np.int32)
         detailed = self.ranking.primary == PROFIT_FACTOR or self.terms.sizing == PROFIT_LOCK
         sums = np.empty((2, n, pairs)) if detailed else None
-        pair_scores(
-            self.votes.planes, lid, sid, self.votes.conflict, self.close, self.calm, self.terms,
-            self.levels, self._product, 0, n, memory, scratch, np.empty(self.levels.pair.shape),
-            equity, trades, sums,
-        )  # fmt: skip
+        spoilt = np.zeros(n, np.bool_)
+        for tile in tiles(self.levels, self._side()):
+            check()
+            doubts = np.empty(n, np.uint8)
+            pair_scores(
+                self.votes.planes, lid, sid, self.votes.conflict, self.close, self.calm, self.terms,
+                tile, self._product, 0, n, memory, cells(tile), np.empty(tile.pair.shape), doubts,
+                equity, trades, sums,
+            )  # fmt: skip
+            spoilt |= doubts != 0
         missing = np.full(n * pairs, np.nan)
+        won, lost = (
+            (missing, missing) if sums is None else (sums * self.terms.init_cash).reshape(2, -1)
+        )
         wins = np.zeros(n * pairs, np.int32)
-        if sums is None:
-            return Scores(index, equity.ravel(), trades.ravel(), wins, missing, missing, missing)
-        won, lost = (sums * self.terms.init_cash).reshape(2, -1)
-        return Scores(index, equity.ravel(), trades.ravel(), wins, won, lost, missing)
+        scores = Scores(index, equity.ravel(), trades.ravel(), wins, won, lost, missing)
+        if spoilt.any():
+            rows = np.repeat(spoilt, pairs)
+            better = self._stepped(index[rows], memory, check)
+            for name in ("equity", "trades", *(("won", "lost") if sums is not None else ())):
+                getattr(scores, name)[rows] = getattr(better, name)
+        return scores
+
+    def _side(self) -> int:
+        """Levels of a side in one kernel call: all, but where accounts are walked one by one."""
+        if self._product:
+            return max(self.levels.pair.shape)
+        most = CALL_SECONDS * 1e9 / (_SEQUENCE_NS * max(64, len(self.close)))
+        return max(4, math.isqrt(int(most)))
+
+    def _stepped(self, index: NDArray[np.int64], memory: Walk, check: Check) -> Scores:
+        """Exact scores of variant indices, a kernel call at a time."""
+        step = max(1, int(CALL_SECONDS * 1e9 / self.exact_nanoseconds()))
+        parts = []
+        for begin in range(0, len(index), step):
+            check()
+            parts.append(self._exact(index[begin : begin + step], memory))
+        return joined(parts)
 
     def exact(self, index: NDArray[np.int64]) -> Scores:
         """Exact scores of variant indices, in their order."""
@@ -230,7 +237,7 @@ class StageB:
         ns = _DRAWDOWN_NS if self.ranking.needs_drawdown else _EXACT_NS
         return ns * max(64, len(self.close))
 
-    def tags(self, scores: Scores) -> NDArray[np.uint64]:
+    def tags(self, scores: Scores, check: Check = unchecked) -> NDArray[np.uint64]:
         """Tags of the trades of scored variants: equal for equal bars and sides of every trade."""
         place, risk = self._places(scores.index)
         ranks, row = np.unique(place, return_inverse=True)
@@ -238,33 +245,22 @@ class StageB:
         trades = np.zeros((len(ranks), self.units_per_position), np.int32)
         trades[row, risk] = scores.trades
         tags = np.empty(trades.shape, np.uint64)
-        pair_tags(
-            self.votes.planes, lid, sid, self.votes.conflict, self.close, self.terms, self.levels,
-            walk_memory(lid.shape[1], self.votes.planes.shape[1], len(self.close)),
-            touches(len(self.close), len(self.levels.sl), len(self.levels.tp)), trades, tags,
-        )  # fmt: skip
+        memory = walk_memory(lid.shape[1], self.votes.planes.shape[1], len(self.close))
+        shape = (len(self.levels.sl) + 1, len(self.levels.tp) + 1)
+        by_sl, by_tp, by_end = (np.empty(shape, np.uint64) for _ in range(3))
+        each = 2 * (_RUNS_NS * max(64, len(self.close)) + _PAIR_NS * self.units_per_position)
+        step = max(1, int(CALL_SECONDS * 1e9 / each))
+        for begin in range(0, len(ranks), step):
+            check()
+            some = slice(begin, begin + step)
+            pair_tags(
+                self.votes.planes, lid[some], sid[some], self.votes.conflict, self.close, self.calm,
+                self.terms, self.levels, memory, by_sl, by_tp, by_end, trades[some],
+                tags[some],
+            )  # fmt: skip
         return tags[row, risk]
 
-    def places(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places i8[n, axes + 2] of the parameters on their sorted axes, stops last."""
-        place, risk = self._places(index)
-        sl, tp = self.rates()
-        stops = [np.searchsorted(np.unique(rate), rate[risk]) for rate in (sl, tp)]
-        return np.column_stack([axis_places(self.key_template.grid, self.flat[place]), *stops])
-
-    def ranges(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> dict[str, list[Any]]:
-        """[smallest, largest] value by axis of two rows of places; stops in percent, None: off."""
-        ranges: dict[str, list[Any]] = axis_ranges(self.key_template.grid, low, high)
-        axes = (("sl_pct", self.key_template.risk.sl), ("tp_pct", self.key_template.risk.tp))
-        for column, (name, levels) in enumerate(axes, start=-2):
-            values = sorted(set(levels), key=lambda level: np.inf if level is None else level)
-            ranges[name] = [values[low[column]], values[high[column]]]
-        return ranges
-
-    def keys(self, index: NDArray[np.int64]) -> list[str]:
-        """Identity keys of variant indices."""
-        rank, risk = self._places(index)
-        key = self.key_template.variant_key
-        return [
-            key(int(self.flat[r]), k) for r, k in zip(rank.tolist(), risk.tolist(), strict=True)
-        ]
+    @property
+    def namer(self) -> VariantNames:
+        """Names of variant indices, of all ranks."""
+        return VariantNames(self.key_template, self.flat if self.named is None else self.named)

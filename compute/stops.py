@@ -39,6 +39,20 @@ def levels(sl_pct: tuple[float | None, ...], tp_pct: tuple[float | None, ...]) -
     return Levels(sl[by_sl], tp[by_tp], np.ascontiguousarray(pair))
 
 
+def tiles(levels: Levels, side: int) -> list[Levels]:
+    """`levels` cut into parts of at most `side` × `side` pairs; `pair` keeps the risk index."""
+    rows, columns = levels.pair.shape
+    return [
+        Levels(
+            levels.sl[i : i + side],
+            levels.tp[j : j + side],
+            np.ascontiguousarray(levels.pair[i : i + side, j : j + side]),
+        )
+        for i in range(0, rows, side)
+        for j in range(0, columns, side)
+    ]
+
+
 class Cells(NamedTuple):
     """Scratch of one thread for S × T pairs."""
 

@@ -131,7 +131,7 @@ def test_a_pass_over_ties(idle: Problem, cluster: RayExecutor, local: LocalExecu
     def best(executor: Executor, spans: int) -> bytes:
         spans_ = spans_of(stage.total, spans)
         scores = executor.fold(stage, ties, spans_, meter(stage), Control()).scores
-        return scores.index[order(scores, stage.ranking, stage.keys)[:10]].tobytes()
+        return scores.index[order(scores, stage.ranking, stage.namer)[:10]].tobytes()
 
     assert len({best(local, 1), best(local, 7), best(cluster, 7), best(cluster, 20)}) == 1
 

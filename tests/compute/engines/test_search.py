@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Any
 
@@ -160,6 +161,36 @@ def test_more_ties_than_a_part_carries() -> None:
     assert groups.scores.index.tolist() == [by_order[0], by_order[5_000], by_order[10_000]]
     assert groups.equals is not None
     assert [equals.count for equals in groups.equals] == [5_000] * 3
+
+
+@pytest.mark.parametrize(
+    ("primary", "fee_pct", "closes", "merit"),
+    [
+        ("return_over_max_drawdown", 0.1, [100.0], -math.inf),  # a loss without a fall
+        ("max_drawdown_pct", 150.0, [100.0, 90.0], math.inf),  # no positive peak to fall from
+        ("profit_factor", 0.0, [100.0, 110.0, 120.0], math.inf),  # no loss
+    ],
+)
+def test_crowds_at_infinity_are_cut_by_their_keys(
+    primary: str, fee_pct: float, closes: list[float], merit: float
+) -> None:
+    votes = [1] * len(closes)
+    terms: dict[str, Any] = {
+        "direction_mode": "long-only",
+        "sizing_mode": "all_in",
+        "init_cash_quote": 1000.0,
+        "fee_pct": fee_pct,
+        "slippage_pct": 0.0,
+        "fixed_quote": 100.0,
+        "safe_profit_percent": 30.0,
+    }
+    rows = [(0,)] * 6_000
+    crowd = Market(closes, [[votes]], rows, terms, key=tie_breaking_key, pairs=[(None, None)])
+    found = search(crowd, [None], [None], preselect=40, top_k=5, ranking=Ranking(primary))
+    scores = found.shortlist.scores
+    assert metric(primary, scores).tolist() == [merit] * 40
+    by_key = sorted(range(len(rows)), key=lambda i: tie_breaking_key(i, (None, None)))
+    assert scores.index.tolist() == by_key[:40]
 
 
 @given(data=st.data())
