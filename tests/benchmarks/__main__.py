@@ -146,7 +146,8 @@ def verdicts(goals: Sequence[Goal]) -> Table:
 
 def show(table: Table, console: Console) -> None:
     """Prints a table: numbers to the right, text to the left, its note below."""
-    made = Printed(title=table.title, title_justify="left")
+    console.print(table.title, style="bold", markup=False, highlight=False)
+    made = Printed()
     for at, name in enumerate(table.columns):
         text = all(isinstance(row[at], str) for row in table.rows)
         made.add_column(name, justify="left" if text else "right", overflow="fold")

@@ -44,7 +44,7 @@ def problem() -> Problem:
 
 @pytest.fixture(autouse=True)
 def many_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compute.selection.lattice", fine_lattice)
+    monkeypatch.setattr("compute.executor.lattice", fine_lattice)
 
 
 def meter(stage: Any) -> Meter:

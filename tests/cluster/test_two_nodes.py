@@ -111,7 +111,7 @@ def test_two_nodes_and_the_loss_of_one(
     assert found["nodes"] == {HEAD, OTHER}
     assert (tmp_path / "killed").exists()
 
-    monkeypatch.setattr("compute.selection.lattice", fine_lattice)
+    monkeypatch.setattr("compute.executor.lattice", fine_lattice)
     problem = Problem(request())
     expected = outcome_bytes(problem.outcome(local))
     assert found["both"] == expected

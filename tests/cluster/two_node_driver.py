@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-import compute.selection
+import compute.executor
 from cluster.ray_executor import RayExecutor
 from cluster.ray_session import ray_session
 from compute.account import ALL_IN
@@ -24,7 +24,7 @@ from tests.cluster.problems import Problem, fine_lattice, outcome_bytes, request
 
 
 def main(address: str, directory: Path) -> None:
-    compute.selection.lattice = fine_lattice
+    compute.executor.lattice = fine_lattice
     problem = Problem(request())
     marks = directory / "nodes"
     marks.mkdir()
