@@ -208,7 +208,7 @@ class Run:
             return Ranked(shortlist, 0)
 
         close = self.close(self.start, self.stop)
-        calm = calm_table(close, self.terms, self.levels)
+        calm = calm_table(close, self.terms, self.levels, self.executor.each)
 
         def block(first: int, last: int) -> Callable[[], StageB]:
             def build() -> StageB:

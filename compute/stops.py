@@ -86,8 +86,8 @@ def cells(levels: Levels) -> Cells:
 
 
 @kernel
-def calm_bars(close, slippage, sl, tp, calm):
-    """Fills `calm` i4[2, N]: the first bar after a long or short entry worth a look for a touch.
+def calm_bars(close, slippage, sl, tp, start, stop, calm):
+    """Fills `calm` i4[2, N] of entries start..stop, long and short: the next bar worth a look.
 
     Nothing touches the nearest level before it. Entries are shared by all variants, so the table is
     made once; it looks `_LOOK` bars ahead, which spares most runs their walk. A block of entries
@@ -99,14 +99,14 @@ def calm_bars(close, slippage, sl, tp, calm):
     alive = np.empty(_ENTRIES, np.int32)
     for d in range(2):
         sign = 1.0 - 2.0 * d
-        for at in range(0, close.size, _ENTRIES):
-            count = min(_ENTRIES, close.size - at)
+        for at in range(start, stop, _ENTRIES):
+            count = min(_ENTRIES, stop - at)
             for k in range(count):
                 fill = close[at + k] * (1.0 + sign * slippage)
-                stop = fill * (1.0 - sign * sl)
+                loss = fill * (1.0 - sign * sl)
                 target = fill * (1.0 + sign * tp)
-                floor[k] = min(stop, target)
-                roof[k] = max(stop, target)
+                floor[k] = min(loss, target)
+                roof[k] = max(loss, target)
                 alive[k] = 1
                 calm[d, at + k] = at + k + 1
             for ahead in range(1, _LOOK + 1):
