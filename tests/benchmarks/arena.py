@@ -15,6 +15,7 @@ from compute.bits import unpack
 from compute.control import Control
 from compute.executor import LocalExecutor, lattice
 from compute.pipeline import Clock, Run
+from compute.planes import Each
 from compute.ranking import Ranking, Scores, fast_merit, joined
 from compute.route import Route, route
 from compute.stage_a import StageA
@@ -123,12 +124,18 @@ class Arena:
             self.run.key_template, mode.columns,
         )  # fmt: skip
 
-    def stage_b(self, flat: NDArray[np.int64], mode: Mode = SCORE) -> StageB:
-        """Stage B of base variants `flat`; its table of calm bars is made here, as in a run."""
+    def stage_b(
+        self, flat: NDArray[np.int64], mode: Mode = SCORE, each: Each | None = None
+    ) -> StageB:
+        """Stage B of base variants `flat`; its table of calm bars is made here, as in a run.
+
+        `each` runs the parts of that table; by default the arena's threads do.
+        """
         costs = self.terms(mode)
+        calm = calm_table(self.close, costs, self.run.levels, each or self.executor.each)
         return StageB(
             flat, self.job.grid.local_rows(flat), self.votes, self.close, costs, self.run.levels,
-            mode.ranking, self.run.key_template, calm_table(self.close, costs, self.run.levels),
+            mode.ranking, self.run.key_template, calm,
         )  # fmt: skip
 
     def best(self, n: int) -> NDArray[np.int64]:

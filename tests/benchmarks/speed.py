@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +93,26 @@ class Race:
         """Seconds on one thread over seconds on `threads`, in the best series."""
         sprint = self.sprint(mode, stage)
         return self.times.best_ratio(sprint.name(ENGINE, 1), sprint.name(ENGINE, threads))
+
+    def threads_table(self, title: str) -> Table:
+        """How many times as fast each is on more threads: engine, baseline and probe."""
+        rows: list[tuple[object, ...]] = []
+        for count in self.threads[1:]:
+            for sprint in self.sprints:
+                ratio = self.times.best_ratio
+                rows.append(
+                    (sprint.mode.name, sprint.stage, count,
+                     *(ratio(sprint.name(who, 1), sprint.name(who, count))
+                       for who in (ENGINE, BASELINE)),
+                     ratio(f"{PROBE} 1", f"{PROBE} {count}"))
+                )  # fmt: skip
+        return Table(
+            title,
+            ("mode", "stage", "threads", "engine", "baseline", "probe"),
+            rows,
+            "times as fast as on one thread, best series; where the probe falls short of the number "
+            "of threads, other programs had the cores",
+        )
 
     def table(self, stage: str, title: str) -> Table:
         """The sprints of one stage as rows."""
@@ -199,4 +219,8 @@ def _stage_b_whole(
     arena: Arena, mode: Mode, ranks: NDArray[np.int64], pool: ThreadPoolExecutor, threads: int
 ) -> int:
     """Stage B as a run does it: the table of calm bars is part of its price."""
-    return scan(arena.stage_b(ranks, mode), pool, threads)
+
+    def each(work: Callable[[int], None], items: Sequence[int]) -> None:
+        list(map(work, items) if threads == 1 else pool.map(work, items))
+
+    return scan(arena.stage_b(ranks, mode, each), pool, threads)

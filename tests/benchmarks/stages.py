@@ -31,6 +31,7 @@ def section_w2(options: Options) -> Findings:
         [
             run.table("A", "W2 Stage A: 5 000 base variants"),
             run.table("B", "W2 Stage B: best 200 × 10 SL × 10 TP"),
+            run.threads_table("W2 on more threads"),
             _planes(arena, options),
         ]
     )

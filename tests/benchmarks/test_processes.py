@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from compute.jit import CACHE_DIR
 from tests.benchmarks.cold import cached
 from tests.benchmarks.memory import MIB, run
@@ -32,6 +34,15 @@ def test_peak_memory_does_not_follow_the_variants(tmp_path: Path) -> None:
     assert most["peak_rss_bytes"] - few["peak_rss_bytes"] < 64 * MIB
     assert ties["peak_rss_bytes"] - few["peak_rss_bytes"] < 64 * MIB
     assert most["peak_rss_bytes"] < 512 * MIB
+
+
+@pytest.mark.soak
+def test_ten_million_variants_and_a_million_ties_in_the_same_memory(tmp_path: Path) -> None:
+    few = run(many(100_000, bars=BARS), tmp_path, "--no-columns")
+    most = run(many(10_000_000, bars=BARS), tmp_path, "--no-columns")
+    ties = run(equals(1_000_000, bars=BARS), tmp_path, "--no-columns")
+    assert most["peak_rss_bytes"] - few["peak_rss_bytes"] < 64 * MIB
+    assert ties["peak_rss_bytes"] - few["peak_rss_bytes"] < 64 * MIB
 
 
 def test_peak_memory_is_that_of_this_process() -> None:
