@@ -110,8 +110,8 @@ class Race:
             title,
             ("mode", "stage", "threads", "engine", "baseline", "probe"),
             rows,
-            "times as fast as on one thread, best series; where the probe falls short of the number "
-            "of threads, other programs had the cores",
+            "times as fast as on one thread, best series; where the probe falls short of the "
+            "number of threads, other programs had the cores",
         )
 
     def table(self, stage: str, title: str) -> Table:
