@@ -75,7 +75,12 @@ class DeadlyNodeScan:
 
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Best:
         found = self.scan.part(stage, start, stop, check)
-        if ray.get_runtime_context().get_node_id() != self.head and first(self.mark):
+        if ray.get_runtime_context().get_node_id() == self.head:
+            # The head's only core is held until the other node has taken a task, and died of it.
+            patience = time.monotonic() + 120
+            while not self.mark.exists() and time.monotonic() < patience:
+                time.sleep(0.01)
+        elif first(self.mark):
             os.kill(os.getppid(), signal.SIGKILL)  # the raylet, parent of all workers of a node
             os.kill(os.getpid(), signal.SIGKILL)
         return found
