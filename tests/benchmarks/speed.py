@@ -94,17 +94,21 @@ class Race:
         sprint = self.sprint(mode, stage)
         return self.times.best_ratio(sprint.name(ENGINE, 1), sprint.name(ENGINE, threads))
 
+    def probe_speedup(self, threads: int) -> float:
+        """`speedup` of the probe: what the machine had to give."""
+        return self.times.best_ratio(f"{PROBE} 1", f"{PROBE} {threads}")
+
     def threads_table(self, title: str) -> Table:
         """How many times as fast each is on more threads: engine, baseline and probe."""
         rows: list[tuple[object, ...]] = []
+        ratio = self.times.best_ratio
         for count in self.threads[1:]:
             for sprint in self.sprints:
-                ratio = self.times.best_ratio
                 rows.append(
                     (sprint.mode.name, sprint.stage, count,
                      *(ratio(sprint.name(who, 1), sprint.name(who, count))
                        for who in (ENGINE, BASELINE)),
-                     ratio(f"{PROBE} 1", f"{PROBE} {count}"))
+                     self.probe_speedup(count))
                 )  # fmt: skip
         return Table(
             title,
