@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,10 +168,16 @@ def _document(session: Session, outcome: Outcome, pool: Executor, control: Contr
             **outcome.timings,
             "reports": time.perf_counter() - clock,
         },
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": _peak_rss_bytes(),
         "started_at": session.started.isoformat(timespec="seconds"),
     }
     session.result = result
+
+
+def _peak_rss_bytes() -> int:
+    """Most memory this process has held; `ru_maxrss` may count what its parent held."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def _write(session: Session, out: Outputs, outcome: Outcome, pool: Executor) -> None:
