@@ -33,7 +33,7 @@ REQUEST: Final[dict[str, Any]] = {
         "signal_grids": {
             "momentum.rsi": {
                 "long_threshold": {"mode": "range", "start": 50, "stop_incl": 60, "step": 2},
-                "short_threshold": {"mode": "range", "start": 40, "stop_incl": 50, "step": 2},
+                "short_threshold": {"mode": "range", "start": 38, "stop_incl": 48, "step": 2},
             }
         },
         "direction_mode": "long-short",

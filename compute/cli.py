@@ -33,6 +33,7 @@ def indicator(indicator_id: str, defaults: Any = None) -> str:
 
     `defaults` are the deployment's axes for it. Raises: InvalidGrid for an unknown id.
     """
+    from compute.indicators.definition import FAMILY_MEANINGS
     from compute.indicators.registry import definition
 
     known = definition(indicator_id)
@@ -61,6 +62,7 @@ def indicator(indicator_id: str, defaults: Any = None) -> str:
         price = f" of {rule.price}" if rule.family.startswith("compare") else ""
         turned = ", LONG and SHORT swapped" if rule.inverted else ""
         lines.append(f"    rule {rule.family}{price}{turned}")
+        lines.append(f"      {FAMILY_MEANINGS[rule.family]}")
         for param in rule.params:
             own = _axis(defaults, "signals", param.name) if primary else ""
             lines.append(f"    {param.name} ({param.kind})  {own or _proposed(param.proposed)}")

@@ -13,16 +13,23 @@ from compute.indicators.series import BarSeries
 
 GROUPS = ("ma", "volatility", "momentum", "trend", "volume", "structure")
 SOURCE = "source"
-FAMILIES = (
-    "compare_price_to_output",
-    "compare_volume_to_output",
-    "sign",
-    "delta_sign",
-    "threshold_band",
-    "threshold_centered",
-    "candle_body_direction",
-    "pivot_events",
-)
+# What the families of voting rules mean. A bar where both sides hold, or a value is missing, is
+# NEUTRAL.
+FAMILY_MEANINGS = {
+    "compare_price_to_output": "LONG while the price is above the output, SHORT while below",
+    "compare_volume_to_output": "LONG while the volume is above the output, SHORT while below",
+    "sign": "LONG while the output is above 0, SHORT while below",
+    "delta_sign": "LONG while the output is above itself long_delta_periods bars ago,"
+    " SHORT while below itself short_delta_periods bars ago",
+    "threshold_band": "long_threshold > short_threshold (trend): LONG at or above the first,"
+    " SHORT at or below the second; else (reversal, equal ones too): LONG at or below the first,"
+    " SHORT at or above the second",
+    "threshold_centered": "LONG above 1 + abs_threshold, SHORT below 1 - abs_threshold",
+    "candle_body_direction": "LONG on a rising candle, SHORT on a falling one, whose body is at"
+    " least the minimum",
+    "pivot_events": "LONG on the bar that confirms a pivot low, SHORT on that of a pivot high",
+}
+FAMILIES = tuple(FAMILY_MEANINGS)
 SOURCES_6 = ("close", "hlc3", "ohlc4", "low", "high", "open")
 SOURCES_7 = ("close", "hl2", "hlc3", "ohlc4", "low", "high", "open")
 WINDOW_MIN, WINDOW_MAX = 2, 2000

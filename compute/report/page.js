@@ -116,7 +116,9 @@ function rankedRow(index, group, member) {
         } }, `\u00d7${group.length} equal`) : null;
       const rank = node("button", { type: "button", class: curves.has(index) ? "rank charted" : "rank",
         "aria-label": `Show rank ${index + 1}` }, String(index + 1));
-      return node("td", { title: table.equals[index] || null }, rank, " ", many);
+      const stands = table.equals[index]
+        ? node("span", { class: "note", title: table.equals[index] }, ` ${table.equals[index]}`) : null;
+      return node("td", {}, rank, " ", many, stands);
     }
     const varies = folded && column.kind === "parameter" && group.some(other => table.rows[other][at] !== value);
     const signed = column.name.endsWith("total_return_pct") ? tone(value) : typeof value === "string" ? "text" : "";

@@ -128,11 +128,12 @@ def _identity(value: Scalar) -> tuple[str, Scalar]:
 
 
 def _equals_text(equals: Mapping[str, Any] | None) -> str:
-    """The ranges over which the grid holds equal rows (`ranking.distinct`), as one line."""
+    """The axes along which the grid holds equal rows (`ranking.distinct`), as one line."""
     if not equals or equals.get("count", 1) <= 1:
         return ""
     spans = (
-        f"{name} {low}" if low == high else f"{name} {low} to {high}"
+        f"{name} {low} to {high}"
         for name, (low, high) in (equals.get("axes") or {}).items()
+        if low != high
     )
     return f"{equals['count']} equal in the grid: " + ", ".join(spans)

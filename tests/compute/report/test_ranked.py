@@ -70,7 +70,7 @@ def test_equal_rows_of_the_grid_are_told_in_words() -> None:
     equals = {"count": 6, "axes": {"ma.sma.window": [5, 7], "risk.stop_loss_pct": [9.0, 9.0]}}
     table = ranked_table([variant(9.0, 20, equals=equals), variant(8.0, 30)])
     assert table["equals"] == [
-        "6 equal in the grid: ma.sma.window 5 to 7, risk.stop_loss_pct 9.0",
+        "6 equal in the grid: ma.sma.window 5 to 7",
         "",
     ]
 
