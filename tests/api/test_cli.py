@@ -43,7 +43,7 @@ def test_every_indicator_is_listed_and_shown() -> None:
         assert shown.status == 0
         assert "(primary)" in shown.stdout
     rsi = call("indicators", "show", " Momentum.RSI ").stdout
-    for word in ("2000", "threshold_band", "long_threshold", "close hlc3", "14"):
+    for word in ("2000", "threshold_band", "(trend)", "long_threshold", "close hlc3", "14"):
         assert word in rsi
 
 

@@ -51,6 +51,19 @@ def test_writes_three_files_and_nothing_else(finished: tuple[Path, Called]) -> N
     assert all(name in done.stdout for name in ("result.json", "variants.parquet", "report.html"))
 
 
+def test_a_range_far_beyond_the_candles_is_warned_of(candles: Path, tmp_path: Path) -> None:
+    covered, beyond = request(), request()
+    beyond["time_range"] = {**beyond["time_range"], "end": "2026-06-01T00:00:00Z"}
+    said = []
+    for name, body in (("covered", covered), ("beyond", beyond)):
+        path = write_json(tmp_path / f"{name}.json", body)
+        done = call("backtest", path, "--candles", candles, "--executor", "local")
+        assert done.status == 0, done.stderr
+        said.append(done.stdout)
+    assert "WARNING" not in said[0]
+    assert re.search(r"WARNING: \d+% of the bars repeat the close before them", said[1])
+
+
 def test_result_has_the_members_of_the_contract(finished: tuple[Path, Called]) -> None:
     found = result(finished[0])
     for name, value in {
