@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from compute.axes import AxisSpec, Explicit, Range
 from compute.errors import InvalidGrid, InvalidRequest
 from compute.grid import Axis, Grid, IndicatorGrid
 from compute.indicators.defaults import IndicatorDefaults, check_default
-from compute.indicators.definition import SOURCE, Definition, Listed, Output, Rule, Span
+from compute.indicators.definition import SOURCE, Definition, Listed, Output, Rule, RuleParam
 from compute.indicators.registry import definition, module
 from compute.keys import (
     KeyTemplate,
@@ -274,7 +274,19 @@ def _compute_axes(
             found.append(Axis(name, axes.source_values(known, spec)))
         else:
             found.append(Axis(name, axes.compute_values(known, known.param(name), spec)))
+    _check_order(known, found)
     return tuple(found)
+
+
+def _check_order(known: Definition, found: Sequence[Axis]) -> None:
+    values = {axis.name: axis.values for axis in found}
+    for small, large in known.ordered:
+        if max(values[small]) > min(values[large]):
+            raise InvalidGrid(
+                f"{known.indicator_id}: {small} must not exceed {large} in any combination,"
+                f" got {max(values[small])} and {min(values[large])}",
+                details={"indicator_id": known.indicator_id, "param": small},
+            )
 
 
 def _signal_axes(
@@ -299,7 +311,7 @@ def _signal_axes(
         spec = sent.get(param.name)
         if spec is None:
             primary = output.name == known.primary
-            spec = given.signals.get(param.name) if primary else _spec(param.proposed)
+            spec = given.signals.get(param.name) if primary else proposed_axis(param)
         if spec is None:
             raise InvalidGrid(
                 f"{known.indicator_id}: missing required signal param '{param.name}'",
@@ -310,7 +322,9 @@ def _signal_axes(
     return tuple(found)
 
 
-def _spec(proposed: Listed | Span) -> AxisSpec:
+def proposed_axis(param: RuleParam) -> AxisSpec:
+    """The values a definition proposes for a parameter of its rule."""
+    proposed = param.proposed
     if isinstance(proposed, Listed):
         return Explicit(proposed.values)
     return Range(proposed.start, proposed.stop_incl, proposed.step)

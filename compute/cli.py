@@ -37,7 +37,12 @@ def indicator(indicator_id: str, defaults: Any = None) -> str:
     from compute.indicators.registry import definition
 
     known = definition(indicator_id)
-    lines = [f"{known.indicator_id}  {known.title}", f"  {known.reference}", ""]
+    lines = [
+        f"{known.indicator_id}  {known.title}",
+        f"  {known.formula}",
+        f"  {known.reference}",
+        "",
+    ]
     if known.sources:
         lines.append(f"  source   {' '.join(known.sources)}{_default(defaults, 'source')}")
     else:

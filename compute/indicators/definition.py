@@ -103,6 +103,9 @@ class Definition:
 
     `inputs` are the candle series it always reads (for a source-axis id: those beside the source),
     `sources` the allowed values of its `source` axis, `axes` the tensor axes in variant order.
+    `formula` is what is computed, `reference` who described it. `recursive`: a value depends on
+    every bar since the last hole, not on a window of them. `ordered`: pairs of parameters of which
+    the first must not exceed the second in any combination.
     """
 
     indicator_id: str
@@ -114,7 +117,10 @@ class Definition:
     axes: tuple[str, ...]
     outputs: tuple[Output, ...]
     primary: str
+    formula: str
     reference: str
+    recursive: bool = False
+    ordered: tuple[tuple[str, str], ...] = ()
 
     def param(self, name: str) -> Param:
         """The parameter called `name`. Raises KeyError."""
@@ -155,17 +161,25 @@ class Indicator(Protocol):
         ...
 
     def settle(self, params: Mapping[str, Any]) -> int:
-        """Bars until the seed weighs 0.1 % (recursions) or the windows are full."""
+        """Bars until the seed weighs 0.1 % (recursions) or the windows of every output are full.
+
+        It never falls when a parameter moves one way, so its largest value is at a corner.
+        """
         ...
 
-    def first(self, params: Mapping[str, Any]) -> int:
-        """First index at which the primary output can be finite, without holes."""
+    def first(self, params: Mapping[str, Any], output: str) -> int:
+        """First index at which `output` can be finite, without holes."""
         ...
 
 
 def window(name: str = "window", default: int = 20) -> Param:
     """An integer parameter counted in bars, 2..2000."""
     return Param(name, "int", WINDOW_MIN, WINDOW_MAX, 1, default)
+
+
+def real(name: str, hard_min: float, hard_max: float, step: float, default: float) -> Param:
+    """A parameter that is not counted in bars."""
+    return Param(name, "float", hard_min, hard_max, step, default)
 
 
 def multiplier(default: float = 2.0) -> Param:

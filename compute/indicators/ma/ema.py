@@ -25,7 +25,9 @@ DEFINITION = Definition(
         Output("value", Rule("compare_price_to_output", price="source"), ("source", "window")),
     ),
     primary="value",
-    reference="y = a x + (1 - a) y, a = 2 / (w + 1), seeded with the first value after a hole.",
+    formula="y = a x + (1 - a) y, a = 2 / (w + 1), seeded with the first value after a hole.",
+    reference="Exponential smoothing, Brown 1956.",
+    recursive=True,
 )
 
 
@@ -59,5 +61,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return math.ceil(3.5 * (params["window"] + 1))
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return 0

@@ -27,7 +27,8 @@ DEFINITION = Definition(
         Output("value", Rule("compare_price_to_output", price="source"), ("source", "window")),
     ),
     primary="value",
-    reference="Hull 2005: wma(2 wma(x, w // 2) - wma(x, w), s), s = floor(sqrt(w)).",
+    formula="wma(2 wma(x, w // 2) - wma(x, w), s), s = floor(sqrt(w)).",
+    reference="Alan Hull, 2005.",
 )
 _TAIL = math.isqrt(WINDOW_MAX)
 
@@ -111,5 +112,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return params["window"] + math.isqrt(params["window"]) - 2
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return params["window"] + math.isqrt(params["window"]) - 2

@@ -25,7 +25,8 @@ DEFINITION = Definition(
         Output("value", Rule("compare_price_to_output", price="source"), ("source", "window")),
     ),
     primary="value",
-    reference="Arithmetic mean of the last w values.",
+    formula="Arithmetic mean of the last w values.",
+    reference="Textbook.",
 )
 
 
@@ -55,5 +56,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return params["window"] - 1
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return params["window"] - 1

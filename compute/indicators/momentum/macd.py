@@ -33,7 +33,9 @@ DEFINITION = Definition(
         Output("hist", Rule("sign"), _ALL),
     ),
     primary="macd",
-    reference="Appel: ema(fast) - ema(slow); signal is its ema, hist the difference of the two.",
+    formula="ema(fast) - ema(slow); signal is its ema, hist the difference of the two.",
+    reference="Gerald Appel, 1979; histogram by Thomas Aspray, 1986.",
+    recursive=True,
 )
 _MACD, _SIGNAL, _HIST = 0, 1, 2
 
@@ -115,5 +117,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return math.ceil(3.5 * (slowest + 1)) + math.ceil(3.5 * (params["signal_window"] + 1))
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return 0

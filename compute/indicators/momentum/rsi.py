@@ -26,7 +26,9 @@ DEFINITION = Definition(
         Output("rsi", band_rule("int", Span(15, 45, 5), Span(55, 85, 5)), ("source", "window")),
     ),
     primary="rsi",
-    reference="Wilder 1978: 100 - 100 / (1 + G / L), G and L smoothed gains and losses (1 / w).",
+    formula="100 - 100 / (1 + G / L), G and L gains and losses smoothed with weight 1 / w.",
+    reference="J. Welles Wilder, New Concepts in Technical Trading Systems, 1978.",
+    recursive=True,
 )
 
 
@@ -100,5 +102,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return math.ceil(6.9 * params["window"]) + 1
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return 1

@@ -29,7 +29,8 @@ DEFINITION = Definition(
         Output("d", _BAND, ("d_window", "k_window", "smoothing")),
     ),
     primary="k",
-    reference="Lane: place of the close in the range of k_window bars, averaged (k), again (d).",
+    formula="100 (c - low) / (high - low) over k_window bars, averaged (k), averaged again (d).",
+    reference="George Lane, 1950s.",
 )
 
 
@@ -103,5 +104,6 @@ def settle(params: Mapping[str, Any]) -> int:
     return params["k_window"] + params["smoothing"] + params["d_window"] - 3
 
 
-def first(params: Mapping[str, Any]) -> int:
-    return params["k_window"] + params["smoothing"] - 2
+def first(params: Mapping[str, Any], output: str) -> int:
+    full = params["k_window"] + params["smoothing"] - 2
+    return full + params["d_window"] - 1 if output == "d" else full

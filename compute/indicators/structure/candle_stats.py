@@ -35,7 +35,8 @@ DEFINITION = Definition(
         Output("lower_wick_pct", delta_rule(), ()),
     ),
     primary="body_pct",
-    reference="Parts of the candle in price, and as fractions of its range (0 to 1).",
+    formula="Parts of the candle in price, and as fractions of its range (0 to 1).",
+    reference="Textbook.",
 )
 
 
@@ -91,5 +92,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return 0
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return 0

@@ -27,7 +27,9 @@ DEFINITION = Definition(
         Output("pivot_low", None, _AXES),
     ),
     primary="pivot_high",
-    reference="A high strictly above all of `left` bars before and `right` after, emitted there.",
+    formula="A high strictly above all of `left` bars before and `right` after it, emitted at its"
+    " confirmation; lows mirrored.",
+    reference="Williams' fractals with free arms: Bill Williams, Trading Chaos, 1995.",
 )
 
 
@@ -83,5 +85,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return params["left"] + params["right"]
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return params["left"] + params["right"]

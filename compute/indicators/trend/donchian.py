@@ -27,7 +27,8 @@ DEFINITION = Definition(
         Output("donchian_mid", Rule("compare_price_to_output"), ("window",)),
     ),
     primary="donchian_mid",
-    reference="Highest high, lowest low and their mean over the last w bars, this one included.",
+    formula="Highest high, lowest low and their mean over the last w bars, this one included.",
+    reference="Richard Donchian, 1960s.",
 )
 _FORMS = {"donchian_upper": UPPER, "donchian_lower": LOWER, "donchian_mid": MIDDLE}
 
@@ -63,5 +64,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return params["window"] - 1
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return params["window"] - 1

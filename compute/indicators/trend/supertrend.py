@@ -28,7 +28,9 @@ DEFINITION = Definition(
         Output("supertrend_dir", Rule("sign"), _AXES),
     ),
     primary="supertrend",
-    reference="Seban: ratcheting bands (h + l) / 2 ± mult · ATR(w), flipped by a close beyond one.",
+    formula="Ratcheting bands (h + l) / 2 ± mult · ATR(w), flipped by a close beyond one.",
+    reference="Olivier Seban, 2000s.",
+    recursive=True,
 )
 
 
@@ -126,5 +128,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return math.ceil(6.9 * params["window"])
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return 0

@@ -28,7 +28,8 @@ DEFINITION = Definition(
         Output("vi_minus", Rule("threshold_centered", _WIDTH, inverted=True), ("window",)),
     ),
     primary="vi_plus",
-    reference="Botes and Siepman 2010: sums of |h - l1| (plus), |l - h1| (minus) over sums of TR.",
+    formula="Sums of |h - l1| (plus) or |l - h1| (minus) over sums of the true range.",
+    reference="Etienne Botes and Douglas Siepman, Stocks & Commodities, 2010.",
 )
 
 
@@ -86,5 +87,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return params["window"]
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return params["window"]

@@ -24,7 +24,9 @@ DEFINITION = Definition(
     axes=("window",),
     outputs=(Output("atr", delta_rule(), ("window",)),),
     primary="atr",
-    reference="Wilder's smoothing (weight 1 / w) of the true range, seeded with its first value.",
+    formula="True range smoothed with weight 1 / w, seeded with its first value.",
+    reference="J. Welles Wilder, New Concepts in Technical Trading Systems, 1978.",
+    recursive=True,
 )
 
 
@@ -63,5 +65,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return math.ceil(6.9 * params["window"])
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return 0

@@ -35,7 +35,8 @@ DEFINITION = Definition(
         Output("percent_b", band_rule("float", Span(-0.2, 0.2, 0.05), Span(0.8, 1.2, 0.05)), _AXES),
     ),
     primary="percent_b",
-    reference="Bollinger: (x - lower) / (upper - lower), bands at mean ± mult · std (ddof 0).",
+    formula="(x - lower) / (upper - lower), bands at mean ± mult · std (ddof 0).",
+    reference="John Bollinger, Bollinger on Bollinger Bands, 2001.",
 )
 _SHORTEST_BLOCK = 256
 
@@ -121,5 +122,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return params["window"] - 1
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return params["window"] - 1

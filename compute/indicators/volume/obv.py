@@ -23,7 +23,9 @@ DEFINITION = Definition(
     axes=(),
     outputs=(Output("obv", delta_rule(), ()),),
     primary="obv",
-    reference="Running sum of volume signed by the change of close; zero before the second bar.",
+    formula="Running sum of volume signed by the change of close; nothing before the second bar.",
+    reference="Joseph Granville, New Key to Stock Market Profits, 1963.",
+    recursive=True,
 )
 
 
@@ -67,5 +69,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return 1
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return 1

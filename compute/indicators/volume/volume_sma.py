@@ -23,7 +23,8 @@ DEFINITION = Definition(
     axes=("window",),
     outputs=(Output("volume_sma", Rule("compare_volume_to_output", price="volume"), ("window",)),),
     primary="volume_sma",
-    reference="Arithmetic mean of the last w volumes.",
+    formula="Arithmetic mean of the last w volumes.",
+    reference="Textbook.",
 )
 
 
@@ -57,5 +58,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return params["window"] - 1
 
 
-def first(params: Mapping[str, Any]) -> int:
+def first(params: Mapping[str, Any], output: str) -> int:
     return params["window"] - 1

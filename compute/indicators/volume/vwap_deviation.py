@@ -36,7 +36,8 @@ DEFINITION = Definition(
         Output("vwap_stdev", delta_rule(), ("window",)),
     ),
     primary="vwap_upper",
-    reference="sum(TP v) / sum(v) over w bars, ± mult · std of TP minus each bar's own value.",
+    formula="sum(TP v) / sum(v) over w bars, ± mult · std of TP minus each bar's own value.",
+    reference="Volume-weighted price of Berkowitz, Logue and Noser, 1988, over a rolling window.",
 )
 
 
@@ -120,5 +121,5 @@ def settle(params: Mapping[str, Any]) -> int:
     return 2 * params["window"] - 2
 
 
-def first(params: Mapping[str, Any]) -> int:
-    return 2 * params["window"] - 2
+def first(params: Mapping[str, Any], output: str) -> int:
+    return params["window"] - 1 if output == "vwap" else 2 * params["window"] - 2

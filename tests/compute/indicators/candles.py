@@ -19,9 +19,10 @@ def candles(
     move: float = 0.004,
     tick: float = 0.25,
     holes: bool = False,
+    doji: bool = True,
     first_bar: int = 1_234_567,
 ) -> BarSeries:
-    """A tick-quantised walk; a fifth of its bars have no range, some stretches are flat."""
+    """A tick-quantised walk; `doji`: a fifth of its bars have no range, some stretches are flat."""
     rng = np.random.default_rng(seed)
     close = np.round(price * np.exp(np.cumsum(rng.normal(0, move, bars))) / tick) * tick
     opened = np.concatenate(([close[0]], close[:-1]))
@@ -29,13 +30,14 @@ def candles(
     high = np.round((np.maximum(opened, close) + wick[0]) / tick) * tick
     low = np.round((np.minimum(opened, close) - wick[1]) / tick) * tick
     volume = rng.lognormal(1, 1, bars)
-    doji = rng.random(bars) < 0.2
-    opened[doji] = high[doji] = low[doji] = close[doji]
-    for start in rng.integers(bars // 4, bars, 3):
-        flat = slice(start, start + 60)
-        for column in (opened, high, low, close):
-            column[flat] = close[start - 1]
-        volume[flat] = 0.0
+    if doji:
+        still = rng.random(bars) < 0.2
+        opened[still] = high[still] = low[still] = close[still]
+        for start in rng.integers(bars // 4, bars, 3):
+            flat = slice(start, start + 60)
+            for column in (opened, high, low, close):
+                column[flat] = close[start - 1]
+            volume[flat] = 0.0
     columns = {"open": opened, "high": high, "low": low, "close": close, "volume": volume}
     if holes:
         for start, length in ((bars // 5, 1), (bars // 2, 7), (bars - 2, 1), (bars // 3, 1)):
@@ -64,7 +66,14 @@ def settings(
     rows = {}
     for param in definition.params:
         if param.kind == "int":
-            rows[param.name] = rng.integers(int(param.hard_min), longest + 1, count)
+            least = int(param.hard_min)
+            rows[param.name] = rng.integers(least, max(longest, least + 1) + 1, count)
         else:
-            rows[param.name] = np.round(rng.uniform(param.hard_min, 4.0, count), 2)
+            most = min(param.hard_max, max(4.0, 2 * param.hard_min))
+            steps = rng.integers(0, round((most - param.hard_min) / param.step) + 1, count)
+            rows[param.name] = np.round(param.hard_min + steps * param.step, 6)
+    for small, large in definition.ordered:
+        least, most = np.minimum(rows[small], rows[large]), np.maximum(rows[small], rows[large])
+        rows[small] = np.maximum(least, definition.param(small).hard_min)
+        rows[large] = np.maximum(most, definition.param(large).hard_min)
     return rows
