@@ -31,6 +31,7 @@ BANDS = Definition(
     axes=("mult", "source", "window"),
     outputs=(Output("value", None, ("mult", "source", "window")),),
     primary="value",
+    formula="",
     reference="",
 )
 

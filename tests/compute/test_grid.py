@@ -27,6 +27,7 @@ def definition(indicator_id: str, axes: tuple[str, ...], primary: str = "value")
         axes=axes,
         outputs=(Output("value", None, axes), Output("other", None, axes)),
         primary=primary,
+        formula="",
         reference="",
     )
 

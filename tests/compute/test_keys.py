@@ -309,6 +309,7 @@ def grids(draw: st.DrawFn) -> Grid:
             axes=axes,
             outputs=(Output("first", None, axes), Output("second", None, axes)),
             primary="first",
+            formula="",
             reference="",
         )
         output = draw(st.sampled_from(["first", "second"]))

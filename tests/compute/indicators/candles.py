@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from compute.indicators.definition import Definition
 from compute.indicators.series import FIELDS, PRICES, BarSeries
@@ -45,6 +46,12 @@ def candles(
                 column[start : start + length] = np.nan
         columns["close"][bars // 4] = np.nan
     return BarSeries(**{k: v.astype(np.float32) for k, v in columns.items()}, first_bar=first_bar)
+
+
+def bar_series(columns: Sequence[ArrayLike], first_bar: int = 1_234_567) -> BarSeries:
+    """Bars of open, high, low, close and volume; None and NaN are holes."""
+    opened, high, low, close, volume = (np.array(column, np.float32) for column in columns)
+    return BarSeries(opened, high, low, close, volume, first_bar)
 
 
 def part(series: BarSeries, begin: int, stop: int) -> BarSeries:

@@ -8,33 +8,31 @@ import pytest
 from compute.indicators.definition import Indicator
 from compute.indicators.registry import ids, module
 from compute.indicators.series import FIELDS, BarSeries
-from tests.compute.indicators.candles import candles, part, settings, wide
+from tests.compute.indicators.candles import bar_series, candles, part, settings, wide
 from tests.compute.indicators.rows import assert_close, computed, row, sources
 
 
 def scaled(series: BarSeries, factor: float) -> BarSeries:
-    columns = [getattr(series, name) * np.float32(factor) for name in FIELDS[:4]]
-    return BarSeries(*columns, series.volume, first_bar=series.first_bar)
+    factors = [factor] * 4 + [1.0]
+    return bar_series(
+        [getattr(series, k) * np.float32(f) for k, f in zip(FIELDS, factors, strict=True)]
+    )
 
 
 def quiet(bars: int) -> BarSeries:
     """One price, no volume."""
     price = np.full(bars, 97.3, np.float32)
-    return BarSeries(price, price, price, price, np.zeros(bars, np.float32), first_bar=77)
+    return bar_series([price] * 4 + [price * 0])
 
 
 def without_volume(series: BarSeries) -> BarSeries:
-    columns = [getattr(series, name) for name in FIELDS[:4]]
-    return BarSeries(*columns, np.zeros(len(series), np.float32), first_bar=series.first_bar)
+    return bar_series([getattr(series, name) for name in FIELDS[:4]] + [series.volume * 0])
 
 
 MARKETS = {
     "flat": quiet(260),
-    "flat then moving": BarSeries(
-        *(
-            np.concatenate((getattr(quiet(300), name), getattr(candles(300, 5), name)))
-            for name in FIELDS
-        )
+    "flat then moving": bar_series(
+        [np.concatenate((getattr(quiet(300), k), getattr(candles(300, 5), k))) for k in FIELDS]
     ),
     "tiny": scaled(candles(300, 13), 1e-10),
     "huge": scaled(candles(300, 14), 1e7),
@@ -42,7 +40,7 @@ MARKETS = {
     "one bar": part(candles(300, 16), 0, 1),
     "two bars": part(candles(300, 16), 0, 2),
     "shorter than the windows": part(candles(300, 17), 0, 4),
-    "nothing but holes": BarSeries(*(np.full(50, np.nan, np.float32) for _ in FIELDS)),
+    "nothing but holes": bar_series([np.full(50, np.nan)] * 5),
 }
 
 

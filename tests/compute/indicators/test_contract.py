@@ -11,8 +11,8 @@ import pytest
 
 from compute.indicators.definition import FAMILIES, GROUPS, SOURCES_7
 from compute.indicators.registry import definition, ids, module
-from compute.indicators.series import FIELDS, BarSeries
-from tests.compute.indicators.candles import candles, part, settings, wide
+from compute.indicators.series import FIELDS
+from tests.compute.indicators.candles import bar_series, candles, part, settings, wide
 from tests.compute.indicators.rows import assert_close, computed, row, sources
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "indicators.json").read_text())
@@ -29,8 +29,7 @@ def expression(text: str, params: dict) -> int:
 
 @pytest.mark.parametrize("name", CATALOGUED)
 def test_golden_series(name):
-    columns = {key: np.array(values, np.float32) for key, values in GOLDEN["candles"].items()}
-    series = BarSeries(*(columns[key] for key in FIELDS))
+    series = bar_series([GOLDEN["candles"][key] for key in FIELDS], 0)
     golden, indicator = GOLDEN["indicators"][name], module(name)
     expected = np.array(golden["series"], np.float64)
     params = {key: np.array([value]) for key, value in golden["params"].items()}
@@ -48,10 +47,8 @@ def test_first_bar_and_reach_of_a_hole_are_the_catalogues(name):
     indicator, golden = module(name), GOLDEN["indicators"][name]
     bars, hole = 400, 250
     whole = candles(bars, 21, tick=0.001, doji=False)
-    columns = {key: getattr(whole, key).copy() for key in FIELDS}
-    for values in columns.values():
-        values[hole] = np.nan
-    holed = BarSeries(**columns, first_bar=whole.first_bar)
+    mask = np.where(np.arange(bars) == hole, np.nan, 1.0)
+    holed = bar_series([getattr(whole, key) * mask for key in FIELDS])
     for seed in (2, 3):
         params = settings(indicator.DEFINITION, 1, seed, 20)
         plain = row(params, 0, sources(indicator)[0])

@@ -10,7 +10,7 @@ import pytest
 from compute.indicators.kernels.sums import mean_rows, ratio_rows, window_sums
 from compute.indicators.registry import definition, ids, module
 from compute.indicators.series import BarSeries
-from tests.compute.indicators.candles import part, wide
+from tests.compute.indicators.candles import bar_series, part, wide
 from tests.compute.indicators.rows import assert_close, computed, row, sources
 
 BARS = 1_000_000
@@ -25,8 +25,7 @@ def market() -> BarSeries:
     opened = np.concatenate(([close[0]], close[:-1]))
     wicks = np.round(rng.uniform(1, 9, (2, BARS)), 2)
     high, low = np.maximum(opened, close) + wicks[0], np.minimum(opened, close) - wicks[1]
-    columns = (opened, high, low, close, rng.lognormal(0, 2, BARS))
-    return BarSeries(*(column.astype(np.float32) for column in columns), first_bar=27_000_000)
+    return bar_series([opened, high, low, close, rng.lognormal(0, 2, BARS)], 27_000_000)
 
 
 @pytest.mark.parametrize("name", WINDOWED)
