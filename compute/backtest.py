@@ -279,12 +279,13 @@ def _compute_axes(
 
 
 def _check_order(known: Definition, found: Sequence[Axis]) -> None:
-    values = {axis.name: axis.values for axis in found}
+    values = {axis.name: [v for v in axis.values if not isinstance(v, str)] for axis in found}
     for small, large in known.ordered:
-        if max(values[small]) > min(values[large]):
+        most, least = max(values[small]), min(values[large])
+        if most > least:
             raise InvalidGrid(
                 f"{known.indicator_id}: {small} must not exceed {large} in any combination,"
-                f" got {max(values[small])} and {min(values[large])}",
+                f" the grid pairs {most} with {least}",
                 details={"indicator_id": known.indicator_id, "param": small},
             )
 
