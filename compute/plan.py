@@ -11,7 +11,7 @@ from compute.bits import words
 from compute.errors import GuardExceeded
 from compute.grid import IndicatorGrid
 from compute.indicators.definition import SOURCE
-from compute.planes import block_rows
+from compute.output_rows import block_rows
 from compute.route import Box
 from compute.rules import sides, voting_rule
 from compute.settings import Limits

@@ -10,7 +10,8 @@ from compute.bits import unpack, words
 from compute.errors import Cancelled, InvalidGrid
 from compute.grid import Axis, IndicatorGrid
 from compute.indicators.registry import definition, module
-from compute.planes import block_rows, build_votes, vote_layout
+from compute.output_rows import block_rows
+from compute.planes import build_votes, vote_layout
 from tests.compute.ballot import codes
 from tests.compute.indicators.candles import candles
 
@@ -221,14 +222,6 @@ def test_control_stops_between_blocks():
     with pytest.raises(Cancelled):
         build_votes(layout, candles(2000, 1), 0, 2000, control=control)
     assert len(calls) == 2
-
-
-def test_bytes_are_counted():
-    layout = vote_layout(grid_of("momentum.rsi"))
-    table = build_votes(layout, candles(500, 2), 100, 500)
-    arrays = (table.long, table.short, table.long_id, table.short_id)
-    assert layout.table_bytes(400) == sum(array.nbytes for array in arrays)
-    assert layout.scratch_bytes(500) >= 4 * 500 * layout.n_live
 
 
 def test_a_million_vote_rows_are_laid_out_at_once():
