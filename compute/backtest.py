@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from compute import axes
 from compute.account import Terms, terms
-from compute.axes import AxisSpec, Explicit, Range
-from compute.errors import InvalidGrid, InvalidRequest
+from compute.errors import InvalidRequest
 from compute.grid import Axis, Grid, IndicatorGrid
-from compute.indicators.defaults import IndicatorDefaults, check_default
-from compute.indicators.definition import SOURCE, Definition, Listed, Output, Rule, RuleParam
+from compute.indicator_grids import voting_grid
+from compute.indicators.defaults import IndicatorDefaults
 from compute.indicators.registry import definition, module
 from compute.keys import (
     KeyTemplate,
@@ -27,7 +25,7 @@ from compute.market.timeframe import Timeframe
 from compute.risk import RiskGrid, risk_grid
 
 if TYPE_CHECKING:
-    from compute.request import BacktestRequest, IndicatorBlock
+    from compute.request import BacktestRequest
     from compute.settings import Defaults
 
 NO_DEFAULTS: Mapping[str, IndicatorDefaults] = {}
@@ -200,132 +198,7 @@ def _grid(request: BacktestRequest, indicator_defaults: Mapping[str, IndicatorDe
     sent = request.template.signal_grids or {}
     parts: list[IndicatorGrid] = []
     for block in request.template.indicator_grids:
-        known = definition(block.indicator_id)
-        given = indicator_defaults.get(known.indicator_id)
-        if given is None:
-            given = IndicatorDefaults(known.indicator_id)
-        check_default(given, known)
-        output = _output(known, block.output)
-        parts.append(
-            IndicatorGrid(
-                known,
-                output.name,
-                _compute_axes(known, block, given),
-                _signal_axes(known, output, sent.get(known.indicator_id, {}), given),
-            )
-        )
+        name = definition(block.indicator_id).indicator_id
+        given = indicator_defaults.get(name) or IndicatorDefaults(name)
+        parts.append(voting_grid(block, sent.get(name, {}), given))
     return Grid(tuple(parts))
-
-
-def _output(known: Definition, name: str | None) -> Output:
-    """The output that votes. Raises: InvalidGrid with the usable ones."""
-    usable = [output.name for output in known.outputs if output.rule is not None]
-    fields = {"indicator_id": known.indicator_id, "usable_outputs": usable}
-    try:
-        output = known.output(name)
-    except KeyError:
-        raise InvalidGrid(
-            f"{known.indicator_id}: unknown output {name!r}; "
-            f"usable outputs: {', '.join(usable) or 'none'}",
-            details=fields,
-        ) from None
-    if output.rule is None:
-        if name is None and not usable:
-            raise InvalidGrid(
-                f"Unsupported indicator_id for signals v1: {known.indicator_id}", details=fields
-            )
-        raise InvalidGrid(
-            f"{known.indicator_id}: output {output.name!r} has no voting rule; "
-            f"usable outputs: {', '.join(usable) or 'none'}",
-            details=fields,
-        )
-    return output
-
-
-def _compute_axes(
-    known: Definition, block: IndicatorBlock, given: IndicatorDefaults
-) -> tuple[Axis, ...]:
-    """Compute axes in definition order, missing ones from the defaults."""
-    names = [param.name for param in known.params]
-    for name in block.params:
-        if name not in names:
-            raise InvalidGrid(
-                f"{known.indicator_id}: unknown param {name!r}; "
-                f"it takes {', '.join(names) or 'no params'}",
-                details={"indicator_id": known.indicator_id, "param": name},
-            )
-    if block.source is not None and not known.sources:
-        raise InvalidGrid(
-            f"{known.indicator_id}: unknown input 'source', it reads fixed series",
-            details={"indicator_id": known.indicator_id, "param": SOURCE},
-        )
-    found: list[Axis] = []
-    for name in known.axes:
-        spec = block.source if name == SOURCE else block.params.get(name)
-        spec = spec or (given.source if name == SOURCE else given.params.get(name))
-        if spec is None:
-            kind = "input" if name == SOURCE else "param"
-            raise InvalidGrid(
-                f"{known.indicator_id}: missing required {kind} {name!r}; "
-                "send it, this environment has no default",
-                details={"indicator_id": known.indicator_id, "param": name},
-            )
-        if name == SOURCE:
-            found.append(Axis(name, axes.source_values(known, spec)))
-        else:
-            found.append(Axis(name, axes.compute_values(known, known.param(name), spec)))
-    _check_order(known, found)
-    return tuple(found)
-
-
-def _check_order(known: Definition, found: Sequence[Axis]) -> None:
-    values = {axis.name: [v for v in axis.values if not isinstance(v, str)] for axis in found}
-    for small, large in known.ordered:
-        most, least = max(values[small]), min(values[large])
-        if most > least:
-            raise InvalidGrid(
-                f"{known.indicator_id}: {small} must not exceed {large} in any combination,"
-                f" the grid pairs {most} with {least}",
-                details={"indicator_id": known.indicator_id, "param": small},
-            )
-
-
-def _signal_axes(
-    known: Definition, output: Output, sent: Mapping[str, AxisSpec], given: IndicatorDefaults
-) -> tuple[Axis, ...]:
-    """Rule axes sorted by name, missing ones from the defaults.
-
-    The deployment's defaults are meant for the primary output; another output has its own scale,
-    so it takes the ranges its definition proposes.
-    """
-    rule = output.rule or Rule("")
-    names = sorted(param.name for param in rule.params)
-    for name in sent:
-        if name not in names:
-            raise InvalidGrid(
-                f"{known.indicator_id}: unknown signal param {name!r}; "
-                f"rule {rule.family} takes {', '.join(names) or 'none'}",
-                details={"indicator_id": known.indicator_id, "param": name},
-            )
-    found: list[Axis] = []
-    for param in sorted(rule.params, key=lambda param: param.name):
-        spec = sent.get(param.name)
-        if spec is None:
-            primary = output.name == known.primary
-            spec = given.signals.get(param.name) if primary else proposed_axis(param)
-        if spec is None:
-            raise InvalidGrid(
-                f"{known.indicator_id}: missing required signal param '{param.name}'",
-                details={"indicator_id": known.indicator_id, "param": param.name},
-            )
-        values = axes.signal_values(known.indicator_id, rule.family, param, spec)
-        found.append(Axis(param.name, values))
-    return tuple(found)
-
-
-def proposed_axis(param: RuleParam) -> AxisSpec:
-    """The values a definition proposes for a parameter of its rule."""
-    proposed = param.proposed
-    if isinstance(proposed, Listed):
-        return Explicit(proposed.values)
-    return Range(proposed.start, proposed.stop_incl, proposed.step)

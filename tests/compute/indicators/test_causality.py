@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from compute.axes import materialised
-from compute.backtest import proposed_axis
 from compute.grid import Axis, IndicatorGrid
+from compute.indicator_grids import proposed_axis
 from compute.indicators.definition import SOURCE, Indicator, Output
 from compute.indicators.registry import definition, ids, module
 from compute.indicators.series import FIELDS, BarSeries
