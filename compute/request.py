@@ -70,14 +70,17 @@ def _moment(raw: object) -> datetime:
     return raw
 
 
-def _timeframe(text: object) -> Timeframe:
+def sent_timeframe(text: object) -> Timeframe:
+    """The timeframe of a code, for a schema."""
     try:
         return timeframe(text)  # type: ignore[arg-type]
     except InvalidInput as error:
         raise _fault("literal_error", error.message) from None
 
 
-def _one_of(*allowed: str) -> AfterValidator:
+def one_of(*allowed: str) -> AfterValidator:
+    """A schema's check that a text is one of `allowed`."""
+
     def check(text: str) -> str:
         if text not in allowed:
             raise _fault(
@@ -103,10 +106,10 @@ Moment = Annotated[datetime, PlainValidator(_moment)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)]
 Axes = Annotated[dict[Name, Axis], BeforeValidator(_unique_names)]
 Count = Annotated[int, Field(gt=0)]
-Metric = Annotated[Name, _one_of(*RANKING_METRICS)]
+Metric = Annotated[Name, one_of(*RANKING_METRICS)]
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
     """Strict and closed: no coercion, no boolean as a number, no unknown field."""
 
     model_config = ConfigDict(
@@ -119,7 +122,7 @@ class _Model(BaseModel):
     )
 
 
-class TimeRange(_Model):
+class TimeRange(Model):
     """Half-open range of bar closes."""
 
     start: Moment
@@ -139,7 +142,7 @@ class TimeRange(_Model):
         return Period.of(self.start, self.end)
 
 
-class InstrumentId(_Model):
+class InstrumentId(Model):
     """Market and symbol as sent."""
 
     market_id: Count
@@ -151,7 +154,7 @@ class InstrumentId(_Model):
         return Instrument(self.market_id, self.symbol)
 
 
-class IndicatorBlock(_Model):
+class IndicatorBlock(Model):
     """One indicator and the axes that were sent for it; missing ones come from the defaults."""
 
     indicator_id: Name
@@ -160,7 +163,7 @@ class IndicatorBlock(_Model):
     output: Name | None = None
 
 
-class ExecutionBlock(_Model):
+class ExecutionBlock(Model):
     """Costs and cash in human percent and quote units; None takes the default."""
 
     init_cash_quote: Annotated[float | None, Field(gt=0)] = Field(
@@ -174,7 +177,7 @@ class ExecutionBlock(_Model):
     safe_profit_percent: Annotated[float | None, Field(ge=0, le=100)] = None
 
 
-class RiskBlock(_Model):
+class RiskBlock(Model):
     """Stop-loss and take-profit as sent; `compute.risk` decides what they mean."""
 
     sl_enabled: bool = False
@@ -185,14 +188,14 @@ class RiskBlock(_Model):
     tp_pct: float | None = None
 
 
-class Template(_Model):
+class Template(Model):
     """An ad-hoc grid."""
 
     instrument_id: InstrumentId
-    timeframe: Annotated[Timeframe, PlainValidator(_timeframe)]
+    timeframe: Annotated[Timeframe, PlainValidator(sent_timeframe)]
     indicator_grids: Annotated[list[IndicatorBlock], Field(min_length=1)]
-    direction_mode: Annotated[Name, _one_of(*DIRECTION_MODES)] | None = None
-    sizing_mode: Annotated[Name, _one_of(*SIZING_MODES)] | None = None
+    direction_mode: Annotated[Name, one_of(*DIRECTION_MODES)] | None = None
+    sizing_mode: Annotated[Name, one_of(*SIZING_MODES)] | None = None
     execution: ExecutionBlock | None = None
     risk_grid: RiskBlock | None = None
     signal_grids: Annotated[dict[Name, Axes], BeforeValidator(_unique_names)] | None = None
@@ -211,7 +214,7 @@ class Template(_Model):
         return self
 
 
-class Ranking(_Model):
+class Ranking(Model):
     """What the shortlist and the top-K are cut by."""
 
     primary_metric: Metric
@@ -228,13 +231,13 @@ class Ranking(_Model):
         return self
 
 
-class Validation(_Model):
+class Validation(Model):
     """The last part of the slice that ranking does not see."""
 
     holdout_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class BacktestRequest(_Model):
+class BacktestRequest(Model):
     """A valid template-mode request; `body` is what was sent, for hashing and storage."""
 
     time_range: TimeRange
@@ -289,11 +292,17 @@ def _refusal(message: str, code: str, *paths: str) -> InvalidRequest:
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:
+    errors = schema_faults(error)
+    repeated = [e["message"] for e in errors if e["message"].startswith(DUPLICATE)]
+    return InvalidRequest(repeated[0] if repeated else "Validation failed", errors)
+
+
+def schema_faults(error: ValidationError) -> list[dict[str, str]]:
+    """What a schema refused: `{path, code, message}` of each fault."""
     errors: list[dict[str, str]] = []
     for fault in error.errors(include_url=False, include_input=False):
         at = fault.get("ctx", {}).get("at", "")
         steps = ["body", *map(str, fault["loc"]), *([at] if at else [])]
         code = "required" if fault["type"] == "missing" else fault["type"]
         errors.append({"path": ".".join(steps), "code": code, "message": fault["msg"]})
-    repeated = [e["message"] for e in errors if e["message"].startswith(DUPLICATE)]
-    return InvalidRequest(repeated[0] if repeated else "Validation failed", errors)
+    return errors
