@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from compute.settings import Limits
 
 Say = Callable[[str], None]
-THIN_SHARE = 0.05  # bars without a candle of their own beyond which a run says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,7 @@ def _prepared(
     body: object, candles: Path, frame: str | None, options: Options, say: Say, started: datetime
 ) -> Session:
     """The session before anything is computed: request, guards, output directory, candles."""
+    from compute.cautions import cautions
     from compute.plan import check_variants, plan
 
     if options.executor == "local" and options.ray_address:
@@ -108,13 +108,8 @@ def _prepared(
         f"{instant(job.period.end_ms)}: {spaced(bars.stop - bars.start)} bars from "
         f"{spaced(bars.rows)} {kind}"
     )
-    made_up = bars.synthetic / len(bars.candles)
-    if made_up > THIN_SHARE:
-        say(
-            f"WARNING: {made_up:.0%} of the bars repeat the close before them: no candles there"
-            f" (the range has some from {instant(bars.first_ms)} to {instant(bars.last_ms)});"
-            " narrow time_range, or check --candles-timeframe"
-        )
+    for caution in cautions(job, bars):
+        say(f"WARNING: {caution.message}")
     shortlist = f"the best {spaced(min(job.preselect, job.grid.total))} of them"
     stops = job.risk.total
     say(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
+from compute.cautions import cautions, unsettled_bars
 from compute.control import Control
 from compute.details import replayed
 from compute.executor import Executor
@@ -55,6 +57,7 @@ def result_document(
         "engine_params_hash": job.engine_params_hash,
         "engine_version": ENGINE_VERSION,
         "candles": _candles(outcome),
+        "cautions": [asdict(caution) for caution in cautions(job, outcome.timeline)],
         "plan": _plan(outcome),
     }
     if outcome.holdout is not None:
@@ -215,6 +218,7 @@ def _plan(outcome: Outcome) -> Record:
     return {
         "loaded_bars": sizes.bars,
         "ranked_bars": sizes.slice_bars,
+        "unsettled_bars": unsettled_bars(outcome.job, outcome.timeline),
         "stage_a_variants_total": sizes.stage_a_total,
         "stage_a_distinct_total": sizes.distinct_total,
         "stage_a_eligible_total": outcome.eligible["stage_a"],

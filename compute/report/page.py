@@ -18,6 +18,7 @@ from compute.report.format import NOT_AVAILABLE
 from compute.report.ranked import ranked_table
 from compute.report.rows import METRICS
 
+_SYNTHETIC = "These candles were made by a generator. Nothing here happened on a market."
 _MARK = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -40,8 +41,21 @@ def report_page(document: Document) -> str:
             "script": script,
             "script_hash": _hash(script),
             "data": json_for_html(_data(document)),
-            "notice": "" if document["generated"] else "hidden",
+            "notices": _notices(document),
         },
+    )
+
+
+def _notices(document: Document) -> str:
+    """Paragraphs of what to know first."""
+    found = []
+    if document["generated"]:
+        found.append(("SYNTHETIC DATA.", _SYNTHETIC))
+    for caution in document["result"].get("cautions") or ():
+        found.append(("CAUTION.", caution["message"][:1].upper() + caution["message"][1:] + "."))
+    return "\n  ".join(
+        f'<p class="notice"><strong>{html.escape(title)}</strong> {html.escape(text)}</p>'
+        for title, text in found
     )
 
 

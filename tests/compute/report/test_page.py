@@ -103,10 +103,16 @@ def test_json_cannot_close_its_element() -> None:
 @pytest.mark.parametrize("generated", [True, False])
 def test_synthetic_candles_are_marked(small: Document, generated: bool) -> None:
     marked = Document(**{**small, "generated": generated})
-    notice = next(a for _, a in Page(report_page(marked)).tags if a.get("class") == "notice")
-    assert ("hidden" in notice) is not generated
+    assert ("<strong>SYNTHETIC DATA.</strong>" in report_page(marked)) is generated
     source = next(f for s in sections(marked) for f in s["facts"] if f["label"] == "Source")
     assert ("SYNTHETIC" in source["value"]) is generated
+
+
+def test_cautions_come_first_and_are_escaped(small: Document) -> None:
+    hostile = {"code": "unsettled", "message": "the first <b>9</b> bars"}
+    page = report_page(Document(**{**small, "result": {**small["result"], "cautions": [hostile]}}))
+    assert "<strong>CAUTION.</strong> The first &lt;b&gt;9&lt;/b&gt; bars.</p>" in page
+    assert page.index("CAUTION") < page.index("<main>")
 
 
 def test_summary_says_what_was_run(small: Document) -> None:
