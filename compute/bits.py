@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from compute.jit import kernel
+from compute.jit import inlined, kernel
 
 WORD_BITS = 64
 _LANES = 8  # floats a comparison step reads: one AVX register, two of SSE or NEON
@@ -21,12 +21,6 @@ _LARGEST = float(np.finfo(np.float32).max)
 def words(bars: int) -> int:
     """Number of 64-bit words that hold `bars` bits."""
     return (bars + WORD_BITS - 1) // WORD_BITS
-
-
-def tail_mask(bars: int) -> np.uint64:
-    """Bits of the last word that are bars; all ones when the last word is full."""
-    used = bars % WORD_BITS
-    return np.uint64((1 << used) - 1) if used else np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 def pack(flags: NDArray[np.bool_]) -> NDArray[np.uint64]:
@@ -87,6 +81,15 @@ def _word_of(builder: Any, flags: list[Any]) -> Any:
     return total
 
 
+def _put(context: Any, builder: Any, array_type: Any, array: Any, word: Any, flags: Any) -> None:
+    """Stores eight vectors of eight flags as the bytes of `array`[word], first flag lowest."""
+    data = context.make_array(array_type)(context, builder, value=array).data
+    bytes_ = builder.bitcast(builder.gep(data, [word]), ir.IntType(_LANES).as_pointer())
+    for step, flag in enumerate(flags):
+        place = builder.gep(bytes_, [ir.Constant(ir.IntType(64), step)])
+        builder.store(builder.bitcast(flag, ir.IntType(_LANES)), place)
+
+
 def _ctz_typed(typingctx: Any, word: Any) -> Any:
     return types.int64(types.uint64), _word_call("cttz", True)
 
@@ -95,41 +98,69 @@ def _popcount_typed(typingctx: Any, word: Any) -> Any:
     return types.int64(types.uint64), _word_call("ctpop", False)
 
 
-def _between_word_typed(typingctx: Any, values: Any, start: Any, low: Any, high: Any) -> Any:
+def _between_flags(
+    context: Any, builder: Any, kind: Any, values: Any, start: Any, bounds: Any
+) -> Any:
+    low, high = (_splat(builder, bound) for bound in bounds)
+    flags = []
+    for step in range(WORD_BITS // _LANES):
+        lanes = _lanes(context, builder, kind, values, start, step)
+        above = builder.fcmp_ordered(">=", lanes, low)
+        flags.append(builder.and_(above, builder.fcmp_ordered("<=", lanes, high)))
+    return flags
+
+
+def _put_between_typed(
+    typingctx: Any, words: Any, word: Any, values: Any, start: Any, low: Any, high: Any
+) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        low_lanes, high_lanes = _splat(builder, args[2]), _splat(builder, args[3])
+        kinds = signature.args
+        flags = _between_flags(context, builder, kinds[2], args[2], args[3], args[4:])
+        _put(context, builder, kinds[0], args[0], args[1], flags)
+        return context.get_dummy_value()
+
+    real = types.float32
+    return types.void(words, types.int64, values, types.int64, real, real), codegen
+
+
+def _put_greater_typed(
+    typingctx: Any, words: Any, word: Any, left: Any, at_left: Any, right: Any, at_right: Any
+) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
         flags = []
         for step in range(WORD_BITS // _LANES):
-            lanes = _lanes(context, builder, signature.args[0], args[0], args[1], step)
-            above = builder.fcmp_ordered(">=", lanes, low_lanes)
-            flags.append(builder.and_(above, builder.fcmp_ordered("<=", lanes, high_lanes)))
-        return _word_of(builder, flags)
+            a = _lanes(context, builder, kinds[2], args[2], args[3], step)
+            b = _lanes(context, builder, kinds[4], args[4], args[5], step)
+            flags.append(builder.fcmp_ordered(">", a, b))
+        _put(context, builder, kinds[0], args[0], args[1], flags)
+        return context.get_dummy_value()
 
-    return types.uint64(values, types.int64, types.float32, types.float32), codegen
+    return types.void(words, types.int64, left, types.int64, right, types.int64), codegen
 
 
-def _greater_word_typed(typingctx: Any, left: Any, at_left: Any, right: Any, at_right: Any) -> Any:
+def _infinite_word_typed(typingctx: Any, values: Any, start: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         real = ir.FloatType()
         most = _splat(builder, ir.Constant(real, _LARGEST))
-        least = _splat(builder, ir.Constant(real, -_LARGEST))
+        vector = ir.VectorType(real, _LANES)
+        size = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector]), f"llvm.fabs.v{_LANES}f32"
+        )
         flags = []
         for step in range(WORD_BITS // _LANES):
-            a = _lanes(context, builder, signature.args[0], args[0], args[1], step)
-            b = _lanes(context, builder, signature.args[2], args[2], args[3], step)
-            finite = builder.and_(
-                builder.fcmp_ordered("<=", a, most), builder.fcmp_ordered(">=", b, least)
-            )
-            flags.append(builder.and_(builder.fcmp_ordered(">", a, b), finite))
+            lanes = _lanes(context, builder, signature.args[0], args[0], args[1], step)
+            flags.append(builder.fcmp_ordered(">", builder.call(size, [lanes]), most))
         return _word_of(builder, flags)
 
-    return types.uint64(left, types.int64, right, types.int64), codegen
+    return types.uint64(values, types.int64), codegen
 
 
 _ctz: Any = intrinsic(_ctz_typed)
 _popcount: Any = intrinsic(_popcount_typed)
-_between_word: Any = intrinsic(_between_word_typed)
-_greater_word: Any = intrinsic(_greater_word_typed)
+_put_between: Any = intrinsic(_put_between_typed)
+_put_greater: Any = intrinsic(_put_greater_typed)
+_infinite_word: Any = intrinsic(_infinite_word_typed)
 
 
 @kernel
@@ -144,16 +175,25 @@ def popcount(word: Any) -> Any:
     return _popcount(word)
 
 
-@kernel
-def between_word(values: Any, start: Any, low: Any, high: Any) -> Any:
-    """64 votes `low <= values[start + i] <= high` as a word; NaN is no vote.
+@inlined
+def put_between(words: Any, word: Any, values: Any, start: Any, low: Any, high: Any) -> Any:
+    """Set `words[word]` to 64 votes `low <= values[start + i] <= high`; NaN is no vote.
 
     `values` f4[T] has at least 64 elements from `start`; the bounds are float32.
     """
-    return _between_word(values, start, low, high)
+    _put_between(words, word, values, start, low, high)
 
 
-@kernel
-def greater_word(left: Any, at_left: Any, right: Any, at_right: Any) -> Any:
-    """64 votes `left[at_left + i] > right[at_right + i]`, both finite, as a word (f4 arrays)."""
-    return _greater_word(left, at_left, right, at_right)
+@inlined
+def put_greater(words: Any, word: Any, left: Any, at_left: Any, right: Any, at_right: Any) -> Any:
+    """Set `words[word]` to 64 votes `left[at_left + i] > right[at_right + i]` (f4 arrays).
+
+    NaN is no vote; an infinity is compared like any number.
+    """
+    _put_greater(words, word, left, at_left, right, at_right)
+
+
+@inlined
+def infinite_word(values: Any, start: Any) -> Any:
+    """64 flags of infinities among `values[start + i]` (f4) as a word."""
+    return _infinite_word(values, start)

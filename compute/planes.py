@@ -22,7 +22,8 @@ from compute.indicators.definition import Indicator
 from compute.indicators.registry import module
 from compute.indicators.series import BarSeries
 from compute.output_rows import OutputRows, block_rows, output_rows
-from compute.rules import Side, body_words, pack, reference_series, sides, voting_rule
+from compute.packing import body_words, pack
+from compute.rules import Side, reference_series, sides, voting_rule
 
 T = TypeVar("T")
 Each = Callable[[Callable[[Any], None], Sequence[Any]], None]
@@ -119,22 +120,20 @@ def build_votes(
     stop: int,
     each: Each = _plain,
     control: Callable[[], None] = _no_control,
-    out: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None,
+    out: NDArray[np.uint64] | None = None,
 ) -> VoteTable:
     """The vote tables of `layout` on bars [start, stop) of `series`, written to `out` when given.
 
     `each(fn, blocks)` runs `fn` over the blocks, on threads if it likes; `control()` is called
     before every block and may raise (Cancelled).
     """
-    count = words(stop - start)
-    long, short = out or (
-        np.empty((layout.n_long, count), np.uint64),
-        np.empty((layout.n_short, count), np.uint64),
-    )
-    worker = _Builder(layout, series, start, stop, long, short, control)
+    planes = out
+    if planes is None:
+        planes = np.empty((layout.n_long + layout.n_short, words(stop - start)), np.uint64)
+    worker = _Builder(layout, series, start, stop, planes, control)
     each(worker, layout.rows.blocks(block_rows(len(series))))
-    for table in (long, short):
-        table.flags.writeable = False
+    planes.flags.writeable = False
+    long, short = planes[: layout.n_long], planes[layout.n_long :]
     return VoteTable(long, short, layout.long_id, layout.short_id, layout.conflicts, stop - start)
 
 
@@ -147,20 +146,20 @@ class _Builder:
         series: BarSeries,
         start: int,
         stop: int,
-        long: NDArray[np.uint64],
-        short: NDArray[np.uint64],
+        planes: NDArray[np.uint64],
         control: Callable[[], None],
     ) -> None:
         self.layout, self.series, self.start, self.stop = layout, series, start, stop
-        self.tables = ((layout.long, long), (layout.short, short))
-        self.control = control
+        self.planes, self.control = planes, control
+        # Sides that read one output are packed together: its rows are read from memory once.
+        both = ((layout.long, 0), (layout.short, layout.n_long))
+        alike = layout.long.output == layout.short.output
+        self.passes = (both,) if alike else ((both[0],), (both[1],))
         grid = layout.rows.grid
         self.rule = voting_rule(grid.definition, grid.output)
         self.indicator: Indicator = module(grid.indicator_id)
         self.gates = {
-            side.body: body_words(series, start, stop, side.body)
-            for side, _ in self.tables
-            if side.body
+            side.body: body_words(series, start, stop, side.body) for side, _ in both if side.body
         }
         self.scratch = threading.local()
 
@@ -169,12 +168,10 @@ class _Builder:
         params, source = self.layout.rows.settings(block)
         reference = reference_series(self.rule, self.series, source)
         rows = self._rows(block.size)
-        filled = ""
-        for side, table in self.tables:
-            if side.output != filled:
-                self.indicator.rows(self.series, params, source, side.output, rows)
-                filled = side.output
-            self._pack(side, rows, reference, block, table)
+        for together in self.passes:
+            output = together[0][0].output
+            self.indicator.rows(self.series, params, source, output, rows)
+            self._pack(together, rows, reference, block)
 
     def _rows(self, count: int) -> NDArray[np.float32]:
         block = getattr(self.scratch, "rows", None)
@@ -184,21 +181,23 @@ class _Builder:
 
     def _pack(
         self,
-        side: Side,
+        both: Sequence[tuple[Side, int]],
         rows: NDArray[np.float32],
         reference: NDArray[np.float32],
         block: NDArray[np.int64],
-        table: NDArray[np.uint64],
     ) -> None:
         # Rows next to each other in the table go in one call, as many as stay under 0.1 s.
-        step = max(1, _PACK_VALUES // (side.count * max(1, self.stop - self.start)))
+        comparisons = sum(side.count for side, _ in both)
+        step = max(1, _PACK_VALUES // (comparisons * max(1, self.stop - self.start)))
         breaks = np.flatnonzero(np.diff(block) != 1) + 1
         at = 0
         for run in np.split(block, breaks):
             for begin in range(0, run.size, step):
                 part = rows[at + begin : at + min(begin + step, run.size)]
-                first = int(run[begin]) * side.count
-                pack(side, part, reference, self.start, self.stop, table, first)
-                if side.body:
-                    table[first : first + len(part) * side.count] &= self.gates[side.body]
+                placed = [(side, first + int(run[begin]) * side.count) for side, first in both]
+                pack(placed, part, reference, self.start, self.stop, self.planes)
+                for side, first in placed:
+                    if side.body:
+                        table = self.planes[first : first + len(part) * side.count]
+                        table &= self.gates[side.body]
             at += run.size

@@ -1,4 +1,4 @@
-"""Votes of one indicator output: its rule with parameters, reduced to comparisons, packed as bits.
+"""Votes of one indicator output: its rule with parameters, reduced to comparisons.
 
 Eight rule families come down to five comparisons a side. Thresholds become closed float32
 intervals (a strict bound is the next float), so "finite" is part of the interval and one vector
@@ -15,12 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.bits import between_word, greater_word
-from compute.bits import words as word_count
 from compute.errors import InvalidGrid
 from compute.indicators.definition import Definition, Rule
 from compute.indicators.series import BarSeries
-from compute.jit import kernel
 
 BETWEEN = 0  # low <= out <= high
 ABOVE = 1  # reference > out
@@ -235,113 +232,3 @@ def reference_series(rule: Rule, series: BarSeries, source: str) -> NDArray[np.f
     if rule.price == "volume":
         return series.volume
     return series.price(source if rule.price == "source" and source else "close")
-
-
-def body_words(series: BarSeries, start: int, stop: int, body: int) -> NDArray[np.uint64]:
-    """Words of bars [start, stop) whose candle closed up (`body` 1) or down (-1)."""
-    out = np.empty((1, word_count(stop - start)), np.uint64)
-    opened = series.open.reshape(1, -1)
-    pack_reference(opened, series.close, ABOVE if body > 0 else BELOW, start, stop, out, 0)
-    return out[0]
-
-
-def pack(
-    side: Side,
-    rows: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    start: int,
-    stop: int,
-    table: NDArray[np.uint64],
-    first: int,
-) -> None:
-    """Write the votes of `rows` f4[R, T] on bars [start, stop) into `table` from row `first`.
-
-    Row `first + r * side.count + k` receives comparison k of output row r; lags read before
-    `start`. The candle direction of `side.body` is not applied here.
-    """
-    if side.form == BETWEEN:
-        pack_interval(rows, side.low, side.high, start, stop, table, first)
-    elif side.form in (ABOVE, BELOW):
-        pack_reference(rows, reference, side.form, start, stop, table, first)
-    else:
-        pack_lag(rows, side.lag, side.form, start, stop, table, first)
-
-
-@kernel
-def pack_interval(rows, low, high, start, stop, table, first):
-    """Votes `low[k] <= out <= high[k]`."""
-    full = (stop - start) // 64
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        for k in range(low.size):
-            words = table[first + r * low.size + k]
-            least, most = low[k], high[k]
-            for w in range(full):
-                words[w] = between_word(row, start + 64 * w, least, most)
-            if full < words.size:
-                word = np.uint64(0)
-                for t in range(start + 64 * full, stop):
-                    if least <= row[t] <= most:
-                        word |= np.uint64(1) << np.uint64(t - start - 64 * full)
-                words[full] = word
-
-
-@kernel
-def _exceeds(left, right):
-    return left > right and left <= _MOST and right >= _LEAST
-
-
-@kernel
-def pack_reference(rows, reference, form, start, stop, table, first):
-    """Votes `reference > out` (ABOVE) or `reference < out` (BELOW)."""
-    full = (stop - start) // 64
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        words = table[first + r]
-        if form == ABOVE:
-            for w in range(full):
-                words[w] = greater_word(reference, start + 64 * w, row, start + 64 * w)
-        else:
-            for w in range(full):
-                words[w] = greater_word(row, start + 64 * w, reference, start + 64 * w)
-        if full < words.size:
-            word = np.uint64(0)
-            for t in range(start + 64 * full, stop):
-                above = _exceeds(reference[t], row[t])
-                if above if form == ABOVE else _exceeds(row[t], reference[t]):
-                    word |= np.uint64(1) << np.uint64(t - start - 64 * full)
-            words[full] = word
-
-
-@kernel
-def _lag_word(row, form, lag, begin, count):
-    """Votes of `count` bars from `begin`, bar by bar: none without history."""
-    word = np.uint64(0)
-    for i in range(count):
-        t = begin + i
-        if t >= lag:
-            rises = _exceeds(row[t], row[t - lag])
-            if rises if form == RISING else _exceeds(row[t - lag], row[t]):
-                word |= np.uint64(1) << np.uint64(i)
-    return word
-
-
-@kernel
-def pack_lag(rows, lags, form, start, stop, table, first):
-    """Votes `out > out[lag ago]` (RISING) or `out < out[lag ago]` (FALLING)."""
-    full = (stop - start) // 64
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        for k in range(lags.size):
-            words = table[first + r * lags.size + k]
-            lag = lags[k]
-            for w in range(full):
-                t = start + 64 * w
-                if t < lag:
-                    words[w] = _lag_word(row, form, lag, t, 64)
-                elif form == RISING:
-                    words[w] = greater_word(row, t, row, t - lag)
-                else:
-                    words[w] = greater_word(row, t - lag, row, t)
-            if full < words.size:
-                words[full] = _lag_word(row, form, lag, start + 64 * full, stop - start - 64 * full)

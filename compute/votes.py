@@ -77,9 +77,7 @@ def grid_votes(
     for layout in layouts:
         middle = at + layout.n_long
         end = middle + layout.n_short
-        build_votes(
-            layout, series, start, stop, each, control, (planes[at:middle], planes[middle:end])
-        )
+        build_votes(layout, series, start, stop, each, control, planes[at:end])
         # A row outside the layout's subset keeps an id that is never asked for.
         long_id.append(_frozen(layout.long_id + np.int32(at)))
         short_id.append(_frozen(layout.short_id + np.int32(middle)))

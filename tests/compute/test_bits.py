@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.bits import between_word, ctz, greater_word, pack, popcount, tail_mask, unpack, words
+from compute.bits import (
+    ctz,
+    infinite_word,
+    pack,
+    popcount,
+    put_between,
+    put_greater,
+    unpack,
+    words,
+)
+from compute.jit import kernel
 
 
 @given(st.lists(st.booleans(), max_size=300))
@@ -31,12 +41,6 @@ def test_words(bars, count):
     assert words(bars) == count
 
 
-def test_tail_mask_covers_the_bars_of_the_last_word():
-    assert int(tail_mask(1)) == 1
-    assert int(tail_mask(67)) == 0b111
-    assert int(tail_mask(64)) == 2**64 - 1
-
-
 @given(st.integers(0, 2**64 - 1))
 def test_counts_of_a_word(word):
     text = f"{word:064b}"
@@ -44,15 +48,25 @@ def test_counts_of_a_word(word):
     assert ctz(np.uint64(word)) == len(text) - len(text.rstrip("0"))
 
 
-def test_comparisons_of_a_word_leave_out_what_is_not_finite():
+@kernel
+def _words(left, right, at, low, high):
+    """Between, greater and infinite votes of 64 values from `at`, in the middle of three words."""
+    found = np.zeros((3, 3), np.uint64)
+    put_between(found[0], 1, left, at, low, high)
+    put_greater(found[1], 1, left, at, right, at)
+    found[2, 1] = infinite_word(left, at)
+    return found
+
+
+def test_comparisons_of_a_word_leave_nan_out():
     rng = np.random.default_rng(3)
     left, right = rng.integers(-3, 4, (2, 80)).astype(np.float32)
     left[[5, 20, 30]] = [np.nan, np.inf, -np.inf]
     right[[6, 21, 31, 20]] = [np.nan, np.inf, -np.inf, np.inf]
-    finite = np.isfinite(left) & np.isfinite(right)
-    bounds = np.float32(-1), np.float32(2)
+    low, high = np.float32(-1), np.float32(2)
     for at in (0, 7, 16):
         span = slice(at, at + 64)
-        inside = (left >= bounds[0]) & (left <= bounds[1])
-        assert between_word(left, at, *bounds) == pack(inside[span])[0]
-        assert greater_word(left, at, right, at) == pack(((left > right) & finite)[span])[0]
+        found = _words(left, right, at, low, high)
+        expected = ((left >= low) & (left <= high), left > right, np.isinf(left))
+        for row, flags in zip(found, expected, strict=True):
+            assert list(row) == [0, pack(flags[span])[0], 0]

@@ -9,7 +9,8 @@ from compute.errors import InvalidGrid
 from compute.indicators.definition import Listed, Rule, RuleParam
 from compute.indicators.registry import definition
 from compute.indicators.series import BarSeries
-from compute.rules import body_words, check_signals, pack, reference_series, sides, voting_rule
+from compute.packing import body_words, pack
+from compute.rules import check_signals, reference_series, sides, voting_rule
 from tests.compute.ballot import codes
 
 ANY = Listed((1,))
@@ -45,7 +46,7 @@ def votes(rule, out, signals=None, *, series=None, start=0, stop=None, low_outpu
         if side.output == "low":
             rows = np.atleast_2d(np.asarray(low_output, np.float32))
         table = np.zeros((side.count, words(stop - start)), np.uint64)
-        pack(side, rows, reference_series(rule, series, ""), start, stop, table, 0)
+        pack([(side, 0)], rows, reference_series(rule, series, ""), start, stop, table)
         if side.body:
             table &= body_words(series, start, stop, side.body)
         assert not np.any(table & ~pack_bits(np.ones(stop - start, np.bool_)))
