@@ -8,7 +8,7 @@ import numpy as np
 from compute.jit import kernel
 
 TILE = 2048
-MIDDLE, UPPER, LOWER = 0, 1, 2
+MIDDLE, UPPER, LOWER, PLACE, FALL = 0, 1, 2, 3, 4
 
 
 @kernel
@@ -30,8 +30,10 @@ def _double(high, low, next_high, next_low, count, step):
 
 
 @kernel
-def channel_rows(high, low, windows, order, form, out):
-    """Rows of `out` f4[R, T]: highest `high`, lowest `low` or their mean over each window.
+def channel_rows(high, low, price, windows, order, form, out):
+    """Rows of `out` [R, T]: highest `high`, lowest `low` or their mean over each window; PLACE is
+    100 (price - lowest) / (highest - lowest), FALL 100 (price - highest) / (highest - lowest), NaN
+    where the two are equal.
 
     `order` sorts `windows` i8[R]. Not blanked: bars before a full window see fewer bars, and a NaN
     leaves garbage where the window holds it.
@@ -64,6 +66,14 @@ def channel_rows(high, low, windows, order, form, out):
             elif form == UPPER:
                 for k in range(n):
                     row[k] = a[k] if a[k] > b[k] else b[k]
+            elif form >= PLACE:
+                now = price[begin : begin + n]
+                for k in range(n):
+                    top = np.float64(a[k] if a[k] > b[k] else b[k])
+                    bottom = np.float64(c[k] if c[k] < d[k] else d[k])
+                    origin = bottom if form == PLACE else top
+                    width = top - bottom if top != bottom else np.nan
+                    row[k] = 100.0 * (np.float64(now[k]) - origin) / width
             else:
                 for k in range(n):
                     row[k] = c[k] if c[k] < d[k] else d[k]

@@ -12,14 +12,13 @@ from compute.jit import kernel
 @kernel
 def fill_true_range(high, low, close, out):
     """Fill `out` f8[T] with max(h - l, |h - pc|, |l - pc|), h - l where pc is missing."""
-    previous = np.nan
-    for t in range(high.size):
-        top, bottom = np.float64(high[t]), np.float64(low[t])
-        spread = top - bottom
-        if spread == spread and previous == previous:
-            spread = max(spread, max(abs(top - previous), abs(bottom - previous)))
-        out[t] = spread
-        previous = np.float64(close[t])
+    if out.size:
+        out[0] = np.float64(high[0]) - np.float64(low[0])
+    highs, lows, before, ranges = high[1:], low[1:], close[: max(high.size - 1, 0)], out[1:]
+    for t in range(ranges.size):
+        top, bottom, last = np.float64(highs[t]), np.float64(lows[t]), np.float64(before[t])
+        # A comparison with NaN is false: a missing close leaves h - l.
+        ranges[t] = (last if last > top else top) - (last if last < bottom else bottom)
 
 
 def true_range(series: BarSeries) -> NDArray[np.float64]:

@@ -192,3 +192,45 @@ def valid_counts(x, out):
     for t in range(x.size):
         count = count + 1 if x[t] == x[t] else 0
         out[t] = count
+
+
+@kernel
+def window_means(values, first_bar, w, sums, counts, out):
+    """Fill `out` [T] with means of the last `w` values f8[T], NaN where the window is not full.
+
+    `sums` f8[T] and `counts` i8[T] are scratch.
+    """
+    window_sums(values, first_bar, w, sums)
+    valid_counts(values, counts)
+    for t in range(values.size):
+        out[t] = sums[t] / w if counts[t] >= w else np.nan
+
+
+@kernel
+def running_sums(values, spans, out):
+    """Fill `out` [T] with the sum of `values` f8[T] since the start of each span, NaN outside.
+
+    A span is summed in pieces of four quarters (see `prefix`).
+    """
+    buffer, sums = np.empty(_TILE), np.empty(_TILE + 1)
+    done = 0
+    for i in range(spans.shape[0]):
+        begin, stop = spans[i, 0], spans[i, 1]
+        out[done:begin] = np.nan
+        total = 0.0
+        for at in range(begin, stop, _TILE):
+            count = min(_TILE, stop - at)
+            part, row = values[at : at + count], out[at : at + count]
+            if count < _SHORT:
+                for k in range(count):
+                    total += part[k]
+                    row[k] = total
+                continue
+            buffer[:count] = part
+            buffer[count:] = 0.0
+            prefix(buffer, sums)
+            for k in range(count):
+                row[k] = total + sums[k + 1]
+            total += sums[_TILE]
+        done = stop
+    out[done:] = np.nan

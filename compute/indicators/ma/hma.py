@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_7, WINDOW_MAX, Definition, Output, Rule, window
 from compute.indicators.kernels.holes import blank
-from compute.indicators.kernels.sums import BLOCK, block_centre, first_block, load, prefix
+from compute.indicators.kernels.sums import BLOCK, block_centre, first_block
+from compute.indicators.kernels.weighted import weigh, weighted_means
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -34,42 +35,24 @@ _TAIL = math.isqrt(WINDOW_MAX)
 
 
 @kernel
-def _weighted(sums, moments, at, count, w, out):
-    """Fill `out` with linearly weighted means of w bars; window k ends at frame index at + k.
-
-    `moments` are prefix sums of (frame index · value), so the weights slide with two differences.
-    """
-    scale = 2.0 / (w * (w + 1.0))
-    s_new, s_old = sums[at + 1 :], sums[at + 1 - w :]
-    m_new, m_old = moments[at + 1 :], moments[at + 1 - w :]
-    base = np.float64(at - w)
-    for k in range(count):
-        out[k] = (m_new[k] - m_old[k] - (base + k) * (s_new[k] - s_old[k])) * scale
-
-
-@kernel
 def _hull(x, first_bar, windows, smooth, out):
     """Row r of `out`; `smooth` i8[R] is the outer window. Not blanked."""
     bars, rows = x.size, windows.size
-    values, sums, moments = np.empty(2 * BLOCK), np.empty(2 * BLOCK + 1), np.empty(2 * BLOCK + 1)
+    values, sums, turned = np.empty(2 * BLOCK), np.empty(2 * BLOCK + 1), np.empty(2 * BLOCK + 1)
     half, full, total = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     raw, tails = np.zeros(_TAIL + BLOCK), np.zeros((rows, _TAIL))
     for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
         begin, stop = max(start, 0), min(start + BLOCK, bars)
         count, at = stop - begin, BLOCK + begin - start
         centre = block_centre(x, begin, stop)
-        load(x, start - BLOCK, centre, values)
-        prefix(values, sums)
-        for k in range(2 * BLOCK):
-            values[k] *= k
-        prefix(values, moments)
+        weigh(x, start, centre, values, sums, turned)
         for r in range(rows):
             w, s = windows[r], smooth[r]
-            _weighted(sums, moments, at, count, max(w // 2, 1), half)
-            _weighted(sums, moments, at, count, w, full)
+            weighted_means(sums, turned, at, max(w // 2, 1), centre, half[:count])
+            weighted_means(sums, turned, at, w, centre, full[:count])
             raw[:_TAIL] = tails[r]
             for k in range(count):
-                raw[_TAIL + k] = 2.0 * half[k] - full[k] + centre
+                raw[_TAIL + k] = 2.0 * half[k] - full[k]
             total[:] = 0.0
             for j in range(s):
                 weight = 2.0 * (j + 1) / (s * (s + 1.0))

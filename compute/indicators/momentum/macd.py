@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
-from compute.indicators.kernels.smoothing import LANES, TILE, ema_weights, lanes
+from compute.indicators.kernels.crosses import HISTOGRAM, LINE, SIGNAL, cross_rows
 from compute.indicators.series import BarSeries
-from compute.jit import kernel
 
 _ALL = ("fast_window", "signal_window", "slow_window", "source")
 DEFINITION = Definition(
@@ -37,45 +36,7 @@ DEFINITION = Definition(
     reference="Gerald Appel, 1979; histogram by Thomas Aspray, 1986.",
     recursive=True,
 )
-_MACD, _SIGNAL, _HIST = 0, 1, 2
-
-
-@kernel
-def _crosses(x, spans, weights, fast, slow, signal_weights, form, out):
-    """Differences of smoothed rows; every distinct window is smoothed once a tile.
-
-    `fast`, `slow` i8[R] index `weights`; a signal line keeps one state a row.
-    """
-    rows, bars = out.shape
-    keeps = 1.0 - weights
-    tile = np.empty((weights.size, TILE))
-    state, line = np.empty(weights.size), np.empty(rows)
-    done = 0
-    for i in range(spans.shape[0]):
-        begin, stop = spans[i, 0], spans[i, 1]
-        out[:, done:begin] = np.nan
-        out[:, begin] = 0.0
-        state[:], line[:] = x[begin], 0.0
-        for at in range(begin + 1, stop, TILE):
-            count = min(TILE, stop - at)
-            for group in range(0, weights.size, LANES):
-                lanes(x, at, count, weights, keeps, state, tile, 0, group)
-            for r in range(rows):
-                row = out[r, at : at + count]
-                quick, lazy = tile[fast[r]], tile[slow[r]]
-                if form == _MACD:
-                    for k in range(count):
-                        row[k] = quick[k] - lazy[k]
-                    continue
-                weight = signal_weights[r]
-                y = line[r]
-                for k in range(count):
-                    cross = quick[k] - lazy[k]
-                    y = weight * cross + (1.0 - weight) * y
-                    row[k] = y if form == _SIGNAL else cross - y
-                line[r] = y
-        done = stop
-    out[:, done:bars] = np.nan
+_FORMS = {"macd": LINE, "signal": SIGNAL, "hist": HISTOGRAM}
 
 
 def rows(
@@ -85,15 +46,7 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    pairs = np.stack((params["fast_window"], params["slow_window"]))
-    windows, at = np.unique(pairs, return_inverse=True)
-    fast, slow = at.reshape(pairs.shape)
-    form = {"macd": _MACD, "signal": _SIGNAL, "hist": _HIST}[output]
-    signal_weights = 2.0 / (params["signal_window"] + 1.0)
-    weights = ema_weights(windows)
-    _crosses(
-        series.wide(source), series.spans(source), weights, fast, slow, signal_weights, form, out
-    )
+    cross_rows(series.wide(source), series.spans(source), params, _FORMS[output], out)
 
 
 def oracle(

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_6, Definition, Output, Span, band_rule, window
-from compute.indicators.kernels.smoothing import LANES, TILE, lanes, rma_weights
+from compute.indicators.kernels.smoothing import rma_weights
+from compute.indicators.kernels.strength import moves, strength_rows
 from compute.indicators.series import BarSeries
-from compute.jit import kernel
 
 DEFINITION = Definition(
     indicator_id="momentum.rsi",
@@ -32,34 +32,6 @@ DEFINITION = Definition(
 )
 
 
-@kernel
-def _relative_strength(gain, loss, spans, weights, out):
-    """100 G / (G + L) by eight rows and a tile of bars at a time; 0 / 0 is NaN."""
-    rows = out.shape[0]
-    keeps = 1.0 - weights
-    gains, losses = np.empty((LANES, TILE)), np.empty((LANES, TILE))
-    up, down = np.empty(LANES), np.empty(LANES)
-    for group in range(0, rows, LANES):
-        last = min(rows, group + LANES)
-        weight, keep = weights[group : group + LANES], keeps[group : group + LANES]
-        for r in range(group, last):
-            out[r] = np.nan
-        for i in range(spans.shape[0]):
-            begin, stop = spans[i, 0] + 1, spans[i, 1]
-            if begin >= stop:
-                continue
-            up[:], down[:] = gain[begin], loss[begin]
-            for at in range(begin, stop, TILE):
-                count = min(TILE, stop - at)
-                lanes(gain, at, count, weight, keep, up, gains, 0, 0)
-                lanes(loss, at, count, weight, keep, down, losses, 0, 0)
-                for r in range(group, last):
-                    row = out[r, at : at + count]
-                    rise, fall = gains[r - group], losses[r - group]
-                    for k in range(count):
-                        row[k] = 100.0 * rise[k] / (rise[k] + fall[k])
-
-
 def rows(
     series: BarSeries,
     params: Mapping[str, NDArray[Any]],
@@ -67,12 +39,8 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    change = series.derived(
-        f"change:{source}", lambda: np.diff(series.wide(source), prepend=math.nan)
-    )
-    gain = series.derived(f"gain:{source}", lambda: np.maximum(change, 0.0))
-    loss = series.derived(f"loss:{source}", lambda: np.maximum(-change, 0.0))
-    _relative_strength(gain, loss, series.spans(source), rma_weights(params["window"]), out)
+    gain, loss, spans = moves(series, source, 1)
+    strength_rows(gain, loss, spans, rma_weights(params["window"]), out)
 
 
 def oracle(

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, Span, band_rule, window
-from compute.indicators.kernels.extremes import LOWER, UPPER, channel_rows
+from compute.indicators.kernels.extremes import PLACE, channel_rows
 from compute.indicators.kernels.holes import blank
-from compute.indicators.kernels.sums import valid_counts, window_sums
+from compute.indicators.kernels.sums import window_means
 from compute.indicators.series import BarSeries
-from compute.jit import kernel
 
 _BAND = band_rule("int", Span(5, 30, 5), Span(70, 95, 5))
 DEFINITION = Definition(
@@ -34,24 +33,6 @@ DEFINITION = Definition(
 )
 
 
-@kernel
-def _place(top, bottom, close, out):
-    """Fill `out` f8[T] with 100 (c - low) / (high - low); NaN where the range is empty."""
-    for t in range(close.size):
-        floor = np.float64(bottom[t])
-        reach = np.float64(top[t]) - floor
-        out[t] = 100.0 * (np.float64(close[t]) - floor) / reach if reach != 0.0 else np.nan
-
-
-@kernel
-def _average(values, counts, sums, first_bar, w, out):
-    """Fill `out` with means of the last `w` values, NaN where the window is not full."""
-    window_sums(values, first_bar, w, sums)
-    valid_counts(values, counts)
-    for t in range(values.size):
-        out[t] = sums[t] / w if counts[t] >= w else np.nan
-
-
 def rows(
     series: BarSeries,
     params: Mapping[str, NDArray[Any]],
@@ -62,21 +43,18 @@ def rows(
     k_windows, smoothing, d_windows = params["k_window"], params["smoothing"], params["d_window"]
     bars, first_bar = len(series), series.first_bar
     holes = series.holes("high", "low", "close")
-    channel = np.empty((2, bars), np.float32)
-    place, sums, line = np.empty(bars), np.empty(bars), np.empty(bars)
-    counts = np.empty(bars, np.int64)
+    place, sums, line = np.empty((1, bars)), np.empty(bars), np.empty(bars)
+    counts, only = np.empty(bars, np.int64), np.array([0])
     for k_window in np.unique(k_windows):
-        width, only = np.array([k_window]), np.array([0])
-        channel_rows(series.high, series.low, width, only, UPPER, channel[:1])
-        channel_rows(series.high, series.low, width, only, LOWER, channel[1:])
-        blank(channel[:1], holes, width - 1, width)
-        _place(channel[0], channel[1], series.close, place)
+        width = np.array([k_window])
+        channel_rows(series.high, series.low, series.close, width, only, PLACE, place)
+        blank(place, holes, width - 1, width)
         for r in np.flatnonzero(k_windows == k_window):
             if output == "k":
-                _average(place, counts, sums, first_bar, smoothing[r], out[r])
+                window_means(place[0], first_bar, smoothing[r], sums, counts, out[r])
             else:
-                _average(place, counts, sums, first_bar, smoothing[r], line)
-                _average(line, counts, sums, first_bar, d_windows[r], out[r])
+                window_means(place[0], first_bar, smoothing[r], sums, counts, line)
+                window_means(line, first_bar, d_windows[r], sums, counts, out[r])
 
 
 def oracle(

@@ -42,7 +42,7 @@ def rows(
 ) -> None:
     windows = params["window"]
     order = np.argsort(windows, kind="stable")
-    channel_rows(series.high, series.low, windows, order, _FORMS[output], out)
+    channel_rows(series.high, series.low, series.high, windows, order, _FORMS[output], out)
     blank(out, series.holes("high", "low"), windows - 1, windows)
 
 

@@ -1,0 +1,79 @@
+"""Differences of two smoothed rows, their signal line and histogram.
+
+Every distinct window is smoothed once a tile, for the whole fast × slow grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.indicators.kernels.smoothing import LANES, TILE, ema_weights, lanes
+from compute.jit import kernel
+
+LINE, SIGNAL, HISTOGRAM = 0, 1, 2
+
+
+@kernel
+def _cross_rows(x, spans, weights, fast, slow, signal_weights, percent, form, out):
+    """`fast`, `slow` i8[R] index `weights`; a signal line keeps one state a row; `percent` asks
+    for the difference as percent of the slow row."""
+    rows, bars = out.shape
+    keeps = 1.0 - weights
+    tile, apart = np.empty((weights.size, TILE)), np.empty(TILE)
+    state, line = np.empty(weights.size), np.empty(rows)
+    done = 0
+    for i in range(spans.shape[0]):
+        begin, stop = spans[i, 0], spans[i, 1]
+        out[:, done:begin] = np.nan
+        none = np.nan if percent and x[begin] == 0.0 else 0.0
+        out[:, begin] = none
+        state[:], line[:] = x[begin], none
+        for at in range(begin + 1, stop, TILE):
+            count = min(TILE, stop - at)
+            for group in range(0, weights.size, LANES):
+                lanes(x, at, count, weights, keeps, state, tile, 0, group)
+            for r in range(rows):
+                row = out[r, at : at + count]
+                quick, lazy = tile[fast[r]], tile[slow[r]]
+                if form == LINE and not percent:
+                    for k in range(count):
+                        row[k] = quick[k] - lazy[k]
+                    continue
+                for k in range(count):
+                    apart[k] = quick[k] - lazy[k]
+                if percent:
+                    for k in range(count):
+                        apart[k] = 100.0 * apart[k] / lazy[k] if lazy[k] != 0.0 else np.nan
+                if form == LINE:
+                    row[:] = apart[:count]
+                    continue
+                weight, y = signal_weights[r], line[r]
+                for k in range(count):
+                    cross = apart[k]
+                    y = weight * cross + (1.0 - weight) * y if y == y else cross
+                    row[k] = y if form == SIGNAL else cross - y
+                line[r] = y
+        done = stop
+    out[:, done:bars] = np.nan
+
+
+def cross_rows(
+    x: NDArray[np.float64],
+    spans: NDArray[np.int64],
+    params: Mapping[str, NDArray[Any]],
+    form: int,
+    out: NDArray[np.float32],
+    percent: bool = False,
+) -> None:
+    """Row r of `out` f4[R, T]: ema(x, fast_window) - ema(x, slow_window), that line's ema over
+    signal_window, or the difference of the two, as `form` says; NaN outside `spans`."""
+    pairs = np.stack((params["fast_window"], params["slow_window"]))
+    windows, at = np.unique(pairs, return_inverse=True)
+    fast, slow = at.reshape(pairs.shape)
+    signals = params.get("signal_window", pairs[0])
+    signal_weights = 2.0 / (signals + 1.0)
+    _cross_rows(x, spans, ema_weights(windows), fast, slow, signal_weights, percent, form, out)
