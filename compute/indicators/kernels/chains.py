@@ -66,7 +66,7 @@ def cascade_rows(x, weights, factors, out):
             total[:, :count] = 0.0
             for i in range(stages):
                 own_lanes(tile, count, weight, keep, state[i])
-                if factors[i, group] == 0.0:
+                if not np.any(factors[i, group : group + LANES]):
                     continue
                 for g in range(LANES):
                     factor, values, sums = factors[i, group + g], tile[g], total[g]

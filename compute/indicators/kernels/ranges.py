@@ -1,10 +1,11 @@
-"""True range."""
+"""Movement within and between bars: true range, log returns, root means of range terms."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.kernels.sums import valid_counts, window_sums
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -30,3 +31,29 @@ def true_range(series: BarSeries) -> NDArray[np.float64]:
         return out
 
     return series.derived("true_range", build)
+
+
+def log_returns(series: BarSeries, source: str) -> NDArray[np.float64]:
+    """ln(x / x1) f8[T]; NaN where a price is missing or not positive."""
+
+    def build() -> NDArray[np.float64]:
+        x = series.wide(source)
+        x = np.where(x > 0.0, x, np.nan)
+        return np.log(x / np.concatenate(([np.nan], x))[: x.size])
+
+    return series.derived(f"returns:{source}", build)
+
+
+@kernel
+def root_mean_rows(terms, first_bar, windows, factor, out):
+    """Row r of `out` f4[R, T]: `factor` · sqrt(mean of the last `windows[r]` terms f8[T]); a
+    negative mean counts as 0."""
+    sums, counts = np.empty(terms.size), np.empty(terms.size, np.int64)
+    valid_counts(terms, counts)
+    for r in range(windows.size):
+        w = windows[r]
+        window_sums(terms, first_bar, w, sums)
+        row, scale = out[r], factor / np.sqrt(np.float64(w))
+        for t in range(terms.size):
+            total = sums[t] if sums[t] > 0.0 else 0.0
+            row[t] = scale * np.sqrt(total) if counts[t] >= w else np.nan
