@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.indicators.kernels.smoothing import LANES, TILE
+from compute.indicators.kernels.smoothing import LANES, TILE, ema_weights
 from compute.jit import kernel
 
 
@@ -74,6 +74,51 @@ def cascade_rows(x, weights, factors, out):
                         sums[k] += factor * values[k]
             for g in range(min(LANES, rows - group)):
                 out[group + g, begin : begin + count] = total[g, :count]
+
+
+@kernel
+def _ratios(over, under, weights, signal_weights, form, out):
+    rows, bars = out.shape
+    tops, bottoms, line = np.empty((LANES, TILE)), np.empty((LANES, TILE)), np.empty((LANES, TILE))
+    state = np.full((5, LANES), np.nan)
+    for begin in range(0, bars, TILE):
+        count = min(TILE, bars - begin)
+        tops[:, :count] = over[begin : begin + count]
+        bottoms[:, :count] = under[begin : begin + count]
+        for i in range(2):
+            own_lanes(tops, count, weights[i], 1.0 - weights[i], state[i])
+            own_lanes(bottoms, count, weights[i], 1.0 - weights[i], state[2 + i])
+        for g in range(LANES):
+            top, bottom = tops[g], bottoms[g]
+            for k in range(count):
+                top[k] = 100.0 * top[k] / bottom[k] if bottom[k] != 0.0 else np.nan
+        if form > 0:
+            line[:, :count] = tops[:, :count]
+            own_lanes(line, count, signal_weights, 1.0 - signal_weights, state[4])
+        for r in range(rows):
+            row, ratio, smooth = out[r, begin : begin + count], tops[r], line[r]
+            if form == 0:
+                row[:] = ratio[:count]
+            elif form == 1:
+                row[:] = smooth[:count]
+            else:
+                for k in range(count):
+                    row[k] = ratio[k] - smooth[k]
+
+
+def twice_smoothed(
+    over: NDArray[np.float64],
+    under: NDArray[np.float64],
+    windows: NDArray[np.int64],
+    signal_windows: NDArray[np.int64],
+    form: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Up to eight rows of `out` f4[R, T]: 100 ema(ema(over)) / ema(ema(under)) by `windows`
+    i8[R, 2] (form 0), its ema over `signal_windows` (1) or the difference of the two (2); NaN
+    where the denominator is 0."""
+    weights = np.stack([ema_weights(windows[:, i]) for i in range(2)])
+    _ratios(over, under, weights, ema_weights(signal_windows), form, out)
 
 
 def padded_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
