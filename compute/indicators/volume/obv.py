@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, delta_rule
+from compute.indicators.kernels.sums import load, prefix
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
+_TILE = 512
 DEFINITION = Definition(
     indicator_id="volume.obv",
     title="On-Balance Volume",
@@ -30,17 +32,50 @@ DEFINITION = Definition(
 
 
 @kernel
-def _accumulate(close, volume, out):
-    previous, total = np.nan, 0.0
-    for t in range(close.size):
-        price, amount = np.float64(close[t]), np.float64(volume[t])
-        if price != price or previous != previous or amount != amount:
-            total = 0.0
-            out[t] = np.nan
-        else:
-            total += amount if price > previous else (-amount if price < previous else 0.0)
-            out[t] = total
-        previous = price
+def accumulate(values):
+    """Replace `values` f8[T] by their running sum, which restarts after every NaN.
+
+    Up to its first NaN a tile is summed in four quarters (see `prefix`), behind it bar by bar; so
+    a sum never depends on what follows it.
+    """
+    buffer, sums = np.empty(_TILE), np.empty(_TILE + 1)
+    total = 0.0
+    for begin in range(0, values.size, _TILE):
+        load(values, begin, 0.0, buffer)
+        prefix(buffer, sums)
+        part = values[begin : begin + _TILE]
+        missing = 0
+        for k in range(part.size):
+            missing += part[k] != part[k]
+        if missing == 0:
+            for k in range(part.size):
+                part[k] = total + sums[k + 1]
+            total += sums[_TILE]
+            continue
+        clean = True
+        for k in range(part.size):
+            if part[k] != part[k]:
+                total, clean = 0.0, False
+            elif clean:
+                part[k] = total + sums[k + 1]
+            else:
+                total += part[k]
+                part[k] = total
+
+
+@kernel
+def _signed(close, volume, out):
+    """Fill `out` f8[T] with volume signed by the change of close, without a branch: it is a coin
+    toss."""
+    out[:1] = np.nan
+    prices, befores = close[1:], close[: max(close.size - 1, 0)]
+    amounts, flows = volume[1:], out[1:]
+    for t in range(flows.size):
+        gap = np.float64(prices[t]) - np.float64(befores[t])
+        amount = np.float64(amounts[t])
+        rise = amount if gap > 0.0 else 0.0
+        fall = amount if gap < 0.0 else 0.0
+        flows[t] = rise - fall if gap + amount == gap + amount else np.nan
 
 
 def rows(
@@ -50,8 +85,10 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    _accumulate(series.close, series.volume, out[0])
-    out[1:] = out[0]
+    flow = np.empty(len(series))
+    _signed(series.close, series.volume, flow)
+    accumulate(flow)
+    out[:] = flow
 
 
 def oracle(

@@ -1,0 +1,85 @@
+"""Accumulation/distribution line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.indicators.definition import Definition, Output, delta_rule
+from compute.indicators.series import BarSeries
+from compute.indicators.volume.obv import accumulate
+from compute.jit import kernel
+
+DEFINITION = Definition(
+    indicator_id="volume.ad_line",
+    title="Accumulation/Distribution Line",
+    group="volume",
+    inputs=("high", "low", "close", "volume"),
+    sources=(),
+    params=(),
+    axes=(),
+    outputs=(Output("ad_line", delta_rule(), ()),),
+    primary="ad_line",
+    formula="Running sum of ((c - l) - (h - c)) / (h - l) · v; a bar without range has no value and"
+    " the sum restarts from zero behind it.",
+    reference="Marc Chaikin, 1970s.",
+    recursive=True,
+)
+
+
+@kernel
+def _fill_flow(high, low, close, volume, still, out):
+    for t in range(out.size):
+        top, bottom = np.float64(high[t]), np.float64(low[t])
+        price, amount = np.float64(close[t]), np.float64(volume[t])
+        reach = top - bottom
+        flow = ((price - bottom) - (top - price)) / reach * amount
+        none = still if price + amount == price + amount else np.nan
+        out[t] = flow if reach != 0.0 else none
+
+
+def flow(series: BarSeries, still: float) -> NDArray[np.float64]:
+    """Money flow volume f8[T]: volume weighted by where in the bar the close is, from -1 (low) to
+    1 (high); `still` where the bar has no range, NaN where something is missing."""
+    out = np.empty(len(series))
+    _fill_flow(series.high, series.low, series.close, series.volume, still, out)
+    return out
+
+
+def rows(
+    series: BarSeries,
+    params: Mapping[str, NDArray[Any]],
+    source: str,
+    output: str,
+    out: NDArray[np.float32],
+) -> None:
+    line = flow(series, np.nan)
+    accumulate(line)
+    out[:] = line
+
+
+def oracle(
+    series: Mapping[str, NDArray[np.float64]], params: Mapping[str, Any]
+) -> dict[str, NDArray[np.float64]]:
+    line = np.full(series["close"].size, np.nan)
+    total = 0.0
+    for t in range(line.size):
+        high, low, close, volume = (series[name][t] for name in DEFINITION.inputs)
+        if math.isnan(high + low + close + volume) or high == low:
+            total = 0.0
+            continue
+        total += ((close - low) - (high - close)) / (high - low) * volume
+        line[t] = total
+    return {"ad_line": line}
+
+
+def settle(params: Mapping[str, Any]) -> int:
+    return 0
+
+
+def first(params: Mapping[str, Any], output: str) -> int:
+    return 0
