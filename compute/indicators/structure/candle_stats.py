@@ -17,6 +17,7 @@ from compute.indicators.definition import (
     delta_rule,
 )
 from compute.indicators.series import BarSeries
+from compute.jit import kernel
 
 _PARTS = ("body", "range", "upper_wick", "lower_wick")
 _BODY = Rule("candle_body_direction", (RuleParam("min_body_pct", "float", Span(0.3, 0.9, 0.1)),))
@@ -40,6 +41,37 @@ DEFINITION = Definition(
 )
 
 
+@kernel
+def _fill_part(opened, high, low, closed, part, share, out):
+    """Fill `out` f8[T] with `part` (index of `_PARTS`), as a fraction of the range for `share`."""
+    for t in range(out.size):
+        start, end = np.float64(opened[t]), np.float64(closed[t])
+        top, bottom = np.float64(high[t]), np.float64(low[t])
+        upper = end if end > start else start
+        lower = start if end > start else end
+        reach = top - bottom
+        if part == 0:
+            value = upper - lower
+        elif part == 1:
+            value = reach
+        elif part == 2:
+            value = top - upper
+        else:
+            value = lower - bottom
+        if share:
+            value = value / reach if reach != 0.0 else np.nan
+        known = start + end + reach
+        out[t] = value if known == known else np.nan
+
+
+def candle_part(series: BarSeries, name: str, share: bool) -> NDArray[np.float64]:
+    """Body, range or a wick of each candle f8[T], as a fraction of the range for `share`."""
+    out = np.empty(len(series))
+    columns = series.open, series.high, series.low, series.close
+    _fill_part(*columns, _PARTS.index(name), share, out)
+    return out
+
+
 def rows(
     series: BarSeries,
     params: Mapping[str, NDArray[Any]],
@@ -47,23 +79,8 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    opened, closed = series.wide("open"), series.wide("close")
-    high, low = series.wide("high"), series.wide("low")
-    reach = high - low
-    part = output.removesuffix("_pct")
-    if part == "body":
-        value = np.abs(closed - opened)
-    elif part == "upper_wick":
-        value = high - np.maximum(opened, closed)
-    elif part == "lower_wick":
-        value = np.minimum(opened, closed) - low
-    else:
-        value = reach
-    if part != output:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value = np.where(reach == 0.0, np.nan, value / reach)
-    out[:] = value
-    out[:, series.holes("open", "high", "low", "close")] = np.nan
+    name = output.removesuffix("_pct")
+    out[:] = candle_part(series, name, name != output)
 
 
 def oracle(
