@@ -1,0 +1,8 @@
+"""Body of each candle."""
+
+from compute.indicators.structure import candle_stats
+from compute.indicators.wrapper import single_output
+
+DEFINITION, rows, oracle, settle, first = single_output(
+    candle_stats, "structure.candle_body", "Candle Body", "body"
+)

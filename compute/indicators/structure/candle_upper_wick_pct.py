@@ -1,0 +1,11 @@
+"""Upper wick of each candle as a fraction of its range."""
+
+from compute.indicators.structure import candle_stats
+from compute.indicators.wrapper import single_output
+
+DEFINITION, rows, oracle, settle, first = single_output(
+    candle_stats,
+    "structure.candle_upper_wick_pct",
+    "Candle Upper Wick Percent of Range",
+    "upper_wick_pct",
+)

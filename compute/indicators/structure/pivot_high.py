@@ -1,0 +1,9 @@
+"""Confirmed pivot highs."""
+
+from compute.indicators.structure import pivots
+from compute.indicators.wrapper import single_output
+
+# A pivot event votes only beside the other one.
+DEFINITION, rows, oracle, settle, first = single_output(
+    pivots, "structure.pivot_high", "Pivot High", "pivot_high", votes=False
+)
