@@ -1,6 +1,7 @@
 """Chains of exponential smoothing: averages of averages, eight rows side by side.
 
-Unlike `smoothing`, every row has its own values, and a NaN among them restarts it.
+A chain of one price lives in registers; where every row has its own values, a tile of them is
+smoothed in place, and a NaN among them restarts its row.
 """
 
 from __future__ import annotations
@@ -8,8 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.indicators.kernels.smoothing import LANES, TILE, ema_weights
+from compute.indicators.kernels.smoothing import TILE, ema_weights
+from compute.indicators.kernels.vectors import (
+    LANES,
+    combine_2,
+    combine_3,
+    combine_6,
+    grow_3,
+    smooth_own,
+)
 from compute.jit import kernel
+
+GROWTH = 0
 
 
 @kernel
@@ -18,62 +29,58 @@ def own_lanes(tile, count, weights, keeps, state):
 
     `weights`, `keeps` (1 - weight) and `state` f8[8]; a NaN state starts from the next value.
     """
-    a0, a1, a2, a3, a4, a5, a6, a7 = (
-        weights[0], weights[1], weights[2], weights[3],
-        weights[4], weights[5], weights[6], weights[7],
-    )  # fmt: skip
-    b0, b1, b2, b3, b4, b5, b6, b7 = (
-        keeps[0], keeps[1], keeps[2], keeps[3], keeps[4], keeps[5], keeps[6], keeps[7],
-    )  # fmt: skip
-    y0, y1, y2, y3, y4, y5, y6, y7 = (
-        state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7],
-    )  # fmt: skip
-    t0, t1, t2, t3 = tile[0, :count], tile[1, :count], tile[2, :count], tile[3, :count]
-    t4, t5, t6, t7 = tile[4, :count], tile[5, :count], tile[6, :count], tile[7, :count]
-    for k in range(count):
-        y0 = a0 * t0[k] + b0 * y0 if y0 == y0 else t0[k]
-        y1 = a1 * t1[k] + b1 * y1 if y1 == y1 else t1[k]
-        y2 = a2 * t2[k] + b2 * y2 if y2 == y2 else t2[k]
-        y3 = a3 * t3[k] + b3 * y3 if y3 == y3 else t3[k]
-        y4 = a4 * t4[k] + b4 * y4 if y4 == y4 else t4[k]
-        y5 = a5 * t5[k] + b5 * y5 if y5 == y5 else t5[k]
-        y6 = a6 * t6[k] + b6 * y6 if y6 == y6 else t6[k]
-        y7 = a7 * t7[k] + b7 * y7 if y7 == y7 else t7[k]
-        t0[k], t1[k], t2[k], t3[k] = y0, y1, y2, y3
-        t4[k], t5[k], t6[k], t7[k] = y4, y5, y6, y7
-    state[0], state[1], state[2], state[3] = y0, y1, y2, y3
-    state[4], state[5], state[6], state[7] = y4, y5, y6, y7
+    smooth_own(tile, count, weights, keeps, state)
 
 
 @kernel
-def cascade_rows(x, weights, factors, out):
-    """Row r of `out` f4[R, T]: the sum over i of `factors[i, r]` · e_i, where e_0 is `x` f8[T]
-    smoothed with `weights[r]` and e_i is e_(i - 1) smoothed again.
+def cascade(kind, x, begin, count, weights, keeps, state, factors, out, column, group):
+    """Advance eight rows of the chain `kind` (see `cascade_rows`) over `count` bars."""
+    if kind == 2:
+        combine_2(x, begin, count, weights, keeps, state, factors, out, column, group)
+    elif kind == 3:
+        combine_3(x, begin, count, weights, keeps, state, factors, out, column, group)
+    elif kind == 6:
+        combine_6(x, begin, count, weights, keeps, state, factors, out, column, group)
+    else:
+        grow_3(x, begin, count, weights, keeps, state, factors, out, column, group)
 
-    `weights` f8[n] and `factors` f8[stages, n] are padded to whole lanes.
+
+@kernel
+def cascade_rows(kind, x, spans, weights, factors, out):
+    """Row r of `out` f4[R, T]: the sum over i of `factors[i, r]` · e_i, where e_0 is `x` f8[T]
+    smoothed with `weights[r]` and e_i is e_(i - 1) smoothed again; NaN outside `spans`.
+
+    `kind` is the number of stages, 2, 3 or 6; GROWTH is 100 (e_2 / its value a bar ago - 1), NaN on
+    the first bar. `weights` f8[n] and `factors` f8[stages, n] are padded to whole lanes.
     """
     rows, bars = out.shape
     stages = factors.shape[0]
-    keeps = 1.0 - weights
-    tile, total = np.empty((LANES, TILE)), np.empty((LANES, TILE))
-    state = np.empty((stages, LANES))
-    for group in range(0, rows, LANES):
-        state[:] = np.nan
-        weight, keep = weights[group : group + LANES], keeps[group : group + LANES]
-        for begin in range(0, bars, TILE):
-            count = min(TILE, bars - begin)
-            tile[:, :count] = x[begin : begin + count]
-            total[:, :count] = 0.0
-            for i in range(stages):
-                own_lanes(tile, count, weight, keep, state[i])
-                if not np.any(factors[i, group : group + LANES]):
-                    continue
-                for g in range(LANES):
-                    factor, values, sums = factors[i, group + g], tile[g], total[g]
-                    for k in range(count):
-                        sums[k] += factor * values[k]
-            for g in range(min(LANES, rows - group)):
-                out[group + g, begin : begin + count] = total[g, :count]
+    keeps, state = 1.0 - weights, np.empty((stages, weights.size))
+    tile = np.empty((LANES, TILE), np.float32)
+    for first in range(0, rows, LANES):
+        group = max(min(first, rows - LANES), 0)  # overlapping rows come out the same
+        lanes = slice(group, min(group + LANES, rows))
+        done = 0
+        for i in range(spans.shape[0]):
+            begin, stop = spans[i, 0], spans[i, 1]
+            out[lanes, done:begin] = np.nan
+            state[:, group : group + LANES] = x[begin]
+            for r in range(lanes.start, lanes.stop):
+                total = np.nan if kind == GROWTH else 0.0
+                for k in range(stages):
+                    total += factors[k, r] * x[begin]
+                out[r, begin] = total
+            done = stop
+            begin += 1
+            if rows >= LANES:
+                count = stop - begin
+                cascade(kind, x, begin, count, weights, keeps, state, factors, out, begin, group)
+                continue
+            for at in range(begin, stop, TILE):
+                count = min(TILE, stop - at)
+                cascade(kind, x, at, count, weights, keeps, state, factors, tile, 0, 0)
+                out[:, at : at + count] = tile[:rows, :count]
+        out[lanes, done:bars] = np.nan
 
 
 @kernel

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
-from compute.indicators.kernels.smoothing import LANES
 from compute.indicators.kernels.sums import BLOCK, advance, first_block, valid_counts
+from compute.indicators.kernels.vectors import LANES, follow_own
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -35,25 +35,13 @@ DEFINITION = Definition(
 
 
 @kernel
-def _advance(x, before, begin, count, rates, state, out, group):
-    """Move eight averages over a tile of bars; `rates` f8[8, TILE] is NaN where no window is."""
-    for g in range(min(LANES, out.shape[0] - group)):
-        y, rate, row = state[g], rates[g], out[group + g, begin : begin + count]
-        now, last = x[begin : begin + count], before[begin : begin + count]
-        for k in range(count):
-            y = y if y == y else last[k]
-            y = y + rate[k] * (now[k] - y)
-            row[k] = y
-        state[g] = y
-
-
-@kernel
 def _adapt(x, before, steps, counts, first_bar, windows, quick, lazy, out):
     """Row r of `out` f4[R, T]; `before` is x one bar ago, `steps` its absolute change, `counts`
     the values since the last hole, `quick` and `lazy` the two ends of the weight."""
     rows, bars = out.shape
     frame, buffer = np.zeros(2 * BLOCK + 1), np.empty(BLOCK)
-    rates, state = np.empty((LANES, BLOCK)), np.full((rows // LANES + 1, LANES), np.nan)
+    rates, spare = np.empty((LANES, BLOCK)), np.empty((LANES, BLOCK), np.float32)
+    state = np.full((rows // LANES + 1, LANES), np.nan)
     for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
         advance(frame, BLOCK, steps, start, buffer)
         begin, stop = max(start, 0), min(start + BLOCK, bars)
@@ -72,7 +60,12 @@ def _adapt(x, before, steps, counts, first_bar, windows, quick, lazy, out):
                     efficiency = abs(now[k] - then[k]) / path if path > 0.0 else 0.0
                     weight = efficiency * span + low
                     part[k] = weight * weight if inside[k] > w else np.nan
-            _advance(x, before, begin, count, rates, state[group // LANES], out, group)
+            last = state[group // LANES]
+            if rows - group >= LANES:
+                follow_own(x, before, begin, count, rates, last, out, begin, group)
+                continue
+            follow_own(x, before, begin, count, rates, last, spare, 0, 0)
+            out[group:, begin:stop] = spare[: rows - group, :count]
 
 
 def rows(

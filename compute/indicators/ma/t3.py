@@ -43,7 +43,8 @@ def rows(
     # The six averages gd(gd(gd(x))) consists of, by the powers of (1 + v) and -v.
     factors = (none, none, (1 + v) ** 3, -3 * v * (1 + v) ** 2, 3 * v**2 * (1 + v), -(v**3))
     weights = ema_weights(params["window"])
-    cascade_rows(series.wide(source), weights, padded_rows(np.stack(factors)), out)
+    padded = padded_rows(np.stack(factors))
+    cascade_rows(len(factors), series.wide(source), series.spans(source), weights, padded, out)
 
 
 def oracle(

@@ -42,7 +42,7 @@ def rows(
 ) -> None:
     weights = ema_weights(params["window"])
     factors = np.outer(_FACTORS, np.ones(weights.size))
-    cascade_rows(series.wide(source), weights, factors, out)
+    cascade_rows(len(_FACTORS), series.wide(source), series.spans(source), weights, factors, out)
 
 
 def oracle(

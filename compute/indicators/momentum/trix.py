@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
-from compute.indicators.kernels.chains import own_lanes
-from compute.indicators.kernels.smoothing import LANES, TILE, ema_weights
+from compute.indicators.kernels.chains import GROWTH, cascade, cascade_rows, own_lanes
+from compute.indicators.kernels.smoothing import TILE, ema_weights
+from compute.indicators.kernels.vectors import LANES
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -35,51 +36,30 @@ DEFINITION = Definition(
     reference="Jack Hutson, Technical Analysis of Stocks & Commodities, 1983.",
     recursive=True,
 )
-_TRIX, _SIGNAL, _HIST = 0, 1, 2
 
 
 @kernel
-def _growth(smooth, last, count, change):
-    """Fill `change` f8[8, TILE] with the growth of each row in percent; `last` f8[8] carries."""
-    for g in range(LANES):
-        before, now, row = last[g], smooth[g], change[g]
-        for k in range(count):
-            row[k] = 100.0 * (now[k] - before) / before if before != 0.0 else np.nan
-            before = now[k]
-        last[g] = before
-
-
-@kernel
-def _trix(x, weights, signal_weights, form, out):
-    rows, bars = out.shape
-    smooth, change, signal = (
-        np.empty((LANES, TILE)),
-        np.empty((LANES, TILE)),
-        np.empty((LANES, TILE)),
-    )
-    state = np.empty((5, LANES))
+def _signal(x, spans, weights, signal_weights, hist, out):
+    """Row r of `out` f4[R, T]: the line smoothed with `signal_weights[r]`, or what it is above
+    that."""
+    rows = out.shape[0]
+    keeps, factors = 1.0 - weights, np.empty((3, weights.size))
+    line, smooth, state = np.empty((LANES, TILE)), np.empty((LANES, TILE)), np.empty((3, LANES))
+    last = np.empty(LANES)
+    out[:] = np.nan
     for group in range(0, rows, LANES):
-        state[:] = np.nan
-        weight = weights[group : group + LANES]
-        for begin in range(0, bars, TILE):
-            count = min(TILE, bars - begin)
-            smooth[:, :count] = x[begin : begin + count]
-            for i in range(3):
-                own_lanes(smooth, count, weight, 1.0 - weight, state[i])
-            _growth(smooth, state[3], count, change)
-            if form != _TRIX:
-                signal[:, :count] = change[:, :count]
-                slow = signal_weights[group : group + LANES]
-                own_lanes(signal, count, slow, 1.0 - slow, state[4])
-            for g in range(min(LANES, rows - group)):
-                row = out[group + g, begin : begin + count]
-                if form == _TRIX:
-                    row[:] = change[g, :count]
-                elif form == _SIGNAL:
-                    row[:] = signal[g, :count]
-                else:
-                    for k in range(count):
-                        row[k] = change[g, k] - signal[g, k]
+        weight, keep = weights[group : group + LANES], keeps[group : group + LANES]
+        slow = signal_weights[group : group + LANES]
+        for i in range(spans.shape[0]):
+            state[:], last[:] = x[spans[i, 0]], np.nan
+            for at in range(spans[i, 0] + 1, spans[i, 1], TILE):
+                count = min(TILE, spans[i, 1] - at)
+                cascade(GROWTH, x, at, count, weight, keep, state, factors, line, 0, 0)
+                smooth[:, :count] = line[:, :count]
+                own_lanes(smooth, count, slow, 1.0 - slow, last)
+                for g in range(min(LANES, rows - group)):
+                    row = out[group + g, at : at + count]
+                    row[:] = line[g, :count] - smooth[g, :count] if hist else smooth[g, :count]
 
 
 def rows(
@@ -89,14 +69,11 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    form = {"trix": _TRIX, "signal": _SIGNAL, "hist": _HIST}[output]
-    _trix(
-        series.wide(source),
-        ema_weights(params["window"]),
-        ema_weights(params["signal_window"]),
-        form,
-        out,
-    )
+    x, spans, weights = series.wide(source), series.spans(source), ema_weights(params["window"])
+    if output == "trix":
+        cascade_rows(GROWTH, x, spans, weights, np.zeros((3, weights.size)), out)
+    else:
+        _signal(x, spans, weights, ema_weights(params["signal_window"]), output == "hist", out)
 
 
 def oracle(
