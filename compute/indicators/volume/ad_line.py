@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, delta_rule
 from compute.indicators.series import BarSeries
-from compute.indicators.volume.obv import accumulate
+from compute.indicators.volume.obv import running
 from compute.jit import kernel
 
 DEFINITION = Definition(
@@ -32,22 +33,24 @@ DEFINITION = Definition(
 
 
 @kernel
-def _fill_flow(high, low, close, volume, still, out):
+def _fill_flow(high, low, close, volume, still, begin, out):
+    stop = begin + out.size
+    highs, lows, prices = high[begin:stop], low[begin:stop], close[begin:stop]
+    amounts = volume[begin:stop]
     for t in range(out.size):
-        top, bottom = np.float64(high[t]), np.float64(low[t])
-        price, amount = np.float64(close[t]), np.float64(volume[t])
+        top, bottom = np.float64(highs[t]), np.float64(lows[t])
+        price, amount = np.float64(prices[t]), np.float64(amounts[t])
         reach = top - bottom
         flow = ((price - bottom) - (top - price)) / reach * amount
         none = still if price + amount == price + amount else np.nan
         out[t] = flow if reach != 0.0 else none
 
 
-def flow(series: BarSeries, still: float) -> NDArray[np.float64]:
-    """Money flow volume f8[T]: volume weighted by where in the bar the close is, from -1 (low) to
-    1 (high); `still` where the bar has no range, NaN where something is missing."""
-    out = np.empty(len(series))
-    _fill_flow(series.high, series.low, series.close, series.volume, still, out)
-    return out
+def fill_flow(series: BarSeries, still: float, begin: int, out: NDArray[np.float64]) -> None:
+    """Fill `out` f8[n] from bar `begin` on with money flow volume: volume weighted by where in the
+    bar the close is, from -1 (low) to 1 (high); `still` where the bar has no range, NaN where
+    something is missing."""
+    _fill_flow(series.high, series.low, series.close, series.volume, still, begin, out)
 
 
 def rows(
@@ -57,9 +60,8 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    line = flow(series, np.nan)
-    accumulate(line)
-    out[:] = line
+    running(partial(fill_flow, series, np.nan), out[0])
+    out[1:] = out[0]
 
 
 def oracle(

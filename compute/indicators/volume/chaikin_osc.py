@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.crosses import LINE, cross_rows
 from compute.indicators.series import BarSeries
-from compute.indicators.volume.ad_line import flow
-from compute.indicators.volume.obv import accumulate
+from compute.indicators.volume.ad_line import fill_flow
+from compute.indicators.volume.obv import running
 
 _AXES = ("fast_window", "slow_window")
 DEFINITION = Definition(
@@ -34,8 +35,8 @@ DEFINITION = Definition(
 
 
 def _line(series: BarSeries) -> NDArray[np.float64]:
-    line = flow(series, 0.0)
-    accumulate(line)
+    line = np.empty(len(series))
+    running(partial(fill_flow, series, 0.0), line)
     return line
 
 

@@ -13,7 +13,7 @@ from compute.indicators.definition import Definition, Output, Span, band_rule, w
 from compute.indicators.kernels.holes import blank, flat_runs, pin
 from compute.indicators.kernels.sums import ratio_rows
 from compute.indicators.series import BarSeries
-from compute.indicators.volume.ad_line import flow
+from compute.indicators.volume.ad_line import fill_flow
 
 DEFINITION = Definition(
     indicator_id="volume.cmf",
@@ -37,7 +37,8 @@ DEFINITION = Definition(
 
 def _changes(series: BarSeries) -> NDArray[np.float64]:
     """Flow f8[T] where the bar before has one too: the line it is the change of restarts."""
-    changes = flow(series, np.nan)
+    changes = np.empty(len(series))
+    fill_flow(series, np.nan, 0, changes)
     lost = np.isnan(changes)
     changes[1:][lost[:-1]] = np.nan
     changes[:1] = np.nan

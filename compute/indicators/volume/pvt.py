@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, delta_rule
 from compute.indicators.series import BarSeries
-from compute.indicators.volume.obv import accumulate
+from compute.indicators.volume.obv import running
 from compute.jit import kernel
 
 DEFINITION = Definition(
@@ -31,10 +31,11 @@ DEFINITION = Definition(
 
 
 @kernel
-def _fill_flow(close, volume, out):
-    out[:1] = np.nan
-    prices, befores = close[1:], close[: max(close.size - 1, 0)]
-    amounts, flows = volume[1:], out[1:]
+def _fill_flow(close, volume, begin, out):
+    out[: max(1 - begin, 0)] = np.nan
+    first, stop = max(begin, 1), begin + out.size
+    befores, prices = close[first - 1 : stop - 1], close[first:stop]
+    amounts, flows = volume[first:stop], out[first - begin :]
     for t in range(flows.size):
         last = np.float64(befores[t])
         flow = (np.float64(prices[t]) - last) / last * np.float64(amounts[t])
@@ -48,10 +49,8 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    flow = np.empty(len(series))
-    _fill_flow(series.close, series.volume, flow)
-    accumulate(flow)
-    out[:] = flow
+    running(lambda begin, flows: _fill_flow(series.close, series.volume, begin, flows), out[0])
+    out[1:] = out[0]
 
 
 def oracle(
