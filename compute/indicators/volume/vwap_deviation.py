@@ -16,10 +16,13 @@ from compute.indicators.definition import (
     multiplier,
     window,
 )
-from compute.indicators.kernels.sums import valid_counts, window_sums
+from compute.indicators.kernels.holes import blank, flat_runs, pin
+from compute.indicators.kernels.sums import block_centre, first_block, load, prefix
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
+_SHORTEST_BLOCK = 256
+_PRICE, _STDEV, _BANDS = 0, 1, 2
 _BAND = Rule("compare_price_to_output", inverted=True)
 DEFINITION = Definition(
     indicator_id="volume.vwap_deviation",
@@ -42,30 +45,104 @@ DEFINITION = Definition(
 
 
 @kernel
-def _weighted(typical, flow, volume, first_bar, w, sums, counts, out):
-    """Fill `out` f8[T] with the volume-weighted price; NaN where the window has no volume."""
-    window_sums(flow, first_bar, w, out)
-    window_sums(volume, first_bar, w, sums)
-    valid_counts(flow, counts)
-    for t in range(out.size):
-        full = counts[t] >= w and sums[t] != 0.0
-        out[t] = out[t] / sums[t] if full else np.nan
+def _centres(values, turnover, volume, at, w, apart, centres):
+    """Fill `centres` with the volume-weighted price of each window and `apart` with how far the
+    newest price is from it; frame index `at` + k is the newest bar of window k."""
+    t_new, t_old = turnover[at + 1 :], turnover[at + 1 - w :]
+    v_new, v_old = volume[at + 1 :], volume[at + 1 - w :]
+    x = values[at:]
+    for k in range(apart.size):
+        traded = v_new[k] - v_old[k]
+        centre = (t_new[k] - t_old[k]) / traded if traded != 0.0 else np.nan
+        centres[k] = centre
+        apart[k] = x[k] - centre
 
 
 @kernel
-def _deviation(typical, centre, first_bar, w, apart, sums, squares, counts):
-    """Fill `squares` f8[T] with the deviation of `typical` from `centre` over the window."""
-    for t in range(typical.size):
-        apart[t] = typical[t] - centre[t]
-    valid_counts(apart, counts)
-    window_sums(apart, first_bar, w, sums)
-    for t in range(typical.size):
-        apart[t] *= apart[t]
-    window_sums(apart, first_bar, w, squares)
-    for t in range(typical.size):
-        mean = sums[t] / w
-        spread = max(squares[t] / w - mean * mean, 0.0)
-        squares[t] = np.sqrt(spread) if counts[t] >= w else np.nan
+def _spread(sums, squares, at, w, out):
+    """Fill `out` with the standard deviation of the last `w` values."""
+    scale = 1.0 / w
+    s_new, s_old = sums[at + 1 :], sums[at + 1 - w :]
+    q_new, q_old = squares[at + 1 :], squares[at + 1 - w :]
+    for k in range(out.size):
+        mean = (s_new[k] - s_old[k]) * scale
+        spread = (q_new[k] - q_old[k]) * scale - mean * mean
+        out[k] = np.sqrt(spread) if spread > 0.0 else 0.0
+
+
+@kernel
+def _exchange(gaps, kept, at, count):
+    """Put the block `kept` before that of `gaps` f8[2 n] and keep the latter: its `count` values
+    from `at` on, 0 for NaN and elsewhere."""
+    block = kept.size
+    before, block_gaps = gaps[:block], gaps[block:]
+    for k in range(block):
+        before[k] = kept[k]
+    for k in range(at - block):
+        block_gaps[k] = 0.0
+    for k in range(at - block + count, block):
+        block_gaps[k] = 0.0
+    for k in range(block):
+        gap = block_gaps[k] if block_gaps[k] == block_gaps[k] else 0.0
+        block_gaps[k], kept[k] = gap, gap
+
+
+@kernel
+def _block_rows(typical, volume, first_bar, block, order, windows, factors, form, out):
+    """Rows `order` of `out` f4[R, T], equal windows together and up to `block`. Not blanked.
+
+    Prices are measured from one of the block: on flat prices every deviation is exactly 0. A window
+    keeps the deviations of its last block, for they are of that window alone.
+    """
+    bars = typical.size
+    values, flow, traded = np.empty(2 * block), np.empty(2 * block), np.empty(2 * block)
+    turnover, volumes = np.empty(2 * block + 1), np.empty(2 * block + 1)
+    sums, squares = np.empty(2 * block + 1), np.empty(2 * block + 1)
+    kept = np.zeros((order.size, block))
+    gaps, centres, spread = np.zeros(2 * block), np.empty(block), np.empty(block)
+    for start in range(first_block(first_bar, block), bars, block):
+        begin, stop = max(start, 0), min(start + block, bars)
+        count, at = stop - begin, block + begin - start
+        centre = block_centre(typical, begin, stop)
+        load(typical, start - block, centre, values)
+        load(volume, start - block, 0.0, traded)
+        for k in range(2 * block):
+            flow[k] = values[k] * traded[k]
+        prefix(flow, turnover)
+        prefix(traded, volumes)
+        known = np.int64(0)
+        for i in range(order.size):
+            r = order[i]
+            row, factor = out[r, begin:stop], factors[r]
+            if windows[r] != known:
+                known = windows[r]
+                fresh = gaps[at : at + count]
+                _centres(values, turnover, volumes, at, known, fresh, centres)
+                if form != _PRICE:
+                    _exchange(gaps, kept[i], at, count)
+                    prefix(gaps, sums)
+                    for k in range(2 * block):
+                        gaps[k] *= gaps[k]
+                    prefix(gaps, squares)
+                    _spread(sums, squares, at, known, spread[:count])
+            if form == _PRICE:
+                for k in range(count):
+                    row[k] = centre + centres[k]
+            elif form == _STDEV:
+                for k in range(count):
+                    row[k] = spread[k]
+            else:
+                for k in range(count):
+                    row[k] = centre + centres[k] + factor * spread[k]
+
+
+@kernel
+def _silence(out, runs, windows, reach):
+    """Set NaN where a window without volume is among the last `reach[r]` ones of row r."""
+    for r in range(out.shape[0]):
+        for i in range(runs.shape[0]):
+            if runs[i, 1] - runs[i, 0] >= windows[r]:
+                out[r, runs[i, 0] + windows[r] - 1 : runs[i, 1] + reach[r] - 1] = np.nan
 
 
 def rows(
@@ -75,24 +152,23 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    windows, mults, bars = params["window"], params["mult"], len(series)
+    windows, mults = params["window"], params["mult"]
     high, low, close, volume = (series.wide(name) for name in DEFINITION.inputs)
     typical = series.derived("typical", lambda: (high + low + close) / 3.0)
-    flow = series.derived("flow", lambda: typical * volume)
-    centre, deviation, apart, sums = (np.empty(bars) for _ in range(4))
-    counts = np.empty(bars, np.int64)
-    side = {"vwap": 0.0, "vwap_stdev": 0.0, "vwap_upper": 1.0, "vwap_lower": -1.0}[output]
-    for w in np.unique(windows):
-        _weighted(typical, flow, volume, series.first_bar, w, sums, counts, centre)
-        if output != "vwap":
-            _deviation(typical, centre, series.first_bar, w, apart, sums, deviation, counts)
-        for r in np.flatnonzero(windows == w):
-            if output == "vwap":
-                out[r] = centre
-            elif output == "vwap_stdev":
-                out[r] = deviation
-            else:
-                out[r] = centre + side * mults[r] * deviation
+    form = {"vwap": _PRICE, "vwap_stdev": _STDEV}.get(output, _BANDS)
+    factors = -mults if output == "vwap_lower" else mults
+    order = np.argsort(windows, kind="stable")
+    blocks = np.maximum(_SHORTEST_BLOCK, 1 << np.ceil(np.log2(windows[order])).astype(np.int64))
+    for block in np.unique(blocks):
+        part, size = order[blocks == block], int(block)
+        _block_rows(typical, volume, series.first_bar, size, part, windows, factors, form, out)
+    reach = np.ones_like(windows) if form == _PRICE else windows
+    # Where the price stays there is no deviation at all, not the rounding of two equal sums.
+    runs = flat_runs(typical, int(windows.min()))
+    levels = np.zeros(len(runs)) if form == _STDEV else typical[runs[:, 0]]
+    pin(out, runs, levels.astype(np.float32), windows + reach - 1)
+    _silence(out, flat_runs(volume, int(windows.min()), 0.0), windows, reach)
+    blank(out, series.holes(*DEFINITION.inputs), windows + reach - 2, windows + reach - 1)
 
 
 def oracle(
