@@ -33,6 +33,13 @@ def own_lanes(tile, count, weights, keeps, state):
 
 
 @kernel
+def copy(values, out):
+    """Copy `values` to the start of `out`; an assignment of slices is four times slower."""
+    for k in range(values.size):
+        out[k] = values[k]
+
+
+@kernel
 def cascade(kind, x, begin, count, weights, keeps, state, factors, out, column, group):
     """Advance eight rows of the chain `kind` (see `cascade_rows`) over `count` bars."""
     if kind == 2:
@@ -79,7 +86,8 @@ def cascade_rows(kind, x, spans, weights, factors, out):
             for at in range(begin, stop, TILE):
                 count = min(TILE, stop - at)
                 cascade(kind, x, at, count, weights, keeps, state, factors, tile, 0, 0)
-                out[:, at : at + count] = tile[:rows, :count]
+                for r in range(rows):
+                    copy(tile[r, :count], out[r, at:])
         out[lanes, done:bars] = np.nan
 
 
@@ -90,8 +98,9 @@ def _ratios(over, under, weights, signal_weights, form, out):
     state = np.full((5, LANES), np.nan)
     for begin in range(0, bars, TILE):
         count = min(TILE, bars - begin)
-        tops[:, :count] = over[begin : begin + count]
-        bottoms[:, :count] = under[begin : begin + count]
+        for g in range(LANES):
+            copy(over[begin : begin + count], tops[g])
+            copy(under[begin : begin + count], bottoms[g])
         for i in range(2):
             own_lanes(tops, count, weights[i], 1.0 - weights[i], state[i])
             own_lanes(bottoms, count, weights[i], 1.0 - weights[i], state[2 + i])
@@ -100,14 +109,15 @@ def _ratios(over, under, weights, signal_weights, form, out):
             for k in range(count):
                 top[k] = 100.0 * top[k] / bottom[k] if bottom[k] != 0.0 else np.nan
         if form > 0:
-            line[:, :count] = tops[:, :count]
+            for g in range(LANES):
+                copy(tops[g, :count], line[g])
             own_lanes(line, count, signal_weights, 1.0 - signal_weights, state[4])
         for r in range(rows):
             row, ratio, smooth = out[r, begin : begin + count], tops[r], line[r]
             if form == 0:
-                row[:] = ratio[:count]
+                copy(ratio[:count], row)
             elif form == 1:
-                row[:] = smooth[:count]
+                copy(smooth[:count], row)
             else:
                 for k in range(count):
                     row[k] = ratio[k] - smooth[k]

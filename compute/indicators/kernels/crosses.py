@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.indicators.kernels.smoothing import LANES, TILE, ema_weights, lanes
+from compute.indicators.kernels.smoothing import LANES, ema_weights, lanes
 from compute.jit import kernel
 
 LINE, SIGNAL, HISTOGRAM = 0, 1, 2
+_TILE = 1024  # bars: a page of a row at once (0.70 ns a value with 256, 0.53 with 1024)
 
 
 @kernel
@@ -23,7 +24,7 @@ def _cross_rows(x, spans, weights, fast, slow, signal_weights, percent, form, ou
     for the difference as percent of the slow row."""
     rows, bars = out.shape
     keeps = 1.0 - weights
-    tile, apart = np.empty((weights.size, TILE)), np.empty(TILE)
+    tile, apart = np.empty((weights.size, _TILE)), np.empty(_TILE)
     state, line = np.empty(weights.size), np.empty(rows)
     done = 0
     for i in range(spans.shape[0]):
@@ -32,8 +33,8 @@ def _cross_rows(x, spans, weights, fast, slow, signal_weights, percent, form, ou
         none = np.nan if percent and x[begin] == 0.0 else 0.0
         out[:, begin] = none
         state[:], line[:] = x[begin], none
-        for at in range(begin + 1, stop, TILE):
-            count = min(TILE, stop - at)
+        for at in range(begin + 1, stop, _TILE):
+            count = min(_TILE, stop - at)
             for group in range(0, weights.size, LANES):
                 lanes(x, at, count, weights, keeps, state, tile, 0, group)
             for r in range(rows):
@@ -49,7 +50,8 @@ def _cross_rows(x, spans, weights, fast, slow, signal_weights, percent, form, ou
                     for k in range(count):
                         apart[k] = 100.0 * apart[k] / lazy[k] if lazy[k] != 0.0 else np.nan
                 if form == LINE:
-                    row[:] = apart[:count]
+                    for k in range(count):
+                        row[k] = apart[k]
                     continue
                 weight, y = signal_weights[r], line[r]
                 for k in range(count):

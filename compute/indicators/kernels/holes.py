@@ -33,12 +33,30 @@ def pin(out, runs, levels, windows):
             row[runs[i, 0] + windows[r] - 1 : runs[i, 1]] = levels[i]
 
 
+@kernel
+def _runs(values, least, only, level, out):
+    """Count the runs of `least` equal values (`only`: equal to `level`); list them where `out`
+    i8[n, 2] has room."""
+    found = begin = 0
+    for t in range(1, values.size + 1):
+        if t < values.size and values[t] == values[t - 1]:
+            continue
+        if t - begin >= least and (not only or values[begin] == level):
+            if found < out.shape[0]:
+                out[found, 0], out[found, 1] = begin, t
+            found += 1
+        begin = t
+    return found
+
+
 def flat_runs(values: NDArray[Any], least: int, level: float | None = None) -> NDArray[np.int64]:
     """Half-open runs of at least `least` equal values (equal to `level` when given), i8[n, 2]."""
-    edges = np.flatnonzero(values[1:] != values[:-1]) + 1
-    bounds = np.concatenate(([0], edges, [values.size]))
-    long = np.flatnonzero(np.diff(bounds) >= max(1, least))
-    runs = np.stack((bounds[long], bounds[long + 1]), axis=1)
-    if level is not None:
-        runs = runs[values[runs[:, 0]] == level]
-    return np.ascontiguousarray(runs, dtype=np.int64)
+    if values.size == 0:
+        return np.empty((0, 2), np.int64)
+    runs = np.empty((1024, 2), np.int64)
+    wanted = 0.0 if level is None else level
+    found = _runs(values, max(1, least), level is not None, wanted, runs)
+    if found > len(runs):
+        runs = np.empty((found, 2), np.int64)
+        _runs(values, max(1, least), level is not None, wanted, runs)
+    return runs[:found]

@@ -10,46 +10,58 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.kernels.elementary import inverse_root
 from compute.indicators.kernels.holes import blank, flat_runs, pin
 from compute.indicators.kernels.sums import block_centre, first_block, load, prefix
 from compute.jit import kernel
 
-_SHORTEST_BLOCK = 256
+_SHORTEST_BLOCK = 1024
 SCORE, DEVIATION, VARIANCE, BAND, WIDTH = 0, 1, 2, 3, 4
 
 
 @kernel
-def _spread(values, sums, squares, at, w, centre, form, base, out):
-    """Fill `base` and `out` f8[n] with the two parts of a row (see `spread_rows`).
-
-    Frame index `at` + k is the newest bar of window k.
-    """
-    scale = 1.0 / w
+def _spread(values, sums, squares, at, w, form, factor, offset, out):
+    """Fill `out` [n] with `offset` + `factor` · what `form` says of the last `w` values (BAND and
+    WIDTH: their standard deviation). Frame index `at` + k is the newest bar of window k."""
+    scale, count = 1.0 / w, out.size
     x = values[at:]
     s_new, s_old = sums[at + 1 :], sums[at + 1 - w :]
     q_new, q_old = squares[at + 1 :], squares[at + 1 - w :]
-    for k in range(out.size):
-        mean = (s_new[k] - s_old[k]) * scale
-        spread = (q_new[k] - q_old[k]) * scale - mean * mean
-        base[k] = mean
-        out[k] = spread if spread > 0.0 else 0.0
-    if form == VARIANCE:
-        return
     if form == SCORE:
-        for k in range(out.size):
-            out[k] = (x[k] - base[k]) / np.sqrt(out[k]) if out[k] > 0.0 else np.nan
-        return
-    for k in range(out.size):
-        out[k] = np.sqrt(out[k])
-        base[k] += centre
-    if form == WIDTH:
-        for k in range(out.size):
-            out[k] = out[k] / base[k] if base[k] != 0.0 else np.nan
+        for k in range(count):
+            mean = (s_new[k] - s_old[k]) * scale
+            spread = (q_new[k] - q_old[k]) * scale - mean * mean
+            score = (x[k] - mean) * inverse_root(spread) if spread > 0.0 else np.nan
+            out[k] = offset + factor * score
+    elif form == VARIANCE:
+        for k in range(count):
+            mean = (s_new[k] - s_old[k]) * scale
+            spread = (q_new[k] - q_old[k]) * scale - mean * mean
+            out[k] = offset + factor * (spread if spread > 0.0 else 0.0)
+    else:
+        for k in range(count):
+            mean = (s_new[k] - s_old[k]) * scale
+            spread = (q_new[k] - q_old[k]) * scale - mean * mean
+            out[k] = offset + factor * (spread * inverse_root(spread) if spread > 0.0 else 0.0)
+
+
+@kernel
+def _frame(x, start, block, centre, values, squared, sums, squares):
+    """Fill the frame whose second block begins at `start`: deviations from `centre`, prefix sums of
+    them and of their squares; `squared` is scratch."""
+    load(x, start - block, centre, values)
+    for k in range(2 * block):
+        squared[k] = values[k] * values[k]
+    prefix(values, sums)
+    prefix(squared, squares)
 
 
 @kernel
 def _rows(x, first_bar, block, order, windows, factors, offset, form, out):
-    """Rows `order` of `out` f4[R, T], windows ascending and up to `block`. Not blanked."""
+    """Rows `order` of `out` f4[R, T], windows ascending and up to `block`. Not blanked.
+
+    Rows of one window share its part; a window of its own goes straight to its row.
+    """
     bars = x.size
     values, squared = np.empty(2 * block), np.empty(2 * block)
     sums, squares = np.empty(2 * block + 1), np.empty(2 * block + 1)
@@ -58,20 +70,27 @@ def _rows(x, first_bar, block, order, windows, factors, offset, form, out):
         begin, stop = max(start, 0), min(start + block, bars)
         count, at = stop - begin, block + begin - start
         centre = block_centre(x, begin, stop)
-        load(x, start - block, centre, values)
-        for k in range(2 * block):
-            squared[k] = values[k] * values[k]
-        prefix(values, sums)
-        prefix(squared, squares)
+        _frame(x, start, block, centre, values, squared, sums, squares)
         known = np.int64(0)
-        for r in order:
-            if windows[r] != known:
-                known = windows[r]
-                _spread(values, sums, squares, at, known, centre, form, base[:count], part[:count])
-            row, factor = out[r, begin:stop], factors[r]
+        for i in range(order.size):
+            r = order[i]
+            w, factor, row = windows[r], factors[r], out[r, begin:stop]
+            alone = w != known and (i + 1 == order.size or windows[order[i + 1]] != w)
+            if alone and form <= VARIANCE:
+                _spread(values, sums, squares, at, w, form, factor, offset, row)
+                continue
+            if w != known:
+                known = w
+                _spread(values, sums, squares, at, w, form, 1.0, 0.0, part[:count])
+                newest, oldest = sums[at + 1 :], sums[at + 1 - w :]
+                for k in range(count):
+                    base[k] = (newest[k] - oldest[k]) / w + centre
             if form == BAND:
                 for k in range(count):
                     row[k] = base[k] + factor * part[k]
+            elif form == WIDTH:
+                for k in range(count):
+                    row[k] = factor * part[k] / base[k] if base[k] != 0.0 else np.nan
             else:
                 for k in range(count):
                     row[k] = offset + factor * part[k]

@@ -49,11 +49,14 @@ def _ahead(x, lags, weights, out):
                 skip = min(max(lag - begin, 0), count)
                 values[:skip] = np.nan
                 now, then = x[begin + skip : begin + count], x[begin + skip - lag :]
+                fresh = values[skip:]
                 for k in range(count - skip):
-                    values[skip + k] = 2.0 * now[k] - then[k]
+                    fresh[k] = 2.0 * now[k] - then[k]
             own_lanes(tile, count, weight, keep, state)
             for g in range(min(LANES, rows - group)):
-                out[group + g, begin : begin + count] = tile[g, :count]
+                row, values = out[group + g, begin : begin + count], tile[g]
+                for k in range(count):
+                    row[k] = values[k]
 
 
 def rows(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, Rule, window
+from compute.indicators.kernels.elementary import logarithm
 from compute.indicators.kernels.extremes import PLACE, channel_rows
 from compute.indicators.kernels.holes import blank
 from compute.indicators.series import BarSeries
@@ -41,7 +42,7 @@ def _transform(place, delay, out):
     for t in range(row.size):
         v = 0.02 * place[t] - 1.0
         v = 0.999 if v > 0.999 else (-0.999 if v < -0.999 else v)
-        row[t] = 0.5 * np.log((1.0 + v) / (1.0 - v))
+        row[t] = 0.5 * logarithm((1.0 + v) / (1.0 - v)) if v == v else np.nan
 
 
 def rows(

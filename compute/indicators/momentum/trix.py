@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
-from compute.indicators.kernels.chains import GROWTH, cascade, cascade_rows, own_lanes
+from compute.indicators.kernels.chains import GROWTH, cascade, cascade_rows, copy, own_lanes
 from compute.indicators.kernels.smoothing import TILE, ema_weights
 from compute.indicators.kernels.vectors import LANES
 from compute.indicators.series import BarSeries
@@ -55,11 +55,14 @@ def _signal(x, spans, weights, signal_weights, hist, out):
             for at in range(spans[i, 0] + 1, spans[i, 1], TILE):
                 count = min(TILE, spans[i, 1] - at)
                 cascade(GROWTH, x, at, count, weight, keep, state, factors, line, 0, 0)
-                smooth[:, :count] = line[:, :count]
+                for g in range(LANES):
+                    copy(line[g, :count], smooth[g])
                 own_lanes(smooth, count, slow, 1.0 - slow, last)
                 for g in range(min(LANES, rows - group)):
                     row = out[group + g, at : at + count]
-                    row[:] = line[g, :count] - smooth[g, :count] if hist else smooth[g, :count]
+                    level, slack = line[g], smooth[g]
+                    for k in range(count):
+                        row[k] = level[k] - slack[k] if hist else slack[k]
 
 
 def rows(
