@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.kernels.smoothing import TILE, ema_weights
+from compute.indicators.kernels.sums import copy
 from compute.indicators.kernels.vectors import (
     LANES,
     combine_2,
@@ -30,13 +31,6 @@ def own_lanes(tile, count, weights, keeps, state):
     `weights`, `keeps` (1 - weight) and `state` f8[8]; a NaN state starts from the next value.
     """
     smooth_own(tile, count, weights, keeps, state)
-
-
-@kernel
-def copy(values, out):
-    """Copy `values` to the start of `out`; an assignment of slices is four times slower."""
-    for k in range(values.size):
-        out[k] = values[k]
 
 
 @kernel

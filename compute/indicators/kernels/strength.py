@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.indicators.kernels.smoothing import LANES, TILE, lanes
+from compute.indicators.kernels.smoothing import TILE
+from compute.indicators.kernels.sums import copy
+from compute.indicators.kernels.vectors import LANES, strength_8
 from compute.indicators.series import BarSeries, valid_spans
 from compute.jit import kernel
 
@@ -26,29 +28,29 @@ def changes(x, lag, gain, loss):
 def strength_rows(gain, loss, spans, weights, out):
     """Row r of `out` f4[R, T]: 100 G / (G + L), `gain` and `loss` f8[T] smoothed with `weights[r]`;
     0 / 0 and everything outside `spans` is NaN. `weights` are padded to whole lanes."""
-    rows = out.shape[0]
-    keeps = 1.0 - weights
-    gains, losses = np.empty((LANES, TILE)), np.empty((LANES, TILE))
-    up, down = np.empty(LANES), np.empty(LANES)
-    for group in range(0, rows, LANES):
-        last = min(rows, group + LANES)
-        weight, keep = weights[group : group + LANES], keeps[group : group + LANES]
+    rows, bars = out.shape
+    keeps, state = 1.0 - weights, np.empty((2, weights.size))
+    tile = np.empty((LANES, TILE), np.float32)
+    for first in range(0, rows, LANES):
+        group = max(min(first, rows - LANES), 0)  # overlapping rows come out the same
+        last = min(group + LANES, rows)
         done = 0
         for i in range(spans.shape[0]):
             begin, stop = spans[i, 0], spans[i, 1]
             out[group:last, done:begin] = np.nan
-            up[:], down[:] = gain[begin], loss[begin]
+            state[0, group : group + LANES] = gain[begin]
+            state[1, group : group + LANES] = loss[begin]
+            done = stop
+            if rows >= LANES:
+                count = stop - begin
+                strength_8(gain, loss, begin, count, weights, keeps, state, out, begin, group)
+                continue
             for at in range(begin, stop, TILE):
                 count = min(TILE, stop - at)
-                lanes(gain, at, count, weight, keep, up, gains, 0, 0)
-                lanes(loss, at, count, weight, keep, down, losses, 0, 0)
-                for r in range(group, last):
-                    row = out[r, at : at + count]
-                    rise, fall = gains[r - group], losses[r - group]
-                    for k in range(count):
-                        row[k] = 100.0 * rise[k] / (rise[k] + fall[k])
-            done = stop
-        out[group:last, done:] = np.nan
+                strength_8(gain, loss, at, count, weights, keeps, state, tile, 0, 0)
+                for r in range(rows):
+                    copy(tile[r, :count], out[r, at:])
+        out[group:last, done:bars] = np.nan
 
 
 def moves(

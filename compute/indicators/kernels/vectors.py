@@ -333,3 +333,57 @@ def follow_own(
 
     index = types.int64
     return types.void(x, before, index, index, rates, state, out, index, index), codegen
+
+
+@intrinsic
+def strength_8(
+    _: Any,
+    gain: Any,
+    loss: Any,
+    begin: Any,
+    count: Any,
+    weights: Any,
+    keeps: Any,
+    state: Any,
+    out: Any,
+    column: Any,
+    group: Any,
+) -> Any:
+    """Fill `out[group + lane, column ...]` with 100 G / (G + L) over bars begin .. begin + count.
+
+    G and L are `gain` and `loss` f8[T] smoothed with `weights` f8[n]; `state` f8[2, n] holds them.
+    """
+
+    def codegen(context: Any, builder: Any, known: Any, values: Any) -> Any:
+        up, down, weight, keep, last, rows = (
+            _Matrix(context, builder, known.args[i], values[i]) for i in (0, 1, 4, 5, 6, 7)
+        )
+        zero, first = _constant(0), values[9]
+        a, b = weight.load(zero, first), keep.load(zero, first)
+        places = [
+            cgutils.alloca_once_value(builder, last.load(_constant(i), first)) for i in range(2)
+        ]
+        hundred = _splat(builder, ir.Constant(ir.DoubleType(), 100.0))
+
+        def advance(k: Any, whole: bool) -> None:
+            results = []
+            for bar in range(LANES if whole else 1):
+                at = builder.add(builder.add(values[2], k), _constant(bar))
+                levels = []
+                for moves, place in zip((up, down), places, strict=True):
+                    fresh = _splat(builder, builder.load(moves.pointer(zero, at)))
+                    kept = builder.fmul(b, builder.load(place))
+                    levels.append(builder.fadd(builder.fmul(a, fresh), kept))
+                    builder.store(levels[-1], place)
+                rise, fall = levels
+                share = builder.fdiv(builder.fmul(hundred, rise), builder.fadd(rise, fall))
+                results.append(share)
+            _put(builder, rows, results, first, builder.add(values[8], k))
+
+        _each(builder, values[3], advance)
+        for i, place in enumerate(places):
+            last.store(builder.load(place), _constant(i), first)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(gain, loss, index, index, weights, keeps, state, out, index, index), codegen

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
-from compute.indicators.kernels.chains import GROWTH, cascade, cascade_rows, copy, own_lanes
+from compute.indicators.kernels.chains import GROWTH, cascade, cascade_rows, own_lanes
 from compute.indicators.kernels.smoothing import TILE, ema_weights
+from compute.indicators.kernels.sums import copy
 from compute.indicators.kernels.vectors import LANES
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
