@@ -14,7 +14,7 @@ from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
 _TILE = 1024
-_PIECE = 1 << 15  # bars: flows of that many stay in the second-level cache
+_PIECE = 1 << 16  # bars: flows of that many stay in the second-level cache
 DEFINITION = Definition(
     indicator_id="volume.obv",
     title="On-Balance Volume",
