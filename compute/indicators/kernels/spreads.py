@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from compute.indicators.kernels.elementary import inverse_root
 from compute.indicators.kernels.holes import blank, flat_runs, pin
-from compute.indicators.kernels.sums import block_centre, first_block, load, prefix
+from compute.indicators.kernels.sums import block_centre, block_groups, first_block, load, prefix
 from compute.jit import kernel
 
-_SHORTEST_BLOCK = 1024
 SCORE, DEVIATION, VARIANCE, BAND, WIDTH = 0, 1, 2, 3, 4
 
 
@@ -114,11 +113,8 @@ def spread_rows(
 
     NaN before `lead` + a full window, around `holes`, and where SCORE has no spread.
     """
-    order = np.argsort(windows, kind="stable")
-    blocks = np.maximum(_SHORTEST_BLOCK, 1 << np.ceil(np.log2(windows[order])).astype(np.int64))
-    for block in np.unique(blocks):
-        part = order[blocks == block]
-        _rows(x, first_bar, int(block), part, windows, factors, offset, form, out)
+    for block, order in block_groups(windows):
+        _rows(x, first_bar, block, order, windows, factors, offset, form, out)
     runs = flat_runs(x, int(windows.min()))
     levels = np.full(len(runs), np.nan if form == SCORE else 0.0, np.float32)
     if form == BAND:

@@ -10,10 +10,12 @@ prefix that meet at a multiple of the window and never subtracts.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.jit import kernel
 
 BLOCK = 2048
+_SHORTEST_BLOCK = 1024  # its frame stays in L1, and a row is written by the page
 _SHORT = 16  # bars: up to here adding every value beats two running sums
 _TILE = 512
 
@@ -99,16 +101,25 @@ def block_centre(x, begin, stop):
     return 0.0
 
 
+def block_groups(
+    windows: NDArray[np.int64], shortest: int = _SHORTEST_BLOCK
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """Blocks (powers of two) and the rows, by ascending window, that each serves: the shortest of
+    at least `shortest` bars that holds the window. It depends on no other row."""
+    order = np.argsort(windows, kind="stable")
+    blocks = np.maximum(shortest, 1 << np.ceil(np.log2(windows[order])).astype(np.int64))
+    return [(int(block), order[blocks == block]) for block in np.unique(blocks)]
+
+
 @kernel
-def mean_rows(x, first_bar, windows, out):
-    """Row r of `out` f4[R, T]: mean of the last `windows[r]` values; not blanked."""
+def _means(x, first_bar, block, order, windows, out):
     bars = x.size
-    frame, buffer = np.zeros(2 * BLOCK + 1), np.empty(BLOCK)
-    for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
-        advance(frame, BLOCK, x, start, buffer)
-        begin, stop = max(start, 0), min(start + BLOCK, bars)
-        at = BLOCK + 1 + begin - start
-        for r in range(windows.size):
+    frame, buffer = np.zeros(2 * block + 1), np.empty(block)
+    for start in range(first_block(first_bar, block), bars, block):
+        advance(frame, block, x, start, buffer)
+        begin, stop = max(start, 0), min(start + block, bars)
+        at = block + 1 + begin - start
+        for r in order:
             w = windows[r]
             scale = 1.0 / w
             row = out[r, begin:stop]
@@ -117,18 +128,28 @@ def mean_rows(x, first_bar, windows, out):
                 row[k] = (newest[k] - oldest[k]) * scale
 
 
+def mean_rows(
+    x: NDArray[np.floating],
+    first_bar: int,
+    windows: NDArray[np.int64],
+    out: NDArray[np.floating],
+) -> None:
+    """Row r of `out` [R, T]: mean of the last `windows[r]` values; not blanked."""
+    for block, order in block_groups(windows):
+        _means(x, first_bar, block, order, windows, out)
+
+
 @kernel
-def ratio_rows(over, under, first_bar, windows, out):
-    """Row r of `out` f4[R, T]: sum of `over` / sum of `under` in the window; not blanked."""
+def _ratios(over, under, first_bar, block, order, windows, out):
     bars = over.size
-    top, bottom = np.zeros(2 * BLOCK + 1), np.zeros(2 * BLOCK + 1)
-    buffer = np.empty(BLOCK)
-    for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
-        advance(top, BLOCK, over, start, buffer)
-        advance(bottom, BLOCK, under, start, buffer)
-        begin, stop = max(start, 0), min(start + BLOCK, bars)
-        at = BLOCK + 1 + begin - start
-        for r in range(windows.size):
+    top, bottom = np.zeros(2 * block + 1), np.zeros(2 * block + 1)
+    buffer = np.empty(block)
+    for start in range(first_block(first_bar, block), bars, block):
+        advance(top, block, over, start, buffer)
+        advance(bottom, block, under, start, buffer)
+        begin, stop = max(start, 0), min(start + block, bars)
+        at = block + 1 + begin - start
+        for r in order:
             w = windows[r]
             row = out[r, begin:stop]
             top_new, top_old = top[at:], top[at - w :]
@@ -136,6 +157,18 @@ def ratio_rows(over, under, first_bar, windows, out):
             for k in range(stop - begin):
                 share = bottom_new[k] - bottom_old[k]
                 row[k] = (top_new[k] - top_old[k]) / share if share != 0.0 else np.nan
+
+
+def ratio_rows(
+    over: NDArray[np.float64],
+    under: NDArray[np.float64],
+    first_bar: int,
+    windows: NDArray[np.int64],
+    out: NDArray[np.floating],
+) -> None:
+    """Row r of `out` [R, T]: sum of `over` / sum of `under` in the window; not blanked."""
+    for block, order in block_groups(windows):
+        _ratios(over, under, first_bar, block, order, windows, out)
 
 
 @kernel

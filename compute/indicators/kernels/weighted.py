@@ -8,21 +8,22 @@ deviations from the price at the block's start, so the sums are exact for float3
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from compute.indicators.kernels.sums import BLOCK, block_centre, first_block, load, prefix
+from compute.indicators.kernels.sums import block_centre, block_groups, first_block, load, prefix
 from compute.jit import kernel
 
 
 @kernel
-def weigh(x, start, centre, values, sums, turned):
-    """Fill `sums` (S) and `turned` (U), f8[2·BLOCK + 1], for the frame whose block begins at
-    `start`; `values` f8[2·BLOCK] is scratch."""
-    load(x, start - BLOCK, centre, values)
+def weigh(x, start, block, centre, values, sums, turned):
+    """Fill `sums` (S) and `turned` (U), f8[2·block + 1], for the frame whose second block begins
+    at `start`; `values` f8[2·block] is scratch."""
+    load(x, start - block, centre, values)
     prefix(values, sums)
-    for k in range(2 * BLOCK):
+    for k in range(2 * block):
         values[k] *= k
     prefix(values, turned)
-    for k in range(2 * BLOCK + 1):
+    for k in range(2 * block + 1):
         turned[k] -= (k - 1.0) * sums[k]
 
 
@@ -48,17 +49,28 @@ def _slopes(sums, turned, at, w, out):
 
 
 @kernel
-def weighted_rows(x, first_bar, windows, slope, out):
-    """Row r of `out` f4[R, T]: weighted mean of the last `windows[r]` values, or the slope of the
-    line through them. Not blanked."""
+def _rows(x, first_bar, block, order, windows, slope, out):
     bars = x.size
-    values, sums, turned = np.empty(2 * BLOCK), np.empty(2 * BLOCK + 1), np.empty(2 * BLOCK + 1)
-    for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
-        begin, stop = max(start, 0), min(start + BLOCK, bars)
-        centre, at = block_centre(x, begin, stop), BLOCK + begin - start
-        weigh(x, start, centre, values, sums, turned)
-        for r in range(windows.size):
+    values, sums, turned = np.empty(2 * block), np.empty(2 * block + 1), np.empty(2 * block + 1)
+    for start in range(first_block(first_bar, block), bars, block):
+        begin, stop = max(start, 0), min(start + block, bars)
+        centre, at = block_centre(x, begin, stop), block + begin - start
+        weigh(x, start, block, centre, values, sums, turned)
+        for r in order:
             if slope:
                 _slopes(sums, turned, at, windows[r], out[r, begin:stop])
             else:
                 weighted_means(sums, turned, at, windows[r], centre, out[r, begin:stop])
+
+
+def weighted_rows(
+    x: NDArray[np.floating],
+    first_bar: int,
+    windows: NDArray[np.int64],
+    slope: bool,
+    out: NDArray[np.float32],
+) -> None:
+    """Row r of `out` f4[R, T]: weighted mean of the last `windows[r]` values, or the slope of the
+    line through them. Not blanked."""
+    for block, order in block_groups(windows):
+        _rows(x, first_bar, block, order, windows, slope, out)

@@ -45,7 +45,7 @@ def _hull(x, first_bar, windows, smooth, out):
         begin, stop = max(start, 0), min(start + BLOCK, bars)
         count, at = stop - begin, BLOCK + begin - start
         centre = block_centre(x, begin, stop)
-        weigh(x, start, centre, values, sums, turned)
+        weigh(x, start, BLOCK, centre, values, sums, turned)
         for r in range(rows):
             w, s = windows[r], smooth[r]
             weighted_means(sums, turned, at, max(w // 2, 1), centre, half[:count])
