@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.kernels.differences import ROWS, mean_4
 from compute.jit import kernel
 
 BLOCK = 2048
@@ -114,17 +115,19 @@ def block_groups(
 @kernel
 def _means(x, first_bar, block, order, windows, out):
     bars = x.size
-    frame, buffer = np.zeros(2 * block + 1), np.empty(block)
+    frame, buffer, scales = np.zeros(2 * block + 1), np.empty(block), 1.0 / windows
     for start in range(first_block(first_bar, block), bars, block):
         advance(frame, block, x, start, buffer)
         begin, stop = max(start, 0), min(start + block, bars)
         at = block + 1 + begin - start
-        for r in order:
-            w = windows[r]
-            scale = 1.0 / w
-            row = out[r, begin:stop]
-            newest, oldest = frame[at:], frame[at - w :]
-            for k in range(stop - begin):
+        done, count = 0, stop - begin
+        while done + ROWS <= order.size:
+            mean_4(frame, frame, at, order, done, windows, scales, 0.0, out, begin, count)
+            done += ROWS
+        for r in order[done:]:
+            scale, row = scales[r], out[r, begin:stop]
+            newest, oldest = frame[at:], frame[at - windows[r] :]
+            for k in range(count):
                 row[k] = (newest[k] - oldest[k]) * scale
 
 
@@ -244,33 +247,3 @@ def window_means(values, first_bar, w, sums, counts, out):
     valid_counts(values, counts)
     for t in range(values.size):
         out[t] = sums[t] / w if counts[t] >= w else np.nan
-
-
-@kernel
-def running_sums(values, spans, out):
-    """Fill `out` [T] with the sum of `values` f8[T] since the start of each span, NaN outside.
-
-    A span is summed in pieces of four quarters (see `prefix`).
-    """
-    buffer, sums = np.empty(_TILE), np.empty(_TILE + 1)
-    done = 0
-    for i in range(spans.shape[0]):
-        begin, stop = spans[i, 0], spans[i, 1]
-        out[done:begin] = np.nan
-        total = 0.0
-        for at in range(begin, stop, _TILE):
-            count = min(_TILE, stop - at)
-            part, row = values[at : at + count], out[at : at + count]
-            if count < _SHORT:
-                for k in range(count):
-                    total += part[k]
-                    row[k] = total
-                continue
-            buffer[:count] = part
-            buffer[count:] = 0.0
-            prefix(buffer, sums)
-            for k in range(count):
-                row[k] = total + sums[k + 1]
-            total += sums[_TILE]
-        done = stop
-    out[done:] = np.nan

@@ -47,13 +47,13 @@ def _transposed(builder: Any, rows: list[Any], single: bool) -> list[Any]:
     return result
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
+def splat(builder: Any, scalar: Any) -> Any:
     none = ir.Constant(_DOUBLES, ir.Undefined)
     first = builder.insert_element(none, scalar, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(first, none, _mask((0,) * LANES))
 
 
-class _Matrix:
+class Matrix:
     """An array of the kernel as rows of memory."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, value: Any) -> None:
@@ -81,6 +81,21 @@ class _Matrix:
         address = self.builder.bitcast(self.pointer(row, column), vector.type.as_pointer())
         self.builder.store(vector, address, align=4 if self.single else 8)
 
+    def values(self, column: Any, whole: bool) -> Any:
+        """Eight doubles from `column` on, or one."""
+        if whole:
+            return self.load(constant(0), column)
+        return self.builder.load(self.pointer(constant(0), column))
+
+    def put(self, value: Any, row: Any, column: Any, whole: bool) -> None:
+        """Write what `values` gave, in the matrix's own precision."""
+        if whole:
+            self.store(self.narrowed(value), row, column)
+            return
+        if self.single:
+            value = self.builder.fptrunc(value, ir.FloatType())
+        self.builder.store(value, self.pointer(row, column))
+
     def narrowed(self, vector: Any) -> Any:
         """A vector of doubles in the matrix's own precision."""
         if not self.single:
@@ -88,39 +103,39 @@ class _Matrix:
         return self.builder.fptrunc(vector, ir.VectorType(ir.FloatType(), LANES))
 
 
-def _constant(value: int) -> Any:
+def constant(value: int) -> Any:
     return ir.Constant(_INDEX, value)
 
 
-def _columns(builder: Any, tile: _Matrix, at: Any, whole: bool) -> list[Any]:
+def _columns(builder: Any, tile: Matrix, at: Any, whole: bool) -> list[Any]:
     """Bars `at` ... of eight rows of a tile: eight vectors over the rows, or one."""
     if whole:
-        return _transposed(builder, [tile.load(_constant(g), at) for g in range(LANES)], False)
+        return _transposed(builder, [tile.load(constant(g), at) for g in range(LANES)], False)
     vector: Any = ir.Constant(_DOUBLES, ir.Undefined)
     for g in range(LANES):
-        value = builder.load(tile.pointer(_constant(g), at))
+        value = builder.load(tile.pointer(constant(g), at))
         vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), g))
     return [vector]
 
 
-def _put(builder: Any, out: _Matrix, vectors: list[Any], group: Any, at: Any) -> None:
+def _put(builder: Any, out: Matrix, vectors: list[Any], group: Any, at: Any) -> None:
     """Write what `_columns` read."""
     values = [out.narrowed(vector) for vector in vectors]
     if len(values) == LANES:
         for g, row in enumerate(_transposed(builder, values, out.single)):
-            out.store(row, builder.add(group, _constant(g)), at)
+            out.store(row, builder.add(group, constant(g)), at)
         return
     for g in range(LANES):
         single = builder.extract_element(values[0], ir.Constant(ir.IntType(32), g))
-        builder.store(single, out.pointer(builder.add(group, _constant(g)), at))
+        builder.store(single, out.pointer(builder.add(group, constant(g)), at))
 
 
-def _each(builder: Any, count: Any, body: Callable[[Any, bool], None]) -> None:
+def each(builder: Any, count: Any, body: Callable[[Any, bool], None]) -> None:
     """`body` for eight bars at a time, then for each bar that is left."""
-    whole = builder.and_(count, _constant(-LANES))
-    with cgutils.for_range_slice(builder, _constant(0), whole, _constant(LANES)) as (k, _):
+    whole = builder.and_(count, constant(-LANES))
+    with cgutils.for_range_slice(builder, constant(0), whole, constant(LANES)) as (k, _):
         body(k, True)
-    with cgutils.for_range_slice(builder, whole, count, _constant(1)) as (k, _):
+    with cgutils.for_range_slice(builder, whole, count, constant(1)) as (k, _):
         body(k, False)
 
 
@@ -141,7 +156,7 @@ def _combined(builder: Any, levels: list[Any], before: Any, factors: Any) -> Any
 
 def _grown(builder: Any, levels: list[Any], before: Any, factors: Any) -> Any:
     percent = builder.fmul(
-        _splat(builder, ir.Constant(ir.DoubleType(), 100.0)), builder.fsub(levels[-1], before)
+        splat(builder, ir.Constant(ir.DoubleType(), 100.0)), builder.fsub(levels[-1], before)
     )
     known = builder.fcmp_ordered("!=", before, ir.Constant(_DOUBLES, [0.0] * LANES))
     missing = ir.Constant(_DOUBLES, [float("nan")] * LANES)
@@ -154,9 +169,9 @@ class _Cascade:
     def __init__(self, builder: Any, stages: int, finish: Finish, parts: Any, group: Any) -> None:
         self.builder, self.finish, self.group = builder, finish, group
         self.state = parts.state
-        zero = _constant(0)
+        zero = constant(0)
         self.weight, self.keep = parts.weights.load(zero, group), parts.keeps.load(zero, group)
-        rows = [_constant(i) for i in range(stages)]
+        rows = [constant(i) for i in range(stages)]
         self.factors = [parts.factors.load(row, group) for row in rows] if parts.factors else []
         self.levels = [cgutils.alloca_once_value(builder, self.state.load(r, group)) for r in rows]
 
@@ -174,15 +189,15 @@ class _Cascade:
 
     def save(self) -> None:
         for i, place in enumerate(self.levels):
-            self.state.store(self.builder.load(place), _constant(i), self.group)
+            self.state.store(self.builder.load(place), constant(i), self.group)
 
 
 class _Parts:
     """The arrays of one call."""
 
     def __init__(self, context: Any, builder: Any, kinds: Any, values: Any, factored: bool) -> None:
-        def matrix(i: int) -> _Matrix:
-            return _Matrix(context, builder, kinds[i], values[i])
+        def matrix(i: int) -> Matrix:
+            return Matrix(context, builder, kinds[i], values[i])
 
         self.x, self.weights, self.keeps, self.state = matrix(0), matrix(3), matrix(4), matrix(5)
         self.factors = matrix(6) if factored else None
@@ -192,19 +207,19 @@ class _Parts:
 def _emit(builder: Any, parts: _Parts, groups: list[_Cascade], span: Any, column: Any) -> None:
     """Advance `groups` over bars span = (begin, count), eight at a time, then one at a time."""
     begin, count = span
-    zero = _constant(0)
+    zero = constant(0)
 
     def advance(k: Any, whole: bool) -> None:
         results: list[list[Any]] = [[] for _ in groups]
         for bar in range(LANES if whole else 1):
-            at = builder.add(builder.add(begin, k), _constant(bar))
-            value = _splat(builder, builder.load(parts.x.pointer(zero, at)))
+            at = builder.add(builder.add(begin, k), constant(bar))
+            value = splat(builder, builder.load(parts.x.pointer(zero, at)))
             for group, result in zip(groups, results, strict=True):
                 result.append(group.step(value))
         for group, result in zip(groups, results, strict=True):
             _put(builder, parts.out, result, group.group, builder.add(column, k))
 
-    _each(builder, count, advance)
+    each(builder, count, advance)
     for group in groups:
         group.save()
 
@@ -237,7 +252,7 @@ def _advance(stages: int, groups: int, finish: Finish) -> Any:
             parts = _Parts(context, builder, known.args, values, finish is _combined)
             first = values[9]
             cascades = [
-                _Cascade(builder, stages, finish, parts, builder.add(first, _constant(LANES * i)))
+                _Cascade(builder, stages, finish, parts, builder.add(first, constant(LANES * i)))
                 for i in range(groups)
             ]
             _emit(builder, parts, cascades, (values[1], values[2]), values[8])
@@ -265,9 +280,9 @@ def smooth_own(_: Any, tile: Any, count: Any, weights: Any, keeps: Any, state: A
 
     def codegen(context: Any, builder: Any, known: Any, values: Any) -> Any:
         rows, weight, keep, last = (
-            _Matrix(context, builder, known.args[i], values[i]) for i in (0, 2, 3, 4)
+            Matrix(context, builder, known.args[i], values[i]) for i in (0, 2, 3, 4)
         )
-        zero = _constant(0)
+        zero = constant(0)
         a, b = weight.load(zero, zero), keep.load(zero, zero)
         place = cgutils.alloca_once_value(builder, last.load(zero, zero))
 
@@ -281,7 +296,7 @@ def smooth_own(_: Any, tile: Any, count: Any, weights: Any, keeps: Any, state: A
                 results.append(y)
             _put(builder, rows, results, zero, k)
 
-        _each(builder, values[1], advance)
+        each(builder, values[1], advance)
         last.store(builder.load(place), zero, zero)
         return context.get_dummy_value()
 
@@ -309,17 +324,17 @@ def follow_own(
 
     def codegen(context: Any, builder: Any, known: Any, values: Any) -> Any:
         prices, lagged, rate, last, rows = (
-            _Matrix(context, builder, known.args[i], values[i]) for i in (0, 1, 4, 5, 6)
+            Matrix(context, builder, known.args[i], values[i]) for i in (0, 1, 4, 5, 6)
         )
-        zero = _constant(0)
+        zero = constant(0)
         place = cgutils.alloca_once_value(builder, last.load(zero, zero))
 
         def advance(k: Any, whole: bool) -> None:
             results = []
             for bar, share in enumerate(_columns(builder, rate, k, whole)):
-                at = builder.add(builder.add(values[2], k), _constant(bar))
-                price = _splat(builder, builder.load(prices.pointer(zero, at)))
-                start = _splat(builder, builder.load(lagged.pointer(zero, at)))
+                at = builder.add(builder.add(values[2], k), constant(bar))
+                price = splat(builder, builder.load(prices.pointer(zero, at)))
+                start = splat(builder, builder.load(lagged.pointer(zero, at)))
                 y = builder.load(place)
                 y = builder.select(builder.fcmp_ordered("==", y, y), y, start)
                 y = builder.fadd(y, builder.fmul(share, builder.fsub(price, y)))
@@ -327,7 +342,7 @@ def follow_own(
                 results.append(y)
             _put(builder, rows, results, values[8], builder.add(values[7], k))
 
-        _each(builder, values[3], advance)
+        each(builder, values[3], advance)
         last.store(builder.load(place), zero, zero)
         return context.get_dummy_value()
 
@@ -356,22 +371,22 @@ def strength_8(
 
     def codegen(context: Any, builder: Any, known: Any, values: Any) -> Any:
         up, down, weight, keep, last, rows = (
-            _Matrix(context, builder, known.args[i], values[i]) for i in (0, 1, 4, 5, 6, 7)
+            Matrix(context, builder, known.args[i], values[i]) for i in (0, 1, 4, 5, 6, 7)
         )
-        zero, first = _constant(0), values[9]
+        zero, first = constant(0), values[9]
         a, b = weight.load(zero, first), keep.load(zero, first)
         places = [
-            cgutils.alloca_once_value(builder, last.load(_constant(i), first)) for i in range(2)
+            cgutils.alloca_once_value(builder, last.load(constant(i), first)) for i in range(2)
         ]
-        hundred = _splat(builder, ir.Constant(ir.DoubleType(), 100.0))
+        hundred = splat(builder, ir.Constant(ir.DoubleType(), 100.0))
 
         def advance(k: Any, whole: bool) -> None:
             results = []
             for bar in range(LANES if whole else 1):
-                at = builder.add(builder.add(values[2], k), _constant(bar))
+                at = builder.add(builder.add(values[2], k), constant(bar))
                 levels = []
                 for moves, place in zip((up, down), places, strict=True):
-                    fresh = _splat(builder, builder.load(moves.pointer(zero, at)))
+                    fresh = splat(builder, builder.load(moves.pointer(zero, at)))
                     kept = builder.fmul(b, builder.load(place))
                     levels.append(builder.fadd(builder.fmul(a, fresh), kept))
                     builder.store(levels[-1], place)
@@ -380,9 +395,9 @@ def strength_8(
                 results.append(share)
             _put(builder, rows, results, first, builder.add(values[8], k))
 
-        _each(builder, values[3], advance)
+        each(builder, values[3], advance)
         for i, place in enumerate(places):
-            last.store(builder.load(place), _constant(i), first)
+            last.store(builder.load(place), constant(i), first)
         return context.get_dummy_value()
 
     index = types.int64

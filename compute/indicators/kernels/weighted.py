@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.kernels.differences import ROWS, weighted_4
 from compute.indicators.kernels.sums import block_centre, block_groups, first_block, load, prefix
 from compute.jit import kernel
 
@@ -52,11 +53,18 @@ def _slopes(sums, turned, at, w, out):
 def _rows(x, first_bar, block, order, windows, slope, out):
     bars = x.size
     values, sums, turned = np.empty(2 * block), np.empty(2 * block + 1), np.empty(2 * block + 1)
+    scales = 2.0 / (windows * (windows + 1.0))
     for start in range(first_block(first_bar, block), bars, block):
         begin, stop = max(start, 0), min(start + block, bars)
         centre, at = block_centre(x, begin, stop), block + begin - start
         weigh(x, start, block, centre, values, sums, turned)
-        for r in order:
+        done, count = 0, stop - begin
+        while not slope and done + ROWS <= order.size:
+            weighted_4(
+                turned, sums, at + 1, order, done, windows, scales, centre, out, begin, count
+            )
+            done += ROWS
+        for r in order[done:]:
             if slope:
                 _slopes(sums, turned, at, windows[r], out[r, begin:stop])
             else:
