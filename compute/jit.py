@@ -50,6 +50,7 @@ if "numba" not in sys.modules:
     os.environ["NUMBA_CACHE_DIR"] = str(CACHE_DIR)
 
 import numba  # noqa: E402
+import numba.extending  # noqa: E402
 
 numba.config.CACHE_DIR = str(CACHE_DIR)  # type: ignore[attr-defined]
 
@@ -66,3 +67,8 @@ def inlined(function: _F) -> _F:
     five times the cost of the loop it stands in.
     """
     return numba.njit(nogil=True, error_model="numpy", inline="always")(function)  # type: ignore[return-value]
+
+
+def emitted(function: Callable[..., Any]) -> Any:
+    """A piece of a kernel that writes its own LLVM code; `function` returns signature and writer."""
+    return numba.extending.intrinsic(function)

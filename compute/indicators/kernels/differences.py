@@ -7,9 +7,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from compute.indicators.kernels.vectors import Matrix, constant, each, splat
+from compute.jit import emitted
 
 ROWS = 4
 
@@ -77,7 +77,7 @@ def _rows_of_four(weighted: bool) -> Any:
 
         return signature, codegen
 
-    return intrinsic(typed)
+    return emitted(typed)
 
 
 mean_4 = _rows_of_four(weighted=False)

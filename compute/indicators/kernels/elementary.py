@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from compute.jit import inlined
+from compute.jit import emitted, inlined
 
 _GUESS = np.int64(0x5FE6EB50C7B537A9)  # halves and negates an exponent
 _ROOT_HALF = np.int64(0x3FE6A09E667F3BCD)  # sqrt(1/2)
 _MANTISSA = np.int64(0x000FFFFFFFFFFFFF)
 
 
-@intrinsic
+@emitted
 def bits_of(_: Any, value: Any) -> Any:
     """The 64 bits of a float64 as an int64."""
 
@@ -30,7 +29,7 @@ def bits_of(_: Any, value: Any) -> Any:
     return types.int64(types.float64), codegen
 
 
-@intrinsic
+@emitted
 def double_of(_: Any, bits: Any) -> Any:
     """The float64 of 64 bits."""
 

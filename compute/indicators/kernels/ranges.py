@@ -57,3 +57,10 @@ def root_mean_rows(terms, first_bar, windows, factor, out):
         for t in range(terms.size):
             total = sums[t] if sums[t] > 0.0 else 0.0
             row[t] = scale * np.sqrt(total) if counts[t] >= w else np.nan
+
+
+@kernel
+def apart_row(base, reach, factor, out):
+    """Fill `out` f4[T] with `base` + `factor` · `reach`."""
+    for t in range(out.size):
+        out[t] = np.float64(base[t]) + factor * reach[t]

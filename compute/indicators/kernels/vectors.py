@@ -14,7 +14,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from compute.jit import emitted
 
 LANES = 8
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
@@ -260,7 +261,7 @@ def _advance(stages: int, groups: int, finish: Finish) -> Any:
 
         return signature, codegen
 
-    return intrinsic(typed)
+    return emitted(typed)
 
 
 smooth_8 = _advance(1, 1, _smoothed)
@@ -271,7 +272,7 @@ combine_6 = _advance(6, 1, _combined)
 grow_3 = _advance(3, 1, _grown)
 
 
-@intrinsic
+@emitted
 def smooth_own(_: Any, tile: Any, count: Any, weights: Any, keeps: Any, state: Any) -> Any:
     """Smooth the first `count` values of each of eight rows of `tile` f8[8, n] in place.
 
@@ -303,7 +304,7 @@ def smooth_own(_: Any, tile: Any, count: Any, weights: Any, keeps: Any, state: A
     return types.void(tile, types.int64, weights, keeps, state), codegen
 
 
-@intrinsic
+@emitted
 def follow_own(
     _: Any,
     x: Any,
@@ -350,7 +351,7 @@ def follow_own(
     return types.void(x, before, index, index, rates, state, out, index, index), codegen
 
 
-@intrinsic
+@emitted
 def strength_8(
     _: Any,
     gain: Any,

@@ -168,6 +168,7 @@ def test_declared_axes_are_the_ones_that_matter(name):
     indicator, series = module(name), candles(2000, 5, tick=0.001)
     known = indicator.DEFINITION
     base = {key: values[:1] for key, values in settings(known, 1, 3, 20).items()}
+    base |= {p.name: np.array([p.default]) for p in known.params if p.kind == "float"}
     for output in known.outputs:
         before = computed(indicator, series, base, sources(indicator)[0], output.name)
         for param in known.params:
