@@ -70,5 +70,5 @@ def inlined(function: _F) -> _F:
 
 
 def emitted(function: Callable[..., Any]) -> Any:
-    """A piece of a kernel that writes its own LLVM code; `function` returns signature and writer."""
+    """A piece of a kernel that writes its own LLVM code: `function` gives signature and writer."""
     return numba.extending.intrinsic(function)

@@ -119,7 +119,7 @@ def _columns(builder: Any, tile: Matrix, at: Any, whole: bool) -> list[Any]:
     return [vector]
 
 
-def _put(builder: Any, out: Matrix, vectors: list[Any], group: Any, at: Any) -> None:
+def put_rows(builder: Any, out: Matrix, vectors: list[Any], group: Any, at: Any) -> None:
     """Write what `_columns` read."""
     values = [out.narrowed(vector) for vector in vectors]
     if len(values) == LANES:
@@ -218,7 +218,7 @@ def _emit(builder: Any, parts: _Parts, groups: list[_Cascade], span: Any, column
             for group, result in zip(groups, results, strict=True):
                 result.append(group.step(value))
         for group, result in zip(groups, results, strict=True):
-            _put(builder, parts.out, result, group.group, builder.add(column, k))
+            put_rows(builder, parts.out, result, group.group, builder.add(column, k))
 
     each(builder, count, advance)
     for group in groups:
@@ -295,7 +295,7 @@ def smooth_own(_: Any, tile: Any, count: Any, weights: Any, keeps: Any, state: A
                 y = builder.select(builder.fcmp_ordered("==", y, y), moved, fresh)
                 builder.store(y, place)
                 results.append(y)
-            _put(builder, rows, results, zero, k)
+            put_rows(builder, rows, results, zero, k)
 
         each(builder, values[1], advance)
         last.store(builder.load(place), zero, zero)
@@ -341,7 +341,7 @@ def follow_own(
                 y = builder.fadd(y, builder.fmul(share, builder.fsub(price, y)))
                 builder.store(y, place)
                 results.append(y)
-            _put(builder, rows, results, values[8], builder.add(values[7], k))
+            put_rows(builder, rows, results, values[8], builder.add(values[7], k))
 
         each(builder, values[3], advance)
         last.store(builder.load(place), zero, zero)
@@ -394,7 +394,7 @@ def strength_8(
                 rise, fall = levels
                 share = builder.fdiv(builder.fmul(hundred, rise), builder.fadd(rise, fall))
                 results.append(share)
-            _put(builder, rows, results, first, builder.add(values[8], k))
+            put_rows(builder, rows, results, first, builder.add(values[8], k))
 
         each(builder, values[3], advance)
         for i, place in enumerate(places):

@@ -7,11 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
 from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, Rule, real
+from compute.indicators.kernels.chains import padded_rows
+from compute.indicators.kernels.smoothing import TILE
+from compute.indicators.kernels.sums import copy
+from compute.indicators.kernels.vectors import LANES, Matrix, constant, each, put_rows, splat
 from compute.indicators.series import BarSeries
-from compute.jit import kernel
+from compute.jit import emitted, kernel
 
 _AXES = ("accel_max", "accel_start", "accel_step")
 DEFINITION = Definition(
@@ -41,35 +48,126 @@ DEFINITION = Definition(
 )
 
 
+_START, _STEP, _TOP = 0, 1, 2
+_SIDE, _SAR, _EXTREME, _RATE = 0, 1, 2, 3
+
+
+class _Lanes:
+    """Eight settings side by side: without a branch, and eight chains of dependent steps at once
+    (one row at a time waits for itself: 10 ns a value, 1.2 like this)."""
+
+    def __init__(self, builder: Any, settings: Matrix, state: Matrix, group: Any) -> None:
+        self.builder, self.state, self.group = builder, state, group
+        self.settings = [settings.load(constant(i), group) for i in range(3)]
+        loaded = [state.load(constant(i), group) for i in range(4)]
+        self.places = [cgutils.alloca_once_value(builder, vector) for vector in loaded]
+
+    def step(self, bar: Any, before: Any) -> tuple[Any, Any]:
+        """Side and line after a bar; `bar` and `before` are (high, low) of it and of the last.
+
+        A falling line is a rising one of the mirrored prices: ahead and behind are high and low, or
+        -low and -high.
+        """
+        b = self.builder
+        side, sar, extreme, rate = (b.load(place) for place in self.places)
+        up = b.fcmp_ordered(">", side, ir.Constant(side.type, [0.0] * LANES))
+        ahead, behind = b.select(up, bar[0], b.fneg(bar[1])), b.select(up, bar[1], b.fneg(bar[0]))
+        limit = b.select(up, before[1], b.fneg(before[0]))
+        sar = b.fadd(sar, b.fmul(rate, b.fsub(extreme, sar)))
+        sar = b.select(b.fcmp_ordered("<", limit, sar), limit, sar)
+        turned = b.fcmp_ordered("<", behind, sar)
+        further = b.fcmp_ordered(">", ahead, extreme)
+        faster = b.fadd(rate, self.settings[_STEP])
+        top = self.settings[_TOP]
+        faster = b.select(b.fcmp_ordered("<", faster, top), faster, top)
+        fresh = (
+            b.select(turned, b.fneg(side), side),
+            b.select(turned, b.fneg(extreme), sar),
+            b.select(turned, b.fneg(behind), b.select(further, ahead, extreme)),
+            b.select(turned, self.settings[_START], b.select(further, faster, rate)),
+        )
+        for value, place in zip(fresh, self.places, strict=True):
+            b.store(value, place)
+        return fresh[_SIDE], fresh[_SAR]
+
+    def save(self) -> None:
+        for i, place in enumerate(self.places):
+            self.state.store(self.builder.load(place), constant(i), self.group)
+
+
+@emitted
+def _advance(
+    _: Any,
+    high: Any,
+    low: Any,
+    begin: Any,
+    count: Any,
+    settings: Any,
+    state: Any,
+    direction: Any,
+    out: Any,
+    column: Any,
+    group: Any,
+) -> Any:
+    """Move eight rows over bars begin .. begin + count of `high` and `low` f8[T]; `settings`
+    f8[3, n] and `state` f8[4, n] are read from `group` on, `out` [.., ..] filled from `column`."""
+
+    def codegen(context: Any, builder: Any, known: Any, values: Any) -> Any:
+        tops, bottoms, chosen, last, rows = (
+            Matrix(context, builder, known.args[i], values[i]) for i in (0, 1, 4, 5, 7)
+        )
+        lanes = _Lanes(builder, chosen, last, values[9])
+
+        def prices(at: Any) -> tuple[Any, Any]:
+            loaded = (builder.load(column.pointer(constant(0), at)) for column in (tops, bottoms))
+            upper, lower = (splat(builder, price) for price in loaded)
+            return upper, lower
+
+        def advance(k: Any, whole: bool) -> None:
+            results = []
+            for bar in range(LANES if whole else 1):
+                at = builder.add(builder.add(values[2], k), constant(bar))
+                side, sar = lanes.step(prices(at), prices(builder.sub(at, constant(1))))
+                line = builder.fmul(side, sar)
+                results.append(builder.select(values[6], side, line))
+            put_rows(builder, rows, results, values[9], builder.add(values[8], k))
+
+        each(builder, values[3], advance)
+        lanes.save()
+        return context.get_dummy_value()
+
+    index = types.int64
+    signature = types.void(
+        high, low, index, index, settings, state, types.boolean, out, index, index
+    )
+    return signature, codegen
+
+
 @kernel
-def _stop_and_reverse(high, low, starts, steps, tops, direction, out):
-    """One row a setting. A falling line is a rising one of the mirrored prices: `ahead` and
-    `behind` are high and low, or -low and -high."""
-    for r in range(out.shape[0]):
-        start, step, top, row = starts[r], steps[r], tops[r], out[r]
-        side, sar, extreme, rate = 1.0, np.nan, 0.0, 0.0
-        before_high = before_low = 0.0
-        for t in range(high.size):
-            upper, lower = np.float64(high[t]), np.float64(low[t])
-            if upper != upper or lower != lower:
-                sar = np.nan
-                row[t] = np.nan
-                continue
-            if sar != sar:
-                side, sar, extreme, rate = 1.0, lower, upper, start
-            else:
-                up = side > 0.0
-                ahead, behind = (upper, lower) if up else (-lower, -upper)
-                limit = before_low if up else -before_high
-                sar += rate * (extreme - sar)
-                sar = limit if limit < sar else sar
-                if behind < sar:
-                    side, sar, extreme, rate = -side, -extreme, -behind, start
-                elif ahead > extreme:
-                    extreme = ahead
-                    rate = rate + step if rate + step < top else top
-            before_high, before_low = upper, lower
-            row[t] = side if direction else side * sar
+def _stop_and_reverse(high, low, spans, settings, direction, out):
+    """One row of `out` f4[R, T] a column of `settings` f8[3, n], padded to whole lanes."""
+    rows, bars = out.shape
+    state, tile = np.empty((4, settings.shape[1])), np.empty((LANES, TILE), np.float32)
+    for first in range(0, rows, LANES):
+        group = max(min(first, rows - LANES), 0)  # overlapping rows come out the same
+        part = slice(group, group + LANES)
+        last, done = min(group + LANES, rows), 0
+        for i in range(spans.shape[0]):
+            begin, stop = spans[i, 0], spans[i, 1]
+            out[group:last, done:begin] = np.nan
+            out[group:last, begin] = 1.0 if direction else low[begin]
+            state[_SIDE, part], state[_SAR, part] = 1.0, low[begin]
+            state[_EXTREME, part], state[_RATE, part] = high[begin], settings[_START, part]
+            done = stop
+            for at in range(begin + 1, stop, TILE):
+                count = min(TILE, stop - at)
+                if rows >= LANES:
+                    _advance(high, low, at, count, settings, state, direction, out, at, group)
+                    continue
+                _advance(high, low, at, count, settings, state, direction, tile, 0, 0)
+                for r in range(rows):
+                    copy(tile[r, :count], out[r, at:])
+        out[group:last, done:bars] = np.nan
 
 
 def rows(
@@ -79,8 +177,10 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    starts, steps, tops = params["accel_start"], params["accel_step"], params["accel_max"]
-    _stop_and_reverse(series.high, series.low, starts, steps, tops, output == "psar_dir", out)
+    names = ("accel_start", "accel_step", "accel_max")
+    settings = padded_rows(np.stack([params[name] for name in names]))
+    high, low, spans = series.wide("high"), series.wide("low"), series.spans("high", "low")
+    _stop_and_reverse(high, low, spans, settings, output == "psar_dir", out)
 
 
 def oracle(
