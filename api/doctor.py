@@ -58,6 +58,7 @@ def findings(*, start_ray: bool = True) -> Iterator[Finding]:
     yield shared_memory()
     yield kernel_cache()
     yield kernels()
+    yield default_grids()
     yield ray(start_ray)
     yield gpu()
     yield stores()
@@ -180,6 +181,29 @@ def kernels() -> Finding:
         return Finding("kernels", "bad", f"wrong number {found}", "delete the kernel cache")
     text = f"ready in {seconds:.2f} s; serial and GIL-free under plain threads, "
     return Finding("kernels", "ok", text + "no threading layer (TBB, OpenMP) is needed")
+
+
+def default_grids() -> Finding:
+    """Default ranges that no request can use whole, for the guard of a stage would refuse it."""
+    from cluster.inputs import limits
+    from compute.indicators.defaults import indicator_defaults
+    from compute.indicators.registry import ids
+    from configs.load import config
+
+    file = config("indicators")
+    known = indicator_defaults(file.document, str(file.path))
+    guard = limits(None, None).max_variants_per_compute
+    large = {name: block.variants for name, block in known.items() if block.variants > guard}
+    text = f"{len(ids())} indicators, {len(known)} with default ranges"
+    if not large:
+        return Finding("default grids", "ok", text)
+    named = sorted(large, key=large.__getitem__, reverse=True)
+    listed = ", ".join(f"{name} {large[name]:,}".replace(",", " ") for name in named)
+    return Finding(
+        "default grids", "note",
+        f"{text}; too large for the guard of {guard:,}".replace(",", " ") + f": {listed}",
+        "name ranges of your own in a request that uses one of these",
+    )  # fmt: skip
 
 
 def ray(start: bool) -> Finding:

@@ -7,6 +7,7 @@ the start of a service.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,12 @@ class IndicatorDefaults:
     params: Mapping[str, AxisSpec] = field(default_factory=dict)
     signals: Mapping[str, AxisSpec] = field(default_factory=dict)
     config_path: str = "indicators.yaml"
+
+    @property
+    def variants(self) -> int:
+        """Variants of a request that names the indicator and nothing else."""
+        specs = [self.source, *self.params.values(), *self.signals.values()]
+        return math.prod(len(axes.materialised(spec)) for spec in specs if spec is not None)
 
 
 def indicator_defaults(

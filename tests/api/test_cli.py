@@ -86,6 +86,8 @@ def test_doctor_finds_this_machine_ready() -> None:
         "/dev/shm",
         "kernel cache",
         "kernels",
+        "88 indicators",
+        "too large for the guard of 600 000",
         "Ray",
         "GPU",
     ):
