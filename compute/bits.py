@@ -123,43 +123,57 @@ def _put_between_typed(
     return types.void(words, types.int64, values, types.int64, real, real), codegen
 
 
-def _put_greater_typed(
-    typingctx: Any, words: Any, word: Any, left: Any, at_left: Any, right: Any, at_right: Any
-) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds = signature.args
-        flags = []
-        for step in range(WORD_BITS // _LANES):
-            a = _lanes(context, builder, kinds[2], args[2], args[3], step)
-            b = _lanes(context, builder, kinds[4], args[4], args[5], step)
-            flags.append(builder.fcmp_ordered(">", a, b))
-        _put(context, builder, kinds[0], args[0], args[1], flags)
-        return context.get_dummy_value()
-
-    return types.void(words, types.int64, left, types.int64, right, types.int64), codegen
+def _infinite_flags(builder: Any, lanes: Any) -> Any:
+    """Which of eight floats are infinite."""
+    real = ir.FloatType()
+    vector = ir.VectorType(real, _LANES)
+    size = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector]), f"llvm.fabs.v{_LANES}f32"
+    )
+    most = _splat(builder, ir.Constant(real, _LARGEST))
+    return builder.fcmp_ordered(">", builder.call(size, [lanes]), most)
 
 
 def _infinite_word_typed(typingctx: Any, values: Any, start: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        real = ir.FloatType()
-        most = _splat(builder, ir.Constant(real, _LARGEST))
-        vector = ir.VectorType(real, _LANES)
-        size = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector]), f"llvm.fabs.v{_LANES}f32"
-        )
-        flags = []
-        for step in range(WORD_BITS // _LANES):
-            lanes = _lanes(context, builder, signature.args[0], args[0], args[1], step)
-            flags.append(builder.fcmp_ordered(">", builder.call(size, [lanes]), most))
-        return _word_of(builder, flags)
+        steps = range(WORD_BITS // _LANES)
+        lanes = [_lanes(context, builder, signature.args[0], *args, step) for step in steps]
+        return _word_of(builder, [_infinite_flags(builder, part) for part in lanes])
 
     return types.uint64(values, types.int64), codegen
+
+
+def _put_both_typed(
+    typingctx: Any,
+    above: Any,
+    below: Any,
+    word: Any,
+    left: Any,
+    at_left: Any,
+    right: Any,
+    at_right: Any,
+) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        more, less, wild = [], [], ir.Constant(ir.VectorType(ir.IntType(1), _LANES), [0] * _LANES)
+        for step in range(WORD_BITS // _LANES):
+            a = _lanes(context, builder, kinds[3], args[3], args[4], step)
+            b = _lanes(context, builder, kinds[5], args[5], args[6], step)
+            more.append(builder.fcmp_ordered(">", a, b))
+            less.append(builder.fcmp_ordered("<", a, b))
+            wild = builder.or_(wild, _infinite_flags(builder, b))
+        _put(context, builder, kinds[0], args[0], args[2], more)
+        _put(context, builder, kinds[1], args[1], args[2], less)
+        return builder.zext(builder.bitcast(wild, ir.IntType(_LANES)), ir.IntType(64))
+
+    index = types.int64
+    return types.uint64(above, below, index, left, index, right, index), codegen
 
 
 _ctz: Any = intrinsic(_ctz_typed)
 _popcount: Any = intrinsic(_popcount_typed)
 _put_between: Any = intrinsic(_put_between_typed)
-_put_greater: Any = intrinsic(_put_greater_typed)
+_put_both: Any = intrinsic(_put_both_typed)
 _infinite_word: Any = intrinsic(_infinite_word_typed)
 
 
@@ -185,12 +199,14 @@ def put_between(words: Any, word: Any, values: Any, start: Any, low: Any, high: 
 
 
 @inlined
-def put_greater(words: Any, word: Any, left: Any, at_left: Any, right: Any, at_right: Any) -> Any:
-    """Set `words[word]` to 64 votes `left[at_left + i] > right[at_right + i]` (f4 arrays).
+def put_both(
+    above: Any, below: Any, word: Any, left: Any, at_left: Any, right: Any, at_right: Any
+) -> Any:
+    """Set `above[word]` and `below[word]` to 64 votes left > right and left < right (f4 arrays).
 
-    NaN is no vote; an infinity is compared like any number.
+    NaN is no vote; what comes back is not 0 where an infinity is among the values of `right`.
     """
-    _put_greater(words, word, left, at_left, right, at_right)
+    return _put_both(above, below, word, left, at_left, right, at_right)
 
 
 @inlined

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.bits import infinite_word, put_between, put_greater
+from compute.bits import infinite_word, put_between, put_both
 from compute.bits import words as word_count
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
-from compute.rules import ABOVE, BETWEEN, RISING, Side
+from compute.rules import ABOVE, BETWEEN, FALLING, RISING, Side
 
 _TILE = 64  # words: 16 KiB of floats
 _MOST = np.finfo(np.float32).max
@@ -45,9 +45,27 @@ def pack(
         _pack_intervals(rows, low, high, place, step, start, stop, planes)
     elif form >= RISING:
         lags = np.concatenate([side.lag for side, _ in sides])
-        _pack_lags(rows, lags, forms == RISING, place, step, start, stop, planes)
+        distinct = np.unique(lags)
+        more, less = (
+            _planes_of(lags, forms == way, distinct, place, step) for way in (RISING, FALLING)
+        )
+        _pack_lags(rows, distinct, more, less, start, stop, planes)
     else:
         _pack_references(rows, reference, forms == ABOVE, place, step, start, stop, planes)
+
+
+def _planes_of(
+    lags: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
+    distinct: NDArray[np.int64],
+    place: NDArray[np.int64],
+    step: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """First plane and step of each of the `distinct` lags among the `wanted` ones, -1 for none."""
+    found = np.full((distinct.size, 2), -1, np.int64)
+    for k in np.flatnonzero(wanted):
+        found[np.searchsorted(distinct, lags[k])] = place[k], step[k]
+    return found
 
 
 def body_words(series: BarSeries, start: int, stop: int, body: int) -> NDArray[np.uint64]:
@@ -107,38 +125,43 @@ def _exceeding(left, at_left, right, at_right, count):
 
 
 @kernel
+def _exceeding_words(above, words, row, reference, start, begin, stop):
+    """Words [begin, stop) of the votes `reference > row` (`above`) or `<`, bar by bar."""
+    for w in range(begin, stop):
+        t = start + 64 * w
+        if above:
+            words[w] = _exceeding(reference, t, row, t, 64)
+        else:
+            words[w] = _exceeding(row, t, reference, t, 64)
+
+
+@kernel
 def _pack_references(rows, reference, above, place, step, start, stop, planes):
-    """Votes `reference > out` (`above[k]`) or `reference < out`."""
+    """Votes `reference > out` (`above[k]`) or `reference < out`.
+
+    Both are made in one pass; where one is not wanted its words go to `spare`.
+    """
     full, count = (stop - start) // 64, planes.shape[1]
     wild = _infinite(reference, start, stop)
+    spare, longs, shorts = np.empty(count, np.uint64), -1, -1
+    for k in range(place.size):
+        longs, shorts = (k, shorts) if above[k] else (longs, k)
     for r in range(rows.shape[0]):
         row = rows[r]
+        more = planes[place[longs] + r * step[longs]] if longs >= 0 else spare
+        less = planes[place[shorts] + r * step[shorts]] if shorts >= 0 else spare
         for tile in range(0, full, _TILE):
-            last = min(full, tile + _TILE)
-            slow = wild or _infinite(row, start + 64 * tile, start + 64 * last)
-            for k in range(place.size):
-                words = planes[place[k] + r * step[k]]
-                if slow:
-                    for w in range(tile, last):
-                        t = start + 64 * w
-                        if above[k]:
-                            words[w] = _exceeding(reference, t, row, t, 64)
-                        else:
-                            words[w] = _exceeding(row, t, reference, t, 64)
-                elif above[k]:
-                    for w in range(tile, last):
-                        put_greater(words, w, reference, start + 64 * w, row, start + 64 * w)
-                else:
-                    for w in range(tile, last):
-                        put_greater(words, w, row, start + 64 * w, reference, start + 64 * w)
+            last, found = min(full, tile + _TILE), np.uint64(0)
+            for w in range(tile, last):
+                t = start + 64 * w
+                found |= put_both(more, less, w, reference, t, row, t)
+            if wild or found:
+                _exceeding_words(True, more, row, reference, start, tile, last)
+                _exceeding_words(False, less, row, reference, start, tile, last)
         if full < count:
             t = start + 64 * full
-            for k in range(place.size):
-                if above[k]:
-                    word = _exceeding(reference, t, row, t, stop - t)
-                else:
-                    word = _exceeding(row, t, reference, t, stop - t)
-                planes[place[k] + r * step[k], full] = word
+            more[full] = _exceeding(reference, t, row, t, stop - t)
+            less[full] = _exceeding(row, t, reference, t, stop - t)
 
 
 @kernel
@@ -156,27 +179,38 @@ def _moved(row, rising, lag, begin, count):
 
 
 @kernel
-def _pack_lags(rows, lags, rising, place, step, start, stop, planes):
-    """Votes `out > out[lag ago]` (`rising[k]`) or `out < out[lag ago]`."""
+def _pack_lags(rows, lags, more, less, start, stop, planes):
+    """Votes `out > out[lags[k] ago]` in plane more[k] of the first row (each row's planes follow
+    those of the row before; `more` i8[n, 2] holds plane and step) and `<` in less[k]; -1: not
+    wanted, its words go to `spare`."""
     full, count, longest = (stop - start) // 64, planes.shape[1], lags.max()
+    spare = np.empty(count, np.uint64)
     for r in range(rows.shape[0]):
         row = rows[r]
         slow = _infinite(row, max(0, start - longest), start)
         for tile in range(0, full, _TILE):
-            last = min(full, tile + _TILE)
-            # An infinity is met again a lag later: from the first one on, a row goes bar by bar.
-            slow = slow or _infinite(row, start + 64 * tile, start + 64 * last)
-            for k in range(place.size):
-                words, lag = planes[place[k] + r * step[k]], lags[k]
+            last, found = min(full, tile + _TILE), np.uint64(0)
+            for k in range(lags.size):
+                lag = lags[k]
+                rising = planes[more[k, 0] + r * more[k, 1]] if more[k, 0] >= 0 else spare
+                falling = planes[less[k, 0] + r * less[k, 1]] if less[k, 0] >= 0 else spare
                 for w in range(tile, last):
                     t = start + 64 * w
                     if slow or t < lag:
-                        words[w] = _moved(row, rising[k], lag, t, 64)
-                    elif rising[k]:
-                        put_greater(words, w, row, t, row, t - lag)
+                        rising[w] = _moved(row, True, lag, t, 64)
+                        falling[w] = _moved(row, False, lag, t, 64)
                     else:
-                        put_greater(words, w, row, t - lag, row, t)
+                        found |= put_both(falling, rising, w, row, t - lag, row, t)
+                if found and not slow:
+                    # An infinity is met again a lag later: from here on the row goes bar by bar.
+                    slow = True
+                    for w in range(tile, last):
+                        rising[w] = _moved(row, True, lag, start + 64 * w, 64)
+                        falling[w] = _moved(row, False, lag, start + 64 * w, 64)
         if full < count:
             t = start + 64 * full
-            for k in range(place.size):
-                planes[place[k] + r * step[k], full] = _moved(row, rising[k], lags[k], t, stop - t)
+            for k in range(lags.size):
+                rising = planes[more[k, 0] + r * more[k, 1]] if more[k, 0] >= 0 else spare
+                falling = planes[less[k, 0] + r * less[k, 1]] if less[k, 0] >= 0 else spare
+                rising[full] = _moved(row, True, lags[k], t, stop - t)
+                falling[full] = _moved(row, False, lags[k], t, stop - t)

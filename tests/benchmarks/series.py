@@ -33,9 +33,7 @@ def year(bars: int) -> BarSeries:
     """`bars` made-up minutes around one price level."""
     frame = TIMEFRAMES["1m"]
     made = walk_candles(seed=SEED, bars=bars, frame=frame, start_ms=START_MS)
-    return BarSeries(
-        made.open, made.high, made.low, made.close, made.volume, START_MS // frame.ms
-    )
+    return BarSeries(made.open, made.high, made.low, made.close, made.volume, START_MS // frame.ms)
 
 
 def grid(indicator_id: str, output: str | None = None) -> IndicatorGrid:

@@ -11,7 +11,7 @@ from compute.bits import (
     pack,
     popcount,
     put_between,
-    put_greater,
+    put_both,
     unpack,
     words,
 )
@@ -50,12 +50,12 @@ def test_counts_of_a_word(word):
 
 @kernel
 def _words(left, right, at, low, high):
-    """Between, greater and infinite votes of 64 values from `at`, in the middle of three words."""
-    found = np.zeros((3, 3), np.uint64)
+    """Between, greater, less and infinite votes of 64 values from `at`, in the middle of three."""
+    found = np.zeros((4, 3), np.uint64)
     put_between(found[0], 1, left, at, low, high)
-    put_greater(found[1], 1, left, at, right, at)
-    found[2, 1] = infinite_word(left, at)
-    return found
+    wild = put_both(found[1], found[2], 1, left, at, right, at)
+    found[3, 1] = infinite_word(left, at)
+    return found, wild
 
 
 def test_comparisons_of_a_word_leave_nan_out():
@@ -66,7 +66,9 @@ def test_comparisons_of_a_word_leave_nan_out():
     low, high = np.float32(-1), np.float32(2)
     for at in (0, 7, 16):
         span = slice(at, at + 64)
-        found = _words(left, right, at, low, high)
-        expected = ((left >= low) & (left <= high), left > right, np.isinf(left))
+        found, wild = _words(left, right, at, low, high)
+        assert bool(wild) == bool(np.any(np.isinf(right[span])))
+        between = (left >= low) & (left <= high)
+        expected = (between, left > right, left < right, np.isinf(left))
         for row, flags in zip(found, expected, strict=True):
             assert list(row) == [0, pack(flags[span])[0], 0]
