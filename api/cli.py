@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,30 +56,38 @@ def exit_status(error: Exception) -> int | None:
 
 
 def tell(error: Exception, *, as_json: bool) -> None:
-    """One message on stderr, and the error's envelope on stdout where JSON is expected there."""
+    """What is wrong on stderr, and the error's envelope on stdout where JSON is expected there."""
     from compute.errors import RoehubError
 
     details: dict[str, Any] = {}
     code, message = "unexpected_error", str(error) or type(error).__name__
+    lines = [message]
     if isinstance(error, RoehubError):
-        code, message, details = error.code, described(error), error.details
+        code, message, details = error.code, error.message, error.details
+        lines = described(error)
     elif exit_status(error) == 2:
         code = "validation_error"
     if as_json:
         envelope = {"error": {"code": code, "message": message, "details": details}}
         print(json.dumps(envelope))
     if exit_status(error) != 130:  # who asked for the stop has been told what was kept
-        typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+        for line in lines:
+            typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
 
 
-def described(error: RoehubError) -> str:
-    """The whole refusal as one message: what is wrong, and each fault with its place."""
-    faults = [
-        fault for fault in error.details.get("errors", ()) if fault["message"] != error.message
-    ]
-    return "\n".join(
-        [error.message, *(f"  {fault['path']}: {fault['message']}" for fault in faults)]
-    )
+def described(error: RoehubError) -> list[str]:
+    """The whole refusal, a line for each fault: where it stands in the request, what is wrong."""
+    faults = error.details.get("errors", ())
+    if not faults:
+        return [error.message]
+    if len(faults) > 1 and all(fault["message"] == error.message for fault in faults):
+        return [f"{', '.join(place(fault['path']) for fault in faults)}: {error.message}"]
+    return [f"{place(fault['path'])}: {fault['message']}" for fault in faults]
+
+
+def place(path: str) -> str:
+    """A path of the error list as one reads a request: `template.indicator_grids[0].params`."""
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path.removeprefix("body."))
 
 
 app = typer.Typer(

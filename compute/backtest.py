@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from compute.account import Terms, terms
-from compute.errors import InvalidRequest
+from compute.errors import InvalidGrid, InvalidRequest
 from compute.grid import Axis, Grid, IndicatorGrid
 from compute.indicator_grids import voting_grid
 from compute.indicators.defaults import IndicatorDefaults
+from compute.indicators.definition import SOURCE
 from compute.indicators.registry import definition, module
 from compute.keys import (
     KeyTemplate,
@@ -25,7 +26,7 @@ from compute.market.timeframe import Timeframe
 from compute.risk import RiskGrid, risk_grid
 
 if TYPE_CHECKING:
-    from compute.request import BacktestRequest
+    from compute.request import BacktestRequest, IndicatorBlock
     from compute.settings import Defaults
 
 NO_DEFAULTS: Mapping[str, IndicatorDefaults] = {}
@@ -195,10 +196,35 @@ def _top_trades_n(sent: int | None, top_k: int, defaults: Defaults) -> int:
 
 
 def _grid(request: BacktestRequest, indicator_defaults: Mapping[str, IndicatorDefaults]) -> Grid:
+    """The grid of all blocks. Raises: the first block's InvalidGrid, with the faults of all."""
     sent = request.template.signal_grids or {}
     parts: list[IndicatorGrid] = []
-    for block in request.template.indicator_grids:
-        name = definition(block.indicator_id).indicator_id
-        given = indicator_defaults.get(name) or IndicatorDefaults(name)
-        parts.append(voting_grid(block, sent.get(name, {}), given))
+    refusals: list[InvalidGrid] = []
+    faults: list[dict[str, str]] = []
+    for i, block in enumerate(request.template.indicator_grids):
+        try:
+            name = definition(block.indicator_id).indicator_id
+            given = indicator_defaults.get(name) or IndicatorDefaults(name)
+            parts.append(voting_grid(block, sent.get(name, {}), given))
+        except InvalidGrid as error:
+            refusals.append(error)
+            path = _place(error, block, f"body.template.indicator_grids.{i}")
+            faults.append({"path": path, "code": "grid_validation_error", "message": error.message})
+    if refusals:
+        refusals[0].details["errors"] = sorted(faults, key=lambda fault: fault["path"])
+        raise refusals[0]
     return Grid(tuple(parts))
+
+
+def _place(error: InvalidGrid, block: IndicatorBlock, at: str) -> str:
+    """Where in the request the fault of a block's grid stands."""
+    name = error.details.get("axis") or error.details.get("param")
+    if name is None:
+        which = ".output" if block.output else ".indicator_id"
+        return at + (which if error.details else "")
+    if name == SOURCE:
+        return f"{at}.source"
+    known = definition(block.indicator_id)
+    if name in block.params or name in known.axes:
+        return f"{at}.params.{name}"
+    return f"body.template.signal_grids.{known.indicator_id}.{name}"

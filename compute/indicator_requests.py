@@ -13,6 +13,7 @@ from pydantic import Field, PlainValidator, ValidationError
 
 from compute.axes import numeric
 from compute.errors import InvalidGrid, InvalidRequest
+from compute.faults import schema_faults
 from compute.grid import IndicatorGrid
 from compute.indicator_grids import series_grid
 from compute.indicators.series import BarSeries
@@ -30,7 +31,6 @@ from compute.request import (
     Name,
     TimeRange,
     one_of,
-    schema_faults,
     sent_timeframe,
 )
 from compute.settings import Limits
@@ -149,4 +149,4 @@ def _parsed(model: type[R], body: object) -> R:
     try:
         return model.model_validate(dict(body))
     except ValidationError as error:
-        raise InvalidRequest("Validation failed", schema_faults(error)) from None
+        raise InvalidRequest("Validation failed", schema_faults(error, model)) from None

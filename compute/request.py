@@ -29,6 +29,7 @@ from pydantic_core import PydanticCustomError
 from compute.account import DIRECTION_MODES, SIZING_MODES
 from compute.axes import Explicit, InvalidAxis, Range, axis_spec
 from compute.errors import InvalidInput, InvalidRequest
+from compute.faults import schema_faults, shown
 from compute.market.instrument import Instrument
 from compute.market.period import Period
 from compute.market.timeframe import Timeframe, timeframe
@@ -58,10 +59,13 @@ def _moment(raw: object) -> datetime:
             raw = datetime.fromisoformat(raw.strip())
         except ValueError:
             raise _fault(
-                "datetime_parsing", f"{raw!r} is not ISO 8601; write it like 2026-01-01T00:00:00Z"
+                "datetime_parsing",
+                f"{shown(raw)} is not ISO 8601; write it like 2026-01-01T00:00:00Z",
             ) from None
     if not isinstance(raw, datetime):
-        raise _fault("datetime_type", "must be an ISO 8601 text with a time zone")
+        raise _fault(
+            "datetime_type", f"must be an ISO 8601 text with a time zone (got {shown(raw)})"
+        )
     if raw.utcoffset() is None:
         raise _fault(
             "timezone_aware",
@@ -84,7 +88,8 @@ def one_of(*allowed: str) -> AfterValidator:
     def check(text: str) -> str:
         if text not in allowed:
             raise _fault(
-                "literal_error", f"must be one of {', '.join(sorted(allowed))}, got {text!r}"
+                "literal_error",
+                f"must be one of {', '.join(sorted(allowed))} (got {shown(text)})",
             )
         return text
 
@@ -226,7 +231,9 @@ class Ranking(Model):
     def _differ(self) -> Ranking:
         if self.primary_metric == self.secondary_metric:
             raise _fault(
-                "value_error", "must differ from primary_metric; drop it", "secondary_metric"
+                "value_error",
+                f"must differ from primary_metric; drop it (got {shown(self.secondary_metric)})",
+                "secondary_metric",
             )
         return self
 
@@ -292,17 +299,6 @@ def _refusal(message: str, code: str, *paths: str) -> InvalidRequest:
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:
-    errors = schema_faults(error)
+    errors = schema_faults(error, BacktestRequest)
     repeated = [e["message"] for e in errors if e["message"].startswith(DUPLICATE)]
     return InvalidRequest(repeated[0] if repeated else "Validation failed", errors)
-
-
-def schema_faults(error: ValidationError) -> list[dict[str, str]]:
-    """What a schema refused: `{path, code, message}` of each fault."""
-    errors: list[dict[str, str]] = []
-    for fault in error.errors(include_url=False, include_input=False):
-        at = fault.get("ctx", {}).get("at", "")
-        steps = ["body", *map(str, fault["loc"]), *([at] if at else [])]
-        code = "required" if fault["type"] == "missing" else fault["type"]
-        errors.append({"path": ".".join(steps), "code": code, "message": fault["msg"]})
-    return errors

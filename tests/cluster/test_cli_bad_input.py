@@ -35,12 +35,12 @@ def no_compute(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(done: Called, *words: str) -> str:
-    """The one message of a refusal, which has all of `words`."""
+    """The lines of a refusal, which have all of `words`."""
     assert done.status == 2, done.stdout + done.stderr
     lines = done.stderr.strip().splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("error: "))
     message = "\n".join(lines[first:])
-    assert message.count("error: ") == 1
+    assert all(line.startswith("error: ") for line in lines[first:]), message
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in message, message
@@ -53,11 +53,11 @@ def run(tmp_path: Path, candles: Path, body: object, *flags: object) -> Called:
 
 
 REQUESTS: list[tuple[str, dict[str, Any], list[str]]] = [
-    ("empty axis", {"template.risk_grid.sl": axis()}, ["body.template.risk_grid.sl"]),
+    ("empty axis", {"template.risk_grid.sl": axis()}, ["template.risk_grid.sl.values"]),
     (
         "empty compute axis",
         {"template.indicator_grids.0.params.window": axis()},
-        ["body.template.indicator_grids.0.params.window"],
+        ["template.indicator_grids[0].params.window.values"],
     ),
     (
         "reversed range",
@@ -67,7 +67,7 @@ REQUESTS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "off the hard grid",
         {"template.indicator_grids.0.params.window": axis(1)},
-        ["ma.sma", "window", "2"],
+        ["template.indicator_grids[0].params.window: ma.sma.window must be in 2..2000, got 1"],
     ),
     ("fraction of a bar", {"template.indicator_grids.0.params.window": axis(5.5)}, ["window"]),
     ("boolean", {"template.indicator_grids.0.params.window": axis(True)}, ["window"]),
@@ -77,7 +77,7 @@ REQUESTS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "unknown indicator",
         {"template.indicator_grids.0.indicator_id": "ma.smaa"},
-        ["unknown indicator 'ma.smaa'", "ma.sma"],
+        ["template.indicator_grids[0].indicator_id: unknown indicator 'ma.smaa'", "ma.sma"],
     ),
     (
         "unknown parameter",
@@ -87,16 +87,25 @@ REQUESTS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "unknown rule parameter",
         {"template.signal_grids": {"momentum.rsi": {"level": axis(50)}}},
-        ["unknown signal param 'level'", "long_threshold"],
+        ["template.signal_grids.momentum.rsi.level: ", "unknown signal param", "long_threshold"],
     ),
     (
         "unknown source",
         {"template.indicator_grids.0.source": axis("typical")},
-        ["source", "close"],
+        ["template.indicator_grids[0].source: ma.sma.source must be one of close", "'typical'"],
     ),
-    ("unknown field", {"template.leverage": 3}, ["body.template.leverage"]),
+    (
+        "misspelt field",
+        {"template.indicator_grids.0.parms": {}},
+        ["template.indicator_grids[0].parms: is an unknown field; did you mean params?"],
+    ),
+    ("unknown field", {"template.leverage": 3}, ["template.leverage: is an unknown", "risk_grid"]),
     ("unknown metric", {"ranking": {"primary_metric": "sharpe"}}, ["total_return_pct"]),
-    ("negative fee", {"template.execution.fee_pct": -0.1}, ["body.template.execution.fee_pct"]),
+    (
+        "negative fee",
+        {"template.execution.fee_pct": -0.1},
+        ["template.execution.fee_pct: must be >= 0 (got -0.1)"],
+    ),
     ("NaN cost", {"template.execution.slippage_pct": math.nan}, ["slippage_pct"]),
     ("infinite cost", {"template.execution.fee_pct": math.inf}, ["fee_pct"]),
     ("slippage of 100", {"template.execution.slippage_pct": 100}, ["slippage_pct", "100"]),
@@ -296,13 +305,36 @@ def test_one_indicator_above_the_guard(candles: Path, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_json_refusal_lists_every_fault(candles: Path, tmp_path: Path) -> None:
+def test_a_refusal_lists_every_fault(candles: Path, tmp_path: Path) -> None:
     body = request({"template.timeframe": "7m", "template.execution.fee_pct": -1, "extra": 1})
-    envelope = json.loads(run(tmp_path, candles, body, "--json").stdout)["error"]
-    assert envelope["message"].startswith("Validation failed")
+    done = run(tmp_path, candles, body, "--json")
+    assert refused(done).splitlines() == [
+        "error: extra: is an unknown field; allowed are time_range, template, warmup_bars, top_k,"
+        " preselect, top_trades_n, ranking, validation",
+        "error: template.execution.fee_pct: must be >= 0 (got -1)",
+        "error: template.timeframe: timeframe '7m' is not supported; use one of 1m 5m 15m 1h 4h 1d",
+    ]
+    envelope = json.loads(done.stdout)["error"]
+    assert envelope["message"] == "Validation failed"
     assert [fault["path"] for fault in envelope["details"]["errors"]] == [
         "body.extra", "body.template.execution.fee_pct", "body.template.timeframe",
     ]  # fmt: skip
+
+
+def test_a_refusal_lists_the_grid_faults_of_every_indicator(candles: Path, tmp_path: Path) -> None:
+    changes = {
+        "template.indicator_grids.0.params.window": axis(1),
+        "template.indicator_grids.1.params": {"length": axis(7)},
+    }
+    done = run(tmp_path, candles, request(changes), "--json")
+    assert refused(done).splitlines() == [
+        "error: template.indicator_grids[0].params.window: ma.sma.window must be in 2..2000, got 1",
+        "error: template.indicator_grids[1].params.length: momentum.rsi: unknown param 'length';"
+        " it takes window",
+    ]
+    envelope = json.loads(done.stdout)["error"]
+    assert envelope["message"] == "ma.sma.window must be in 2..2000, got 1"
+    assert envelope["details"]["hard_max"] == 2000
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

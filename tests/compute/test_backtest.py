@@ -261,7 +261,17 @@ def test_missing_signal_param_is_found_before_any_compute(monkeypatch: pytest.Mo
     with pytest.raises(InvalidGrid) as caught:
         resolve(parse_request(body({**SMA, "indicator_id": "momentum.rsi"})), Defaults())
     assert caught.value.message == "momentum.rsi: missing required signal param 'long_threshold'"
-    assert caught.value.details == {"indicator_id": "momentum.rsi", "param": "long_threshold"}
+    assert caught.value.details == {
+        "errors": [
+            {
+                "path": "body.template.signal_grids.momentum.rsi.long_threshold",
+                "code": "grid_validation_error",
+                "message": caught.value.message,
+            }
+        ],
+        "indicator_id": "momentum.rsi",
+        "param": "long_threshold",
+    }
 
 
 def test_outputs_choose_their_rule() -> None:

@@ -227,7 +227,7 @@ def test_an_estimate_needs_risk_levels_and_whole_bars() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         indicator_estimate({k: v for k, v in ESTIMATE.items() if k != "risk"}, Limits())
     assert refusal.value.errors[0] == {
-        "path": "body.risk", "code": "required", "message": "Field required",
+        "path": "body.risk", "code": "required", "message": "is required",
     }  # fmt: skip
     with pytest.raises(InvalidGrid, match="whole bars"):
         indicator_estimate(

@@ -150,52 +150,52 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("path", "value", "code", "text"),
     [
-        ("time_range", DROP, "required", "Field required"),
-        ("time_range.start", DROP, "required", "Field required"),
+        ("time_range", DROP, "required", "is required"),
+        ("time_range.start", DROP, "required", "is required"),
         ("time_range.start", "2026-01-01T00:00:00", "timezone_aware", "has no time zone; add Z"),
         ("time_range.start", "2026-01-01", "timezone_aware", "has no time zone"),
         ("time_range.start", "soon", "datetime_parsing", "is not ISO 8601"),
         ("time_range.start", 1767225600, "datetime_type", "must be an ISO 8601 text"),
-        ("template.timeframe", DROP, "required", "Field required"),
+        ("template.timeframe", DROP, "required", "is required"),
         ("template.timeframe", "2h", "literal_error", "use one of 1m 5m 15m 1h 4h 1d"),
         ("template.timeframe", 60, "literal_error", "use one of 1m"),
-        ("template.instrument_id.market_id", 0, "greater_than", "greater than 0"),
-        ("template.instrument_id.market_id", True, "int_type", "valid integer"),
-        ("template.instrument_id.symbol", "  ", "string_too_short", "at least 1 character"),
-        ("template.indicator_grids", [], "too_short", "at least 1 item"),
-        ("template.indicator_grids.0.indicator_id", " ", "string_too_short", "at least 1"),
-        ("template.indicator_grids.0.window", 5, "extra_forbidden", "not permitted"),
+        ("template.instrument_id.market_id", 0, "greater_than", "must be > 0 (got "),
+        ("template.instrument_id.market_id", True, "int_type", "must be a whole number (got "),
+        ("template.instrument_id.symbol", "  ", "string_too_short", "must not be empty (got "),
+        ("template.indicator_grids", [], "too_short", "must not be empty (got [])"),
+        ("template.indicator_grids.0.indicator_id", " ", "string_too_short", "must not be empty"),
+        ("template.indicator_grids.0.window", 5, "extra_forbidden", "an unknown field; allowed"),
         ("template.direction_mode", "both", "literal_error", "long-only, long-short, short-only"),
         ("template.sizing_mode", "half", "literal_error", "all_in, fixed_quote, strategy_compound"),
-        ("template.execution.market_fee_pct", -0.1, "greater_than_equal", "or equal to 0"),
-        ("template.execution.market_fee_pct", "0.1", "float_type", "valid number"),
-        ("template.execution.market_fee_pct", True, "float_type", "valid number"),
-        ("template.execution.market_fee_pct", NAN, "finite_number", "finite number"),
-        ("template.execution.market_fee_pct", INF, "finite_number", "finite number"),
-        ("template.execution.slippage_pct", 100, "less_than", "less than 100"),
-        ("template.execution.slippage_pct", -1, "greater_than_equal", "or equal to 0"),
-        ("template.execution.init_cash", 0, "greater_than", "greater than 0"),
-        ("template.execution.fixed_quote", 0, "greater_than", "greater than 0"),
-        ("template.execution.safe_profit_percent", 100.5, "less_than_equal", "or equal to 100"),
-        ("template.execution.leverage", 2, "extra_forbidden", "not permitted"),
-        ("template.risk_grid.sl_enabled", 1, "bool_type", "valid boolean"),
-        ("template.risk_grid.sl_pct", "3", "float_type", "valid number"),
-        ("template.risk_grid.tp_pct", INF, "finite_number", "finite number"),
-        ("warmup_bars", 0, "greater_than", "greater than 0"),
-        ("warmup_bars", True, "int_type", "valid integer"),
-        ("top_k", 3.0, "int_type", "valid integer"),
-        ("top_k", "3", "int_type", "valid integer"),
-        ("preselect", -1, "greater_than", "greater than 0"),
-        ("top_trades_n", 0, "greater_than", "greater than 0"),
-        ("mode", "template", "extra_forbidden", "not permitted"),
-        ("ranking.primary_metric", DROP, "required", "Field required"),
+        ("template.execution.market_fee_pct", -0.1, "greater_than_equal", "must be >= 0 (got -"),
+        ("template.execution.market_fee_pct", "0.1", "float_type", "must be a number (got "),
+        ("template.execution.market_fee_pct", True, "float_type", "must be a number (got "),
+        ("template.execution.market_fee_pct", NAN, "finite_number", "must be a finite number"),
+        ("template.execution.market_fee_pct", INF, "finite_number", "must be a finite number"),
+        ("template.execution.slippage_pct", 100, "less_than", "must be < 100 (got 100)"),
+        ("template.execution.slippage_pct", -1, "greater_than_equal", "must be >= 0 (got -"),
+        ("template.execution.init_cash", 0, "greater_than", "must be > 0 (got "),
+        ("template.execution.fixed_quote", 0, "greater_than", "must be > 0 (got "),
+        ("template.execution.safe_profit_percent", 100.5, "less_than_equal", "be <= 100 (got 100.5)"),
+        ("template.execution.leverage", 2, "extra_forbidden", "an unknown field; allowed"),
+        ("template.risk_grid.sl_enabled", 1, "bool_type", "must be true or false (got "),
+        ("template.risk_grid.sl_pct", "3", "float_type", "must be a number (got "),
+        ("template.risk_grid.tp_pct", INF, "finite_number", "must be a finite number"),
+        ("warmup_bars", 0, "greater_than", "must be > 0 (got "),
+        ("warmup_bars", True, "int_type", "must be a whole number (got "),
+        ("top_k", 3.0, "int_type", "must be a whole number (got "),
+        ("top_k", "3", "int_type", "must be a whole number (got "),
+        ("preselect", -1, "greater_than", "must be > 0 (got "),
+        ("top_trades_n", 0, "greater_than", "must be > 0 (got "),
+        ("mode", "template", "extra_forbidden", "an unknown field; allowed"),
+        ("ranking.primary_metric", DROP, "required", "is required"),
         ("ranking.primary_metric", "sharpe", "literal_error",
-         "max_drawdown_pct, profit_factor, return_over_max_drawdown, total_return_pct, got"),
+         'profit_factor, return_over_max_drawdown, total_return_pct (got "sharpe")'),
         ("ranking.secondary_metric", "profit_factor", "value_error", "must differ"),
-        ("ranking.min_trades", -1, "greater_than_equal", "or equal to 0"),
-        ("ranking.distinct", "yes", "bool_type", "valid boolean"),
-        ("validation.holdout_fraction", 1, "less_than", "less than 1"),
-        ("validation.holdout_fraction", -0.1, "greater_than_equal", "or equal to 0"),
+        ("ranking.min_trades", -1, "greater_than_equal", "must be >= 0 (got -"),
+        ("ranking.distinct", "yes", "bool_type", "must be true or false (got "),
+        ("validation.holdout_fraction", 1, "less_than", "must be < 1 (got 1)"),
+        ("validation.holdout_fraction", -0.1, "greater_than_equal", "must be >= 0 (got -"),
     ],
 )  # fmt: skip
 def test_refusals_name_the_place(path: str, value: object, code: str, text: str) -> None:
@@ -249,6 +249,30 @@ def test_a_value_and_its_alias_exclude_each_other() -> None:
     assert [(e["path"], e["code"]) for e in error.errors] == [
         ("body.template.execution.market_fee_pct", "extra_forbidden")
     ]
+    assert "keep one of" in error.errors[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("tempalte", "did you mean template?"),
+        ("time_range.begin", "allowed are start, end"),
+        ("template.indicator_grids.1.parms", "did you mean params?"),
+        ("template.instrument_id.Symbol", "did you mean symbol?"),
+        ("template.execution.market_fee", "did you mean market_fee_pct?"),
+        ("ranking.min_trade", "did you mean min_trades?"),
+    ],
+)
+def test_an_unknown_field_is_told_the_nearest_ones(path: str, hint: str) -> None:
+    (fault,) = refused(changed(path, 1)).errors
+    assert (fault["path"], fault["code"]) == (f"body.{path}", "extra_forbidden")
+    assert fault["message"] == f"is an unknown field; {hint}"
+
+
+def test_what_was_sent_is_shown_shortly() -> None:
+    (fault,) = refused(changed("top_k", "3" * 500)).errors
+    assert fault["message"].startswith('must be a whole number (got "333')
+    assert len(fault["message"]) < 100
 
 
 def test_time_range_must_run_forwards() -> None:
