@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import api.cli
 import api.doctor
-from compute.indicators.registry import ids
+from compute.indicators.definition import FAMILY_MEANINGS
+from compute.indicators.registry import definition, ids
 from compute.results import ENGINE_VERSION
 from tests.cluster.cli import ROOT, call, started
 
@@ -34,14 +36,60 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         assert f" {name} " in done.stdout
 
 
-def test_every_indicator_is_listed_and_shown() -> None:
+# What was published; an id stays for ever, so these only grow.
+PUBLISHED = {
+    "ma": 15, "momentum": 16, "structure": 20, "trend": 11, "volatility": 14, "volume": 12,
+}  # fmt: skip
+SILENT = {
+    ("structure.pivot_high", "pivot_high"),
+    ("structure.pivot_low", "pivot_low"),
+    ("structure.pivots", "pivot_low"),
+}
+
+
+def test_every_indicator_is_listed_with_its_rule_and_title() -> None:
     listed = call("indicators")
     assert listed.status == 0
+    head, *lines = listed.stdout.split("\n\n")[0].splitlines()
+    assert head.split() == ["indicator", "parameters", "rule", "title"]
+    assert [line.split()[0] for line in lines] == list(ids())
+    found = Counter(indicator_id.split(".")[0] for indicator_id in ids())
+    assert found.keys() == PUBLISHED.keys()
+    assert all(found[group] >= count for group, count in PUBLISHED.items())
+    assert sum(PUBLISHED.values()) == 88
+    for line, indicator_id in zip(lines, ids(), strict=True):
+        known = definition(indicator_id)
+        rule = known.output().rule
+        assert line.endswith(f"  {known.title}")
+        assert f"  {rule.family if rule else 'none'}  " in line
+
+
+def test_every_output_of_every_indicator_is_shown_with_its_vote() -> None:
+    silent = set()
     for indicator_id in ids():
-        assert f"\n{indicator_id} " in listed.stdout
         shown = call("indicators", "show", indicator_id)
         assert shown.status == 0
-        assert "(primary)" in shown.stdout
+        known = definition(indicator_id)
+        parts = shown.stdout.split("\n\n  output ")
+        assert known.title in parts[0]
+        assert known.formula in parts[0]
+        for output, text in zip(known.outputs, parts[1:], strict=True):
+            name, vote, *details = text.splitlines()
+            primary = " (primary)" if output.name == known.primary else ""
+            assert name == output.name + primary
+            if output.rule is None:
+                silent.add((indicator_id, output.name))
+                assert vote.strip() == "has no rule, it cannot vote"
+                continue
+            assert vote.startswith(f"    rule {output.rule.family}")
+            assert details[0].strip() == FAMILY_MEANINGS[output.rule.family]
+            asked = output.rule.params
+            for param, line in zip(asked, details[1 : 1 + len(asked)], strict=True):
+                assert line.startswith(f"    {param.name} ({param.kind})  ")
+    assert silent == SILENT
+
+
+def test_one_indicator_is_shown_with_bounds_and_thresholds() -> None:
     rsi = call("indicators", "show", " Momentum.RSI ").stdout
     for word in ("2000", "threshold_band", "(trend)", "long_threshold", "close hlc3", "14"):
         assert word in rsi
@@ -86,7 +134,7 @@ def test_doctor_finds_this_machine_ready() -> None:
         "/dev/shm",
         "kernel cache",
         "kernels",
-        "88 indicators",
+        f"{len(ids())} indicators",
         "too large for the guard of 600 000",
         "Ray",
         "GPU",
