@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster import inputs
-from cluster.progress import spaced
 from compute.errors import GuardExceeded, InvalidInput
+from compute.quantities import spaced
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from compute.control import Progress, Report
+from compute.quantities import spaced
 
 STAGES = {
     "stage_a": "Stage A",
@@ -106,11 +107,6 @@ class Lines:
 def _brief(now: Progress, seconds: float) -> bool:
     """Whether this is a further pass over a stage that has taken no time to speak of."""
     return now.stage.count("_") > 1 and seconds < _BRIEF_SECONDS
-
-
-def spaced(number: int) -> str:
-    """Digits in groups of three."""
-    return f"{number:,}".replace(",", " ")
 
 
 def _rate(done: int, seconds: float) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.progress import spaced
+from compute.quantities import spaced
 
 if TYPE_CHECKING:
     from rich.table import Table

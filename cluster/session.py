@@ -15,10 +15,11 @@ from cluster.columns import MAX_ROWS
 from cluster.inputs import Market
 from cluster.interrupts import interruptible
 from cluster.outputs import REPORT, RESULT, Outputs, outputs, report_html
-from cluster.progress import progress, spaced
+from cluster.progress import progress
 from compute.control import Control
 from compute.errors import Cancelled, InvalidInput
 from compute.market.period import instant
+from compute.quantities import spaced
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
@@ -99,8 +100,11 @@ def _prepared(
     market = inputs.read_market(job, candles, frame)
     bars = market.timeline
     workers = inputs.threads(options.threads)
-    plan(job, len(bars.candles), bars.stop - bars.start, limits, workers=workers)
-    if out is not None and options.keep_columns:
+    columns = out is not None and options.keep_columns
+    plan(
+        job, len(bars.candles), bars.stop - bars.start, limits, workers=workers, columns=columns
+    )  # fmt: skip
+    if out is not None and columns:
         out.receive(job, bars.fingerprint)
     kind = "SYNTHETIC candles, made by a generator" if market.synthetic else "candles"
     say(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from compute.control import Control, Meter
 from compute.errors import GuardExceeded
 from compute.executor import Executor, Sink, scanned
+from compute.quantities import spaced
 from compute.ranking import (
     SCORE_FIELDS,
     Ranking,
@@ -90,9 +91,9 @@ class ScanGroups:
         inside = merits >= self.floor(merits)
         if (held := int(np.count_nonzero(inside))) > MAX_GROUPS:
             raise GuardExceeded(
-                f"a distinct ranking has to hold {held} different rows that tie at the cut, at most"
-                f" {MAX_GROUPS}; set ranking.min_trades, choose another primary metric or leave"
-                " ranking.distinct out",
+                f"a distinct ranking has to hold {spaced(held)} different rows that tie at the"
+                f" cut, at most {spaced(MAX_GROUPS)}; set ranking.min_trades, choose another"
+                " primary metric or leave ranking.distinct out",
                 details={"error": "max_distinct_groups_exceeded", "groups": held},
             )
         return Groups(tag[inside], merits[inside], sum(part.eligible for part in parts))

@@ -12,6 +12,7 @@ from compute.errors import GuardExceeded
 from compute.grid import IndicatorGrid
 from compute.indicators.definition import SOURCE
 from compute.output_rows import block_rows
+from compute.quantities import size_text, spaced
 from compute.route import Box
 from compute.rules import sides, voting_rule
 from compute.settings import Limits
@@ -71,11 +72,6 @@ class Plan:
         return sum(self.memory_bytes.values())
 
 
-def size_text(size: int) -> str:
-    """Bytes in GiB, or in MiB below one of them."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
-
-
 def vote_tables(part: IndicatorGrid) -> Tables:
     """Sizes of one indicator's vote tables, from its axes alone."""
     rule = voting_rule(part.definition, part.output)
@@ -102,17 +98,17 @@ def check_variants(job: Backtest, limits: Limits) -> None:
         if part.compute_total > limit:
             raise GuardExceeded(
                 f"variants exceed guard: variants={part.compute_total}, max_variants_guard={limit}"
-                f" ({part.indicator_id}); {_narrow(part)} or raise max_variants_per_compute"
-                " (--max-variants)"
+                f" ({part.indicator_id} alone has {spaced(part.compute_total)}, the limit is"
+                f" {spaced(limit)}); {_narrow(part)}, {_raised(job)}"
             )
-    _check_total("stage_a", job.grid.total, limit, "narrow an axis of the grid")
+    _check_total(job, "stage_a", job.grid.total, limit, "narrow an axis of the grid")
 
 
-def _check_total(stage: str, total: int, limit: int, cure: str) -> None:
+def _check_total(job: Backtest, stage: str, total: int, limit: int, cure: str) -> None:
     if total > limit:
         raise GuardExceeded(
-            f"Backtest variants guard exceeded: {stage} has {total} variants, the limit is {limit};"
-            f" {cure} or raise max_variants_per_compute (--max-variants)",
+            f"Backtest variants guard exceeded: {stage} has {spaced(total)} variants, the limit is"
+            f" {spaced(limit)}; {cure}, {_raised(job)}",
             details={
                 "error": "max_variants_per_compute_exceeded",
                 "stage": stage,
@@ -120,6 +116,12 @@ def _check_total(stage: str, total: int, limit: int, cure: str) -> None:
                 "max_variants_per_compute": limit,
             },
         )
+
+
+def _raised(job: Backtest) -> str:
+    """The advice to raise the variants guard, by a number that is enough for every stage."""
+    enough = max(job.grid.total, min(job.preselect, job.grid.total) * job.risk.total)
+    return f"or raise max_variants_per_compute: --max-variants {enough}"
 
 
 def _narrow(part: IndicatorGrid) -> str:
@@ -155,6 +157,7 @@ def plan(
     parts = {"planes": planes, **parts}
     stage_b_total = preselect * job.risk.total
     _check_total(
+        job,
         "stage_b",
         stage_b_total,
         limits.max_variants_per_compute,
@@ -230,27 +233,28 @@ def _boxes(
     room = budget - (sum(need) - need[k])
     step = room * length // need[k] if need[k] and room > 0 else 0
     if step < 1:
-        _refuse_memory(job, tables, k, sum(need) + fixed, slice_bars, limits, contract)
+        _refuse_memory(job, tables[k], sum(need) + fixed, slice_bars, limits, contract)
     boxes = tuple(Box(axis, at, min(at + step, length)) for at in range(0, length, step))
     return boxes, sum(need) - need[k] + need[k] * step // length
 
 
 def _refuse_memory(
     job: Backtest,
-    tables: Sequence[Tables],
-    k: int,
+    table: Tables,
     need: int,
     slice_bars: int,
     limits: Limits,
     contract: int,
 ) -> None:
-    rows = tables[k].long_rows + tables[k].short_rows
+    """Raises GuardExceeded that names `table`, the one with the largest planes."""
+    rows = table.long_rows + table.short_rows
+    part = next(p for p in job.grid.indicators if p.indicator_id == table.indicator_id)
     budget = limits.max_compute_bytes_total
     raise GuardExceeded(
-        f"Backtest memory guard exceeded: the run needs {size_text(need)}, most of it for the"
-        f" votes of {tables[k].indicator_id} ({rows} rows × {slice_bars} bars), the budget is"
-        f" {size_text(budget)}; {_narrow(job.grid.indicators[k])} or raise max_compute_bytes_total"
-        " (--memory-bytes)",
+        f"Backtest memory guard exceeded: the run needs {size_text(need)},"
+        f" {size_text(table.plane_bytes(slice_bars))} of it for the votes of {table.indicator_id}"
+        f" ({spaced(rows)} rows × {spaced(slice_bars)} bars), the budget is {size_text(budget)};"
+        f" {_narrow(part)}, or raise max_compute_bytes_total: --memory-bytes {need}",
         details={
             "error": "max_compute_bytes_total_exceeded",
             "stage": "stage_a",

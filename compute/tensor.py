@@ -15,6 +15,7 @@ from compute.grid import Axis, IndicatorGrid
 from compute.indicators.registry import module
 from compute.indicators.series import BarSeries
 from compute.output_rows import OutputRows, block_rows, output_rows
+from compute.quantities import size_text, spaced
 from compute.settings import Limits
 
 TIME_MAJOR = "time_major"
@@ -73,8 +74,8 @@ def check_total(total: int, limit: int) -> None:
     """Raises GuardExceeded when there are more than `limit` variants."""
     if total > limit:
         raise GuardExceeded(
-            f"the grid has {total} variants, the limit is {limit}; narrow its axes or raise"
-            " max_variants_per_compute",
+            f"the grid has {spaced(total)} variants, the limit is {spaced(limit)}; narrow its axes"
+            " or raise max_variants_per_compute",
             details={
                 "error": "max_variants_per_compute_exceeded",
                 "total_variants": total,
@@ -87,8 +88,9 @@ def check_bytes(need: int, limits: Limits) -> None:
     """Raises GuardExceeded when `need` bytes are above the budget."""
     if need > limits.max_compute_bytes_total:
         raise GuardExceeded(
-            f"the grid needs {need} bytes, the budget is {limits.max_compute_bytes_total};"
-            " narrow its axes or its time range, or raise max_compute_bytes_total",
+            f"the grid needs {size_text(need)}, the budget is"
+            f" {size_text(limits.max_compute_bytes_total)}; narrow its axes or its time"
+            " range, or raise max_compute_bytes_total",
             details={
                 "error": "max_compute_bytes_total_exceeded",
                 "estimated_memory_bytes": need,
@@ -103,8 +105,9 @@ def check_prepared(bars: int, variants: int, limits: Limits) -> None:
     total = bytes_out + -(-bytes_out // 5) + _RESERVE_BYTES
     if total > limits.max_compute_bytes_total:
         raise GuardExceeded(
-            f"a tensor of {bars} bars × {variants} variants needs {total} bytes, the budget is"
-            f" {limits.max_compute_bytes_total}; narrow the axes or the time range",
+            f"a tensor of {spaced(bars)} bars × {spaced(variants)} variants needs"
+            f" {size_text(total)}, the budget is {size_text(limits.max_compute_bytes_total)};"
+            " narrow the axes or the time range",
             details={
                 "error": "compute_budget_exceeded",
                 "T": bars,

@@ -175,6 +175,18 @@ def test_ray_gives_the_same_result_as_threads(
     assert (tmp_path / "variants.parquet").read_bytes() == (out / "variants.parquet").read_bytes()
 
 
+@pytest.mark.parametrize("flag", ["--max-variants", "--memory-bytes"])
+def test_the_flag_that_a_guard_names_is_enough(flag: str, candles: Path, tmp_path: Path) -> None:
+    body = write_json(tmp_path / "request.json", request({"preselect": VARIANTS}))
+    run = ("backtest", body, "--candles", candles, "--executor", "local", "--out", tmp_path / "out")
+    refusal = call(*run, flag, 50)
+    assert refusal.status == 2
+    named = re.search(rf"{flag} (\d+)$", refusal.stderr.strip())
+    assert named is not None, refusal.stderr
+    assert call(*run, flag, int(named[1]) // 2).status == 2
+    assert call(*run, flag, named[1]).status == 0
+
+
 def test_holdout_stands_beside_the_ranked_part(candles: Path, tmp_path: Path) -> None:
     body = request({"validation": {"holdout_fraction": 0.25}})
     done = call(

@@ -266,19 +266,19 @@ def test_wrong_candles_timeframe(candles: Path, tmp_path: Path) -> None:
             ["--max-variants", 319],
             {"error": "max_variants_per_compute_exceeded", "stage": "stage_a",
              "total_variants": 320, "max_variants_per_compute": 319},
-            ["320", "319", "--max-variants"],
+            ["has 320 variants, the limit is 319", "--max-variants 1920"],
         ),
         (
             ["--max-variants", 320],
             {"error": "max_variants_per_compute_exceeded", "stage": "stage_b",
              "total_variants": 320 * 6, "max_variants_per_compute": 320},
-            ["stage_b", "preselect"],
+            ["stage_b has 1 920 variants, the limit is 320", "--max-variants 1920"],
         ),
         (
             ["--memory-bytes", 100_000],
             {"error": "max_compute_bytes_total_exceeded", "stage": "stage_a",
              "max_compute_bytes_total": 100_000},
-            ["--memory-bytes", "the budget is"],
+            ["of it for the votes of ", " × 1 728 bars", "the budget is 97.66 KiB; "],
         ),
     ],
     ids=["stage A", "stage B", "memory"],
@@ -301,7 +301,7 @@ def test_guards_carry_their_numbers(
 def test_one_indicator_above_the_guard(candles: Path, tmp_path: Path) -> None:
     refused(
         run(tmp_path, candles, request(), "--max-variants", 39),
-        "variants exceed guard: variants=40, max_variants_guard=39", "ma.sma",
+        "variants exceed guard: variants=40, max_variants_guard=39", "ma.sma alone has 40",
     )  # fmt: skip
 
 

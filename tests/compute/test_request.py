@@ -176,7 +176,7 @@ NAN, INF = float("nan"), float("inf")
         ("template.execution.slippage_pct", -1, "greater_than_equal", "must be >= 0 (got -"),
         ("template.execution.init_cash", 0, "greater_than", "must be > 0 (got "),
         ("template.execution.fixed_quote", 0, "greater_than", "must be > 0 (got "),
-        ("template.execution.safe_profit_percent", 100.5, "less_than_equal", "be <= 100 (got 100.5)"),
+        ("template.execution.safe_profit_percent", 100.5, "less_than_equal", "<= 100 (got 100.5)"),
         ("template.execution.leverage", 2, "extra_forbidden", "an unknown field; allowed"),
         ("template.risk_grid.sl_enabled", 1, "bool_type", "must be true or false (got "),
         ("template.risk_grid.sl_pct", "3", "float_type", "must be a number (got "),
