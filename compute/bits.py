@@ -8,6 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -147,27 +148,44 @@ def _put_both_typed(
     typingctx: Any,
     above: Any,
     below: Any,
-    word: Any,
     left: Any,
     at_left: Any,
     right: Any,
     at_right: Any,
+    begin: Any,
+    stop: Any,
 ) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kinds = signature.args
-        more, less, wild = [], [], ir.Constant(ir.VectorType(ir.IntType(1), _LANES), [0] * _LANES)
-        for step in range(WORD_BITS // _LANES):
-            a = _lanes(context, builder, kinds[3], args[3], args[4], step)
-            b = _lanes(context, builder, kinds[5], args[5], args[6], step)
-            more.append(builder.fcmp_ordered(">", a, b))
-            less.append(builder.fcmp_ordered("<", a, b))
-            wild = builder.or_(wild, _infinite_flags(builder, b))
-        _put(context, builder, kinds[0], args[0], args[2], more)
-        _put(context, builder, kinds[1], args[1], args[2], less)
-        return builder.zext(builder.bitcast(wild, ir.IntType(_LANES)), ir.IntType(64))
+        vector, index = ir.VectorType(ir.FloatType(), _LANES), args[6].type
+        size = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector]), f"llvm.fabs.v{_LANES}f32"
+        )
+        largest = cgutils.alloca_once_value(builder, ir.Constant(vector, None))
+        with cgutils.for_range_slice(
+            builder, args[6], args[7], ir.Constant(index, 1), index, inc=True
+        ) as (word, _):
+            bar = builder.mul(word, ir.Constant(index, WORD_BITS))
+            at = [builder.add(args[3], bar), builder.add(args[5], bar)]
+            more, less, most = [], [], builder.load(largest)
+            for step in range(WORD_BITS // _LANES):
+                a = _lanes(context, builder, kinds[2], args[2], at[0], step)
+                b = _lanes(context, builder, kinds[4], args[4], at[1], step)
+                more.append(builder.fcmp_ordered(">", a, b))
+                less.append(builder.fcmp_ordered("<", a, b))
+                b = builder.call(size, [b])
+                most = builder.select(builder.fcmp_ordered(">", b, most), b, most)
+            builder.store(most, largest)
+            _put(context, builder, kinds[0], args[0], word, more)
+            _put(context, builder, kinds[1], args[1], word, less)
+        limit = _splat(builder, ir.Constant(ir.FloatType(), _LARGEST))
+        wild = builder.fcmp_ordered(">", builder.load(largest), limit)
+        lanes = builder.bitcast(wild, ir.IntType(_LANES))
+        return builder.icmp_unsigned("!=", lanes, ir.Constant(lanes.type, 0))
 
     index = types.int64
-    return types.uint64(above, below, index, left, index, right, index), codegen
+    given = (above, below, left, index, right, index, index, index)
+    return Signature(types.boolean, given, None), codegen
 
 
 _ctz: Any = intrinsic(_ctz_typed)
@@ -200,13 +218,21 @@ def put_between(words: Any, word: Any, values: Any, start: Any, low: Any, high: 
 
 @inlined
 def put_both(
-    above: Any, below: Any, word: Any, left: Any, at_left: Any, right: Any, at_right: Any
+    above: Any,
+    below: Any,
+    left: Any,
+    at_left: Any,
+    right: Any,
+    at_right: Any,
+    begin: Any,
+    stop: Any,
 ) -> Any:
-    """Set `above[word]` and `below[word]` to 64 votes left > right and left < right (f4 arrays).
+    """Set words [begin, stop) of `above` and `below` to the votes left > right and left < right.
 
-    NaN is no vote; what comes back is not 0 where an infinity is among the values of `right`.
+    Bar t of the votes compares left[at_left + t] and right[at_right + t] (f4 arrays); NaN is no
+    vote. What comes back is whether an infinity is among the right values.
     """
-    return _put_both(above, below, word, left, at_left, right, at_right)
+    return _put_both(above, below, left, at_left, right, at_right, begin, stop)
 
 
 @inlined

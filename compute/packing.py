@@ -151,10 +151,8 @@ def _pack_references(rows, reference, above, place, step, start, stop, planes):
         more = planes[place[longs] + r * step[longs]] if longs >= 0 else spare
         less = planes[place[shorts] + r * step[shorts]] if shorts >= 0 else spare
         for tile in range(0, full, _TILE):
-            last, found = min(full, tile + _TILE), np.uint64(0)
-            for w in range(tile, last):
-                t = start + 64 * w
-                found |= put_both(more, less, w, reference, t, row, t)
+            last = min(full, tile + _TILE)
+            found = put_both(more, less, reference, start, row, start, tile, last)
             if wild or found:
                 _exceeding_words(True, more, row, reference, start, tile, last)
                 _exceeding_words(False, less, row, reference, start, tile, last)
@@ -189,18 +187,18 @@ def _pack_lags(rows, lags, more, less, start, stop, planes):
         row = rows[r]
         slow = _infinite(row, max(0, start - longest), start)
         for tile in range(0, full, _TILE):
-            last, found = min(full, tile + _TILE), np.uint64(0)
+            last, found = min(full, tile + _TILE), False
             for k in range(lags.size):
                 lag = lags[k]
                 rising = planes[more[k, 0] + r * more[k, 1]] if more[k, 0] >= 0 else spare
                 falling = planes[less[k, 0] + r * less[k, 1]] if less[k, 0] >= 0 else spare
-                for w in range(tile, last):
-                    t = start + 64 * w
-                    if slow or t < lag:
-                        rising[w] = _moved(row, True, lag, t, 64)
-                        falling[w] = _moved(row, False, lag, t, 64)
-                    else:
-                        found |= put_both(falling, rising, w, row, t - lag, row, t)
+                begin = tile
+                while begin < last and (slow or start + 64 * begin < lag):
+                    t = start + 64 * begin
+                    rising[begin] = _moved(row, True, lag, t, 64)
+                    falling[begin] = _moved(row, False, lag, t, 64)
+                    begin += 1
+                found = found | put_both(falling, rising, row, start - lag, row, start, begin, last)
                 if found and not slow:
                     # An infinity is met again a lag later: from here on the row goes bar by bar.
                     slow = True
