@@ -138,7 +138,7 @@ def _infinite_flags(builder: Any, lanes: Any) -> Any:
 def _infinite_word_typed(typingctx: Any, values: Any, start: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         steps = range(WORD_BITS // _LANES)
-        lanes = [_lanes(context, builder, signature.args[0], *args, step) for step in steps]
+        lanes = [_lanes(context, builder, signature.args[0], args[0], args[1], step) for step in steps]
         return _word_of(builder, [_infinite_flags(builder, part) for part in lanes])
 
     return types.uint64(values, types.int64), codegen
