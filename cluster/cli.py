@@ -154,7 +154,7 @@ def _show(session: Session, as_json: bool) -> None:
         return
     from cluster.ranked import print_ranked
 
-    print_ranked(result, session.job.primary_metric)
+    print_ranked(result, session.job)
     if session.market.synthetic:
         print("These candles are SYNTHETIC: nothing here happened on a market.")
     if session.files:

@@ -11,6 +11,8 @@ from compute.quantities import spaced
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from compute.backtest import Backtest
+
 _SHOWN: Final = 20
 _WIDE: Final = 240  # columns of a pipe: nothing is cut off in a file
 _METRICS: Final = (
@@ -23,17 +25,21 @@ _METRICS: Final = (
 )
 
 
-def print_ranked(result: Mapping[str, Any], primary_metric: str) -> None:
+def print_ranked(result: Mapping[str, Any], job: Backtest) -> None:
     """Prints the best rows to stdout, rows with equal metrics as one."""
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     variants = result["variants"]
     if not variants:
-        least = "no variant has enough trades to be ranked; lower ranking.min_trades"
-        console.print(least, highlight=False)
+        console.print(
+            f"no variant has enough trades to be ranked: ranking.min_trades is"
+            f" {spaced(job.min_trades)}, the most that any variant has is"
+            f" {spaced(result['plan']['most_trades'])}; lower it",
+            highlight=False,
+        )
         return
-    table, left, fixed = ranked_table(variants, primary_metric)
+    table, left, fixed = ranked_table(variants, job.primary_metric)
     console.print(table)
     if left:
         console.print(f"… and {spaced(left)} more ranked rows", style="dim", highlight=False)

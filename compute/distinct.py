@@ -44,6 +44,7 @@ class Groups:
     merit: NDArray[np.float64]
     eligible: int = 0
     columns: list[dict[str, NDArray[np.generic]]] | None = None
+    most_trades: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,12 @@ class ScanGroups:
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Groups:
         found: list[Groups] = []
         bulk: list[dict[str, NDArray[np.generic]]] | None = [] if self.wants_columns else None
-        floor = -np.inf
+        floor, most_trades = -np.inf, 0
         for scores in stage.scores(start, stop, check):
             check()
             if bulk is not None:
                 bulk.append(columns(scores))
+            most_trades = max(most_trades, int(scores.trades.max(initial=0)))
             merits = fast_merit(self.ranking.primary, scores)
             enough = scores.trades >= self.ranking.min_trades
             hopeful = np.flatnonzero(enough & (merits >= floor))
@@ -70,7 +72,7 @@ class ScanGroups:
             found.append(Groups(tags, merits[hopeful], int(np.count_nonzero(enough))))
             found = [self.merge(found)]
             floor = self.floor(found[0].merit)
-        return Groups(found[0].tag, found[0].merit, found[0].eligible, bulk)
+        return Groups(found[0].tag, found[0].merit, found[0].eligible, bulk, most_trades)
 
     def floor(self, merits: NDArray[np.float64]) -> float:
         """Merit below which no group makes the cut."""
@@ -96,7 +98,9 @@ class ScanGroups:
                 " primary metric or leave ranking.distinct out",
                 details={"error": "max_distinct_groups_exceeded", "groups": held},
             )
-        return Groups(tag[inside], merits[inside], sum(part.eligible for part in parts))
+        eligible = sum(part.eligible for part in parts)
+        most_trades = max(part.most_trades for part in parts)
+        return Groups(tag[inside], merits[inside], eligible, most_trades=most_trades)
 
     def nanoseconds(self, stage: Any) -> float:
         return 2 * stage.nanoseconds()
@@ -220,8 +224,8 @@ def distinct_ranked(
     meter: Meter,
     control: Control,
     sink: Sink | None = None,
-) -> tuple[Scores, int, list[Equals]]:
-    """(best `n` groups by the total order, eligible variants, what each group holds)."""
+) -> tuple[Scores, int, int, list[Equals]]:
+    """(best `n` groups by the total order, eligible variants, most trades, what a group holds)."""
     sizing = 0
     namer: Any = None
 
@@ -232,7 +236,8 @@ def distinct_ranked(
 
     found = scanned(blocks, scan, executor, meter, control, sink)
     groups = ScanGroups(n, ranking, sizing)
-    query = Count(n, groups.floor(groups.merge(found).merit), ranking)
+    merged = groups.merge(found)
+    query = Count(n, groups.floor(merged.merit), ranking)
     counted = scanned(blocks, lambda _: query, executor, meter.again("census"), control)
     census = query.merge(counted)
     key_of = dict(zip(census.scores.index.tolist(), census.keys, strict=True))
@@ -242,4 +247,4 @@ def distinct_ranked(
         Equals(int(count), namer.ranges(low, high))
         for count, low, high in zip(census.count, census.low, census.high, strict=True)
     ]
-    return census.scores, sum(part.eligible for part in found), equals
+    return census.scores, merged.eligible, merged.most_trades, equals

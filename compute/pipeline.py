@@ -37,7 +37,8 @@ class Outcome:
     `shortlist` and `top` are exact scores in rank order (`top` with drawdown; its index is rank in
     the shortlist · pairs + risk index), `holdout` the scores of the same variants on the part of
     the slice that ranking did not see. `equals` says what each row stands for when equal rows were
-    asked to be one, by stage. `timings` are seconds by step.
+    asked to be one, by stage. `most_trades` are those of the variant that trades most, over both
+    stages and whatever the ranking wants. `timings` are seconds by step.
     """
 
     job: Backtest
@@ -48,6 +49,7 @@ class Outcome:
     holdout: Scores | None
     equals: dict[str, list[Equals] | None]
     eligible: dict[str, int]
+    most_trades: int
     timings: dict[str, float]
 
     def flat(self, row: int) -> int:
@@ -90,8 +92,9 @@ def backtest(
     equals = {"stage_a": shortlist.equals, "stage_b": top.equals}
     eligible = {"stage_a": shortlist.eligible, "stage_b": top.eligible}
     return Outcome(
-        job, timeline, sizes, shortlist.scores, scored, held, equals, eligible, clock.seconds
-    )
+        job, timeline, sizes, shortlist.scores, scored, held, equals, eligible,
+        max(shortlist.most_trades, top.most_trades), clock.seconds,
+    )  # fmt: skip
 
 
 class Clock:
@@ -205,7 +208,7 @@ class Run:
         total = len(shortlist) * self.job.risk.total
         meter = Meter("stage_b", total, report)
         if total == 0:
-            return Ranked(shortlist, 0)
+            return Ranked(shortlist, 0, most_trades=0)
 
         close = self.close(self.start, self.stop)
         calm = calm_table(close, self.terms, self.levels, self.executor.each)

@@ -226,6 +226,7 @@ def _plan(outcome: Outcome) -> Record:
         "risk_variants_total": sizes.risk_total,
         "stage_b_variants_total": sizes.stage_b_total,
         "stage_b_eligible_total": outcome.eligible["stage_b"],
+        "most_trades": outcome.most_trades,
         "contract_memory_bytes": sizes.contract_memory_bytes,
     }
 

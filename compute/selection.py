@@ -37,7 +37,8 @@ class Best:
     """Candidates of some spans: everything that can still make the cut, unless `dropped` says else.
 
     `dropped` is the largest merit that was left out of a band too full to carry, None for none
-    (-inf is a merit like others); `eligible` counts the variants with enough trades.
+    (-inf is a merit like others); `eligible` counts the variants with enough trades, `most_trades`
+    are those of the variant that has most.
     """
 
     index: NDArray[np.int64]
@@ -45,6 +46,7 @@ class Best:
     dropped: float | None = None
     eligible: int = 0
     columns: list[dict[str, NDArray[np.generic]]] | None = None
+    most_trades: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,12 @@ class Scan:
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Best:
         found: list[Best] = []
         bulk: list[dict[str, NDArray[np.generic]]] | None = [] if self.wants_columns else None
-        floor = -np.inf
+        floor, most_trades = -np.inf, 0
         for scores in stage.scores(start, stop, check):
             check()
             if bulk is not None:
                 bulk.append(columns(scores))
+            most_trades = max(most_trades, int(scores.trades.max(initial=0)))
             merits = fast_merit(self.metric, scores)
             enough = scores.trades >= self.min_trades
             hopeful = (
@@ -79,7 +82,7 @@ class Scan:
                     cut = cut_at(found[0].merit, self.n)
                     floor = cut - margin(self.metric, self.sizing, cut)
         best = self.merge(found)
-        return Best(best.index, best.merit, best.dropped, best.eligible, bulk)
+        return Best(best.index, best.merit, best.dropped, best.eligible, bulk, most_trades)
 
     @property
     def capacity(self) -> int:
@@ -108,7 +111,8 @@ class Scan:
                 inside = above
                 inside[kept] = True
             index, merits = index[inside], merits[inside]
-        return Best(index, merits, max(left, default=None), eligible)
+        most_trades = max(part.most_trades for part in parts)
+        return Best(index, merits, max(left, default=None), eligible, most_trades=most_trades)
 
     def nanoseconds(self, stage: Any) -> float:
         return stage.nanoseconds()
@@ -194,13 +198,14 @@ class Finalists:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The best of a stage in the total order, and how many variants had enough trades.
+    """The best of a stage in the total order, how many variants had enough trades, most trades.
 
     `equals` says of each row what it stands for when equal rows were asked to be one.
     """
 
     scores: Scores
     eligible: int
+    most_trades: int
     equals: list[Equals] | None = None
 
 
@@ -246,7 +251,8 @@ def ranked(
         exact += [part.scores for part in passed]
     scores = joined(exact)
     scores = scores.take(scores.trades >= ranking.min_trades)
-    return Ranked(scores.take(order(scores, ranking, keys)[:n]), best.eligible)
+    top = scores.take(order(scores, ranking, keys)[:n])
+    return Ranked(top, best.eligible, best.most_trades)
 
 
 def rescored(

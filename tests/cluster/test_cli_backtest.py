@@ -187,6 +187,21 @@ def test_the_flag_that_a_guard_names_is_enough(flag: str, candles: Path, tmp_pat
     assert call(*run, flag, named[1]).status == 0
 
 
+@pytest.mark.parametrize("distinct", [False, True])
+def test_too_many_trades_wanted_names_the_most_there_are(
+    distinct: bool, candles: Path, tmp_path: Path
+) -> None:
+    ranking = {"primary_metric": "total_return_pct", "min_trades": 1_500, "distinct": distinct}
+    body = write_json(tmp_path / "request.json", request({"ranking": ranking}))
+    done = call("backtest", body, "--candles", candles, "--executor", "local", "--out", tmp_path)
+    assert done.status == 0
+    assert result(tmp_path)["variants"] == []
+    most = max(pq.read_table(tmp_path / "variants.parquet")["num_trades"].to_pylist())
+    assert most > 0
+    assert result(tmp_path)["plan"]["most_trades"] == most
+    assert f"min_trades is 1 500, the most that any variant has is {most};" in done.stdout
+
+
 def test_holdout_stands_beside_the_ranked_part(candles: Path, tmp_path: Path) -> None:
     body = request({"validation": {"holdout_fraction": 0.25}})
     done = call(
