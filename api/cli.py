@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +32,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.secho("stopped; nothing was written", err=True)
+            name = f"roehub {ctx.invoked_subcommand}"
+            typer.secho(f"{name}: interrupted; no result was written", err=True)
             raise typer.Exit(130) from None
         except (typer.Exit, typer.Abort):
             raise
@@ -158,7 +160,8 @@ def bench(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Runs the command line; SIGTERM is Ctrl-C from the first moment on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
 
 

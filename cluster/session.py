@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from cluster import inputs
 from cluster.columns import MAX_ROWS
 from cluster.inputs import Market
-from cluster.interrupts import interruptible
+from cluster.interrupts import INTERRUPTED, interruptible
 from cluster.outputs import REPORT, RESULT, Outputs, outputs, report_html
-from cluster.progress import progress
+from cluster.progress import STAGES, progress
 from compute.control import Control
 from compute.errors import Cancelled, InvalidInput
 from compute.market.period import instant
@@ -78,9 +78,12 @@ def search(body: object, candles: Path, frame: str | None, options: Options, say
             _document(session, outcome, pool, control)
             if session.out is not None:
                 _write(session, session.out, outcome, pool)
-        except Cancelled:
-            _keep(session)
+        except Cancelled as stopped:
+            _keep(session, STAGES.get(stopped.stage, stopped.stage))
             raise
+        except KeyboardInterrupt:  # a second signal, wherever it came
+            say(_cut_off(session))
+            raise Cancelled(INTERRUPTED, "any") from None
     return session
 
 
@@ -214,17 +217,25 @@ def _write(session: Session, out: Outputs, outcome: Outcome, pool: Executor) -> 
     session.files.append(out.write(RESULT, result_text(session.result)))
 
 
-def _keep(session: Session) -> None:
-    """Keeps what a stopped run had finished, and says what that is."""
+def _cut_off(session: Session) -> str:
+    """What a run leaves that was ended at once: the files that it had finished."""
+    if not session.files:
+        return "interrupted at once; nothing was written, earlier files are untouched"
+    finished = ", ".join(str(path) for path in session.files)
+    return f"interrupted at once; finished were {finished}, other files are untouched"
+
+
+def _keep(session: Session, stage: str) -> None:
+    """Keeps what a run had finished that was stopped in `stage`, and says what that is."""
     out, say = session.out, session.say
     if out is None or out.columns is None or not out.columns.rows:
-        say("stopped; no output was written, earlier files are untouched")
+        say(f"interrupted in {stage}; nothing was written, earlier files are untouched")
         return
     written = out.keep_partial(out.columns)
     total = spaced(session.job.grid.total)
     say(
-        f"stopped; Stage A had scored {spaced(written.rows)} of {total} base variants, kept in "
-        f"{written.path}; earlier files are untouched"
+        f"interrupted in {stage}; Stage A had scored {spaced(written.rows)} of {total} base "
+        f"variants, kept in {written.path}; earlier files are untouched"
     )
     names = session.job.grid.axis_names
     for flat, return_pct, trades in out.columns.best(3):

@@ -324,10 +324,17 @@ def test_other_outputs_other_frames_other_costs(candles: Path, tmp_path: Path) -
     assert {t["direction"] for t in ranked[0]["report"]["trades"]} <= {"long"}
 
 
-@pytest.mark.parametrize("stage", ["stage_a", "stage_b", "report"])
+@pytest.mark.parametrize(
+    ("stage", "name"), [("stage_a", "Stage A"), ("stage_b", "Stage B"), ("report", "Reports")]
+)
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_stop_in_any_stage_keeps_the_columns(
-    stage: str, earlier: bool, candles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str,
+    name: str,
+    earlier: bool,
+    candles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A real signal, sent when the stage reports its first work (or when it would be replayed)."""
     body = write_json(tmp_path / "request.json", request())
@@ -359,13 +366,33 @@ def test_a_stop_in_any_stage_keeps_the_columns(
         monkeypatch.setattr(compute.results, "report_rows", interrupted)
     done = call(*flags, "--threads", 1)
     assert done.status == 130, done.stderr
-    assert "stopped; Stage A had scored" in done.stdout
+    assert f"interrupted in {name}; Stage A had scored" in done.stdout
     assert "best so far" in done.stdout
     left = {path.name: path.read_bytes() for path in out.iterdir()}
     kept = left.pop("variants.partial.parquet")
     assert left == before
     rows_kept = pq.read_metadata(pa.BufferReader(kept)).num_rows
     assert rows_kept == VARIANTS if stage != "stage_a" else 0 < rows_kept <= VARIANTS
+
+
+def test_a_second_signal_says_which_files_were_finished(
+    candles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    body = write_json(tmp_path / "request.json", request())
+    out = tmp_path / "out"
+    flags = ("backtest", body, "--candles", candles, "--executor", "local", "--out", out)
+    monkeypatch.setattr(cluster.session, "report_html", interrupt)
+    done = call(*flags)
+    assert (done.status, [p.name for p in out.iterdir()]) == (130, ["variants.parquet"])
+    assert f"interrupted at once; finished were {out / 'variants.parquet'}, " in done.stdout
+    monkeypatch.setattr(cluster.session, "_outcome", interrupt)
+    done = call(*flags)
+    assert done.status == 130
+    assert "interrupted at once; nothing was written" in done.stdout
 
 
 def test_a_finished_run_removes_what_a_stopped_one_kept(candles: Path, tmp_path: Path) -> None:

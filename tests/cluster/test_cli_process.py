@@ -44,6 +44,18 @@ def test_a_second_process_compiles_nothing_and_prints_json_alone(
     assert all(first[name] == second[name] for name in first if name != "run")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_run_is_one_line(number: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "request.json"
+    os.mkfifo(path)
+    process = started("backtest", path, "--candles", tmp_path / "candles.parquet")
+    with path.open("w"):  # opens when the command has begun to read, which then never ends
+        process.send_signal(number)
+        said, told = process.communicate()
+    assert (process.returncode, said) == (130, "")
+    assert told == "roehub backtest: interrupted; no result was written\n"
+
+
 def until_scoring(terminal: int) -> None:
     """Reads what a process shows on its terminal until Stage A has got somewhere."""
     shown = b""
@@ -95,6 +107,7 @@ def test_a_signal_stops_the_run_and_spares_earlier_files(
     assert process.returncode == 130, told
     assert "stopping at the next block" in told
     assert "Traceback" not in told
+    assert "interrupted in Stage A; Stage A had scored " in said
     assert "best so far" in said
     assert (out / "result.json").read_text() == "earlier"
     assert sorted(p.name for p in out.iterdir()) == ["result.json", "variants.partial.parquet"]
