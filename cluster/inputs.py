@@ -12,6 +12,7 @@ from compute.errors import InvalidInput
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
+    from compute.cautions import Caution
     from compute.market.timeline import Timeline
     from compute.settings import Cpu, Limits
 
@@ -20,10 +21,17 @@ CONFIG = "backtest"
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A timeline, and whether its candles say that a generator made them."""
+    """A timeline, whether its candles say that a generator made them, doubts about their file."""
 
     timeline: Timeline
     synthetic: bool
+    doubts: tuple[Caution, ...]
+
+    def cautions(self, job: Backtest) -> list[Caution]:
+        """All that a reader of numbers made from these candles should know first."""
+        from compute.cautions import cautions
+
+        return [*self.doubts, *cautions(job, self.timeline)]
 
 
 def read_request(path: Path) -> object:
@@ -98,6 +106,7 @@ def threads(wanted: int | None) -> int:
 
 def read_market(job: Backtest, path: Path, frame: str | None) -> Market:
     """The bars of `job` from a candle file. Raises: InvalidCandles, NoMarketData, InvalidInput."""
+    from compute.cautions import taken_for
     from compute.market.timeline import timeline
     from ingest.candle_files import read_candles
 
@@ -109,4 +118,4 @@ def read_market(job: Backtest, path: Path, frame: str | None) -> Market:
         raise InvalidInput(
             f"no bar of {job.timeframe.code} closes within {job.period}; lengthen time_range"
         )
-    return Market(bars, file.synthetic)
+    return Market(bars, file.synthetic, tuple(taken_for(job.instrument, file.unnamed)))

@@ -91,7 +91,6 @@ def _prepared(
     body: object, candles: Path, frame: str | None, options: Options, say: Say, started: datetime
 ) -> Session:
     """The session before anything is computed: request, guards, output directory, candles."""
-    from compute.cautions import cautions
     from compute.plan import check_variants, plan
 
     if options.executor == "local" and options.ray_address:
@@ -115,7 +114,7 @@ def _prepared(
         f"{instant(job.period.end_ms)}: {spaced(bars.stop - bars.start)} bars from "
         f"{spaced(bars.rows)} {kind}"
     )
-    for caution in cautions(job, bars):
+    for caution in market.cautions(job):
         say(f"WARNING: {caution.message}")
     shortlist = f"the best {spaced(min(job.preselect, job.grid.total))} of them"
     stops = job.risk.total
@@ -166,7 +165,9 @@ def _document(session: Session, outcome: Outcome, pool: Executor, control: Contr
     from compute.results import result_document
 
     clock = time.perf_counter()
-    result = result_document(outcome, pool, run={}, control=control)
+    result = result_document(
+        outcome, pool, run={}, control=control, doubts=session.market.doubts
+    )  # fmt: skip
     result["run"] = {
         "executor": pool.name,
         "device": "cpu",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compute.backtest import Backtest, settle_bars
+from compute.market.instrument import Instrument
 from compute.market.period import instant
 from compute.market.timeline import Timeline
 
@@ -17,6 +19,20 @@ class Caution:
 
     code: str
     message: str
+
+
+def taken_for(instrument: Instrument, unnamed: Sequence[str]) -> list[Caution]:
+    """The caution of candles that do not name their symbol; `unnamed` is what they do not name."""
+    if "symbol" not in unnamed:
+        return []
+    return [
+        Caution(
+            "instrument_assumed",
+            f"the candles name no {' and no '.join(unnamed)}: they are taken for {instrument},"
+            f" whatever they are; {'columns' if len(unnamed) > 1 else 'a column'}"
+            f" {' and '.join(unnamed)} would be compared with the request",
+        )
+    ]
 
 
 def unsettled_bars(job: Backtest, timeline: Timeline) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from compute.cautions import cautions, unsettled_bars
+from compute.cautions import Caution, cautions, unsettled_bars
 from compute.control import Control
 from compute.details import replayed
 from compute.executor import Executor
@@ -32,9 +32,11 @@ def result_document(
     *,
     run: Mapping[str, Any],
     control: Control | None = None,
+    doubts: Sequence[Caution] = (),
 ) -> Record:
     """The content of result.json; JSON-able, non-finite numbers as None.
 
+    `doubts` are cautions about the source of the candles, which the timeline does not know.
     `run` is kept apart: everything that may differ between two equal runs. The rest depends on the
     request and the candles alone (`canonical_result`). The first `top_trades_n` rows carry trades.
     """
@@ -57,7 +59,7 @@ def result_document(
         "engine_params_hash": job.engine_params_hash,
         "engine_version": ENGINE_VERSION,
         "candles": _candles(outcome),
-        "cautions": [asdict(caution) for caution in cautions(job, outcome.timeline)],
+        "cautions": [asdict(one) for one in (*doubts, *cautions(job, outcome.timeline))],
         "plan": _plan(outcome),
     }
     if outcome.holdout is not None:

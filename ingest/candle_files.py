@@ -22,6 +22,7 @@ from compute.market.instrument import Instrument
 from compute.market.period import FIRST_MS, LAST_MS, instant
 from compute.market.timeframe import TIMEFRAMES, Timeframe, timeframe
 from ingest.candle_columns import (
+    OPTIONAL_NAMES,
     SYNTHETIC_METADATA,
     TIMEFRAME_METADATA,
     Columns,
@@ -40,12 +41,14 @@ class CandleFile:
 
     `candles` ascend strictly, lie on the grid of `frame` and are finite and possible; minutes the
     file declares missing are left out, so `rows`, the rows of the file, may be more. `instrument`
-    is the file's own, else the one asked for, else None. `synthetic` repeats the file's label.
+    is the file's own, else the one asked for, else None; `unnamed` are the columns that the file
+    lacks to say it alone. `synthetic` repeats the file's label.
     """
 
     candles: Candles
     frame: Timeframe
     instrument: Instrument | None
+    unnamed: tuple[str, ...]
     rows: int
     synthetic: bool
 
@@ -85,6 +88,7 @@ def read_candles(
         candles=candles if bool(whole.all()) else candles.take(whole),
         frame=frame,
         instrument=_instrument(path, columns, instrument),
+        unnamed=tuple(name for name in OPTIONAL_NAMES if name not in columns.names),
         rows=len(times),
         synthetic=columns.metadata.get(SYNTHETIC_METADATA) == "true",
     )

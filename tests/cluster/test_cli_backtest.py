@@ -64,6 +64,21 @@ def test_a_range_far_beyond_the_candles_is_warned_of(candles: Path, tmp_path: Pa
     assert re.search(r"WARNING: \d+% of the bars repeat the close before them", said[1])
 
 
+def test_candles_without_a_symbol_are_warned_of(candles: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.parquet"
+    pq.write_table(pq.read_table(candles).drop_columns(["market_id", "symbol"]), bare)
+    body = write_json(tmp_path / "request.json", request())
+    done = call("backtest", body, "--candles", bare, "--executor", "local", "--out", tmp_path)
+    assert done.status == 0, done.stderr
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("WARNING: ")]
+    assert len(warnings) == 1
+    assert "name no market_id and no symbol: they are taken for 1:TESTUSDT" in warnings[0]
+    (caution,) = result(tmp_path)["cautions"]
+    assert caution["code"] == "instrument_assumed"
+    assert f"WARNING: {caution['message']}" == warnings[0]
+    assert "taken for 1:TESTUSDT" in (tmp_path / "report.html").read_text()
+
+
 def test_result_has_the_members_of_the_contract(finished: tuple[Path, Called]) -> None:
     found = result(finished[0])
     for name, value in {

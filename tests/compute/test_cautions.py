@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from compute.backtest import Backtest, resolve
-from compute.cautions import cautions, unsettled_bars
+from compute.cautions import cautions, taken_for, unsettled_bars
 from compute.market.candles import Candles
+from compute.market.instrument import Instrument
 from compute.market.timeframe import TIMEFRAMES
 from compute.market.timeline import Timeline, timeline
 from compute.request import parse_request
@@ -65,6 +66,16 @@ def test_candles_that_begin_with_the_period_are_said() -> None:
     assert unsettled_bars(job, line) == EMA_SETTLE
     (caution,) = cautions(job, line)
     assert "the candles begin too late for the 36 bars of warm-up" in caution.message
+
+
+def test_candles_without_a_symbol_are_said() -> None:
+    btc = Instrument(1, "BTCUSDT")
+    assert taken_for(btc, ()) == taken_for(btc, ("market_id",)) == []
+    (caution,) = taken_for(btc, ("symbol",))
+    assert caution.code == "instrument_assumed"
+    assert "name no symbol: they are taken for 1:BTCUSDT" in caution.message
+    (caution,) = taken_for(btc, ("market_id", "symbol"))
+    assert "name no market_id and no symbol" in caution.message
 
 
 def test_made_up_bars_and_an_empty_holdout_are_said() -> None:

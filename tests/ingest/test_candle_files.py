@@ -223,6 +223,7 @@ def test_times_that_are_no_candle_times(
 def test_instrument_of_the_file_must_agree(tmp_path: Path, ending: str) -> None:
     path = written(tmp_path, ending, columns(market_id=[1] * 6, symbol=["btcusdt "] * 6))
     assert read_candles(path).instrument == BTC
+    assert read_candles(path).unnamed == ()
     assert read_candles(path, instrument=BTC).instrument == BTC
     error = refusal(path, instrument=Instrument(2, "BTCUSDT"))
     assert "the file holds 1:BTCUSDT, but 2:BTCUSDT was asked for" in error.message
@@ -233,7 +234,8 @@ def test_half_an_instrument_is_completed_by_the_one_asked_for(tmp_path: Path, en
     assert read_candles(path).instrument is None
     assert read_candles(path, instrument=BTC).instrument == BTC
     assert "was asked for" in refusal(path, instrument=Instrument(1, "ETHUSDT")).message
-    assert read_candles(written(tmp_path, ending, columns()), instrument=BTC).instrument == BTC
+    bare = read_candles(written(tmp_path, ending, columns()), instrument=BTC)
+    assert (bare.instrument, bare.unnamed) == (BTC, ("market_id", "symbol"))
 
 
 @pytest.mark.parametrize(
