@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,7 @@ from compute.quantities import spaced
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
+    from compute.cautions import Caution
     from compute.market.timeline import Timeline
     from compute.plan import Plan
     from compute.probe import Forecast
@@ -24,13 +25,17 @@ _SOURCE_BARS: Final = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The plan of a request against the guards; `refusal` is what a run would be told."""
+    """The plan of a request against the guards; `refusal` is what a run would be told.
+
+    `cautions` are those of the candles, none where they are made up.
+    """
 
     job: Backtest
     plan: Plan
     limits: Limits
     forecast: Forecast | None
     made_up: bool
+    cautions: list[Caution]
     refusal: GuardExceeded | None
 
     @property
@@ -64,6 +69,7 @@ class Estimate:
             "threads": None if made is None else made.workers,
             "seconds": None if made is None else made.seconds,
             "slow_metric": self.slow_metric,
+            "cautions": [asdict(caution) for caution in self.cautions],
             "refusal": None
             if self.refusal is None
             else {"message": self.refusal.message, "details": self.refusal.details},
@@ -89,7 +95,9 @@ def estimated(
     job = inputs.effective(body)
     limits = inputs.limits(max_variants, memory_bytes)
     workers = inputs.threads(threads)
-    timeline = None if candles is None else inputs.read_market(job, candles, frame).timeline
+    market = None if candles is None else inputs.read_market(job, candles, frame)
+    timeline = None if market is None else market.timeline
+    cautions = [] if market is None else market.cautions(job)
     bars, traded = _bars(job) if timeline is None else _sizes(timeline)
     ranked = traded - int(traded * job.holdout_fraction)
     if ranked < 1:
@@ -101,9 +109,9 @@ def estimated(
     except GuardExceeded as refusal:
         free = Limits(_UNGUARDED, _UNGUARDED)
         sizes = plan(job, bars, ranked, free, workers=workers, columns=True)
-        return Estimate(job, sizes, limits, None, timeline is None, refusal)
+        return Estimate(job, sizes, limits, None, timeline is None, cautions, refusal)
     made = forecast(job, timeline or _made_up(job, bars, traded), sizes, workers)
-    return Estimate(job, sizes, limits, made, timeline is None, None)
+    return Estimate(job, sizes, limits, made, timeline is None, cautions, None)
 
 
 def text(found: Estimate) -> str:
@@ -155,6 +163,7 @@ def text(found: Estimate) -> str:
             f"SLOW: {found.slow_metric} needs the equity of every bar of every variant; "
             "total_return_pct and profit_factor do not"
         )
+    lines += [f"WARNING: {caution.message}" for caution in found.cautions]
     if found.refusal is not None:
         lines.append(f"would be refused: {found.refusal.message}")
     return "\n".join(lines)

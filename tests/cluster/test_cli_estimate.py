@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import compute.pipeline
@@ -56,6 +57,26 @@ def test_text_names_the_parts_and_warns_of_slow_rankings(tmp_path: Path) -> None
     for word in ("Stage A", "Stage B", "planes", "memory", "spans", "seconds", "tensor formula"):
         assert word in done.stdout
     assert "SLOW: return_over_max_drawdown" in done.stdout
+
+
+def test_candles_are_warned_of_as_by_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = tmp_path / "bare.parquet"
+    named = write_market(tmp_path / "candles.parquet")
+    pq.write_table(pq.read_table(named).drop_columns(["symbol"]), bare)
+    beyond = {"start": "2024-02-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}
+    body = request({"time_range": beyond, "validation": {"holdout_fraction": 0.25}})
+    path = write_json(tmp_path / "request.json", body)
+    done = call("estimate", path, "--candles", bare)
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("WARNING: ")]
+    found = json.loads(call("estimate", path, "--candles", bare, "--json").stdout)["cautions"]
+    assert [f"WARNING: {caution['message']}" for caution in found] == warnings
+    assert [caution["code"] for caution in found] == [
+        "instrument_assumed", "carried_forward", "holdout_without_candles",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    run = call("backtest", path, "--candles", bare, "--executor", "local")
+    assert [line for line in run.stdout.splitlines() if line.startswith("WARNING: ")] == warnings
+    assert json.loads(call("estimate", path, "--json").stdout)["cautions"] == []
 
 
 def test_a_refusal_is_foretold_with_the_numbers(tmp_path: Path) -> None:
