@@ -10,6 +10,7 @@ format: setup
 	.venv/bin/ruff format .
 
 docs: setup
+	.venv/bin/python -m tools.docs.generate_indicator_docs
 	.venv/bin/python -m tools.docs.generate_docs_index
 
 # Newer versions: make lock UPGRADE=--upgrade

@@ -34,6 +34,7 @@ LINT: tuple[tuple[str, ...], ...] = (
     ("pyright",),
     ("lint-imports", "--no-logo"),
     ("python", "-m", "tools.docs.generate_docs_index", "--check"),
+    ("python", "-m", "tools.docs.generate_indicator_docs", "--check"),
 )
 JOBS: dict[str, tuple[tuple[str, ...], ...]] = {
     "setup": (),

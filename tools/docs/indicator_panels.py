@@ -94,18 +94,16 @@ def _size(curve: Curve) -> float:
 
 
 def _panel(shown: Example, group: Sequence[Curve], series: BarSeries) -> Panel:
-    primary = any(curve.primary for curve in group)
-    family = next((o.rule.family for o in shown.definition.outputs
-                   if o.name == group[0].name and o.rule), "")  # fmt: skip
-    if primary and shown.definition.output().rule:
-        rule = shown.definition.output().rule
-        family = rule.family if rule else ""
-    volume = family == "compare_volume_to_output"
-    levels = _levels(family, shown.signals) if primary or family == "sign" else ()
+    """A panel of curves of comparable size, with the levels of the primary or else first one."""
+    leader = next((curve for curve in group if curve.primary), group[0])
+    rule = shown.definition.output(leader.name).rule
+    # Only the primary output's parameters were chosen; a sign needs none.
+    decided = rule is not None and (leader.primary or rule.family == "sign")
+    levels = _levels(rule.family, shown.signals) if rule and decided else ()
+    volume = rule is not None and rule.family == "compare_volume_to_output"
     rows = [curve.values for curve in group]
-    columns = any(curve.form == "columns" for curve in group)
     low, high = _reach([*rows, series.volume] if volume else rows, levels)
-    if volume or columns:
+    if volume or any(curve.form == "columns" for curve in group):
         low, high = min(low, 0.0), max(high, 0.0)
     return Panel(tuple(group), levels, low, high, volume)
 

@@ -37,13 +37,14 @@ def picture(shown: Example) -> str:
     parts: list[str] = []
     height = PRICE_ABOVE if below else PRICE_ALONE
     frames = [(price, top, height)]
+    votes = shown.definition.output().rule is not None
     strip = top + height + MARGIN
-    at = strip + STRIP + MARGIN
+    at = strip + (STRIP + MARGIN if votes else 0)
     for panel in below:
         frames.append((panel, at, BELOW[min(len(below), 3)]))
         at += frames[-1][2] + MARGIN
     bottom = at - MARGIN
-    if shown.definition.output().rule:
+    if votes:
         parts += _shade(shown.votes, top, bottom)
         parts += _vote_strip(shown.votes, strip)
     for panel, start, size in frames:
@@ -173,9 +174,11 @@ def _legend(shown: Example) -> tuple[list[str], int]:
     else:
         entries.append(("", f"{known.primary} cannot vote"))
     x, y = float(LEFT), 36
-    for css, text in entries:
-        wide = LETTER * len(text) + (16 if css else 0)
-        if x + wide > WIDTH - LEFT:
+    for i, (css, text) in enumerate(entries):
+        wide = _entry_width(css, text)
+        # LONG stays in one row with SHORT, which says by which output.
+        needed = wide + (_entry_width(*entries[i + 1]) + 12 if css == "L" else 0)
+        if x + needed > WIDTH - LEFT:
             x, y = float(LEFT), y + 16
         if css:
             parts.append(f'<rect class="{css}" x="{number(x)}" y="{y - 8}" width="11" height="8"/>')
@@ -183,6 +186,11 @@ def _legend(shown: Example) -> tuple[list[str], int]:
         parts.append(f'<text x="{number(start)}" y="{y}">{escape(text)}</text>')
         x += wide + 12
     return parts, y + 10
+
+
+def _entry_width(css: str, text: str) -> float:
+    """About how wide an entry of the legend is, its patch of colour included."""
+    return LETTER * len(text) + (16 if css else 0)
 
 
 def _shade(votes: NDArray[np.int8], top: int, bottom: int) -> list[str]:
