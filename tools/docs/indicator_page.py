@@ -39,9 +39,9 @@ same facts in a terminal: `roehub indicators show ID`.
 
 ## How to read an entry
 
-- **Formula.** `o h l c v` are open, high, low, close and volume of a bar, `x` is the chosen
-  source, `w` the window; a digit counts bars back (`c1` is the previous close). `hl2`, `hlc3` and
-  `ohlc4` are means of the prices named.
+- **The formula** stands under the picture. `o h l c v` are open, high, low, close and volume of a
+  bar, `x` is the chosen source, `w` the window; a digit counts bars back (`c1` is the previous
+  close). `hl2`, `hlc3` and `ohlc4` are means of the prices named.
 - **Parameters.** A request may use any value between *from* and *to* on the grid of *step*.
   *Default* is what the picture shows. What a request that leaves a parameter out gets is set by
   [the deployment](../configs/prod/indicators.yaml).
