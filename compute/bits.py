@@ -16,6 +16,8 @@ from compute.jit import inlined, kernel
 
 WORD_BITS = 64
 _LANES = 8  # floats a comparison step reads: one AVX register, two of SSE or NEON
+_LINE = 16  # floats of a cache line
+_AHEAD = 1024  # floats: processors stop fetching at the end of a page of 4 KiB
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -72,6 +74,19 @@ def _lanes(context: Any, builder: Any, array_type: Any, array: Any, start: Any, 
     return builder.load(pointer, align=4)
 
 
+def _fetch(context: Any, builder: Any, array_type: Any, array: Any, start: Any) -> None:
+    """Asks for the 64 floats a page after `start`; beyond the array nothing happens."""
+    data = context.make_array(array_type)(context, builder, value=array).data
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    fetch = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0"
+    )
+    read, near, of_data = (ir.Constant(flag, value) for value in (0, 3, 1))
+    for line in range(0, WORD_BITS, _LINE):
+        place = builder.gep(data, [builder.add(start, ir.Constant(start.type, _AHEAD + line))])
+        builder.call(fetch, [builder.bitcast(place, byte), read, near, of_data])
+
+
 def _word_of(builder: Any, flags: list[Any]) -> Any:
     """Eight vectors of eight flags as one word, first flag lowest."""
     word = ir.IntType(64)
@@ -117,6 +132,7 @@ def _put_between_typed(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kinds = signature.args
         flags = _between_flags(context, builder, kinds[2], args[2], args[3], args[4:])
+        _fetch(context, builder, kinds[2], args[2], args[3])
         _put(context, builder, kinds[0], args[0], args[1], flags)
         return context.get_dummy_value()
 
@@ -138,7 +154,9 @@ def _infinite_flags(builder: Any, lanes: Any) -> Any:
 def _infinite_word_typed(typingctx: Any, values: Any, start: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         steps = range(WORD_BITS // _LANES)
-        lanes = [_lanes(context, builder, signature.args[0], args[0], args[1], step) for step in steps]
+        lanes = [
+            _lanes(context, builder, signature.args[0], args[0], args[1], step) for step in steps
+        ]
         return _word_of(builder, [_infinite_flags(builder, part) for part in lanes])
 
     return types.uint64(values, types.int64), codegen
@@ -176,6 +194,7 @@ def _put_both_typed(
                 b = builder.call(size, [b])
                 most = builder.select(builder.fcmp_ordered(">", b, most), b, most)
             builder.store(most, largest)
+            _fetch(context, builder, kinds[4], args[4], at[1])
             _put(context, builder, kinds[0], args[0], word, more)
             _put(context, builder, kinds[1], args[1], word, less)
         limit = _splat(builder, ir.Constant(ir.FloatType(), _LARGEST))
