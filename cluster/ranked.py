@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from compute.quantities import spaced
@@ -39,8 +39,10 @@ def print_ranked(result: Mapping[str, Any], job: Backtest) -> None:
             highlight=False,
         )
         return
-    table, left, fixed = ranked_table(variants, job.primary_metric)
+    table, left, fixed, marks = ranked_table(variants, job.primary_metric)
     console.print(table)
+    for line in _legend(marks):
+        console.print(line, style="dim", highlight=False)
     if left:
         console.print(f"… and {spaced(left)} more ranked rows", style="dim", highlight=False)
     if fixed:
@@ -49,8 +51,11 @@ def print_ranked(result: Mapping[str, Any], job: Backtest) -> None:
 
 def ranked_table(
     variants: Sequence[Mapping[str, Any]], primary_metric: str, shown: int = _SHOWN
-) -> tuple[Table, int, str]:
-    """(first groups of equal rows, number of ranked rows left out, parameters all rows share)."""
+) -> tuple[Table, int, str, list[str]]:
+    """First groups of equal rows, and what is said below them.
+
+    That is the number of ranked rows left out, the parameters all rows share, the marks of equals.
+    """
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -58,7 +63,8 @@ def ranked_table(
 
     rows = ranked.ranked_table(variants)
     groups = rows["groups"][:shown]
-    grouped = any(_equal(variants, group) for group in groups)
+    marks = [_equal(variants, group) for group in groups]
+    grouped = any(marks)
     held = any(variant.get("holdout") for variant in variants)
     parameters = [i for i, c in enumerate(rows["columns"]) if c["kind"] == "parameter"]
     table = Table(box=SIMPLE, pad_edge=False, header_style="bold")
@@ -73,11 +79,11 @@ def ranked_table(
     for i in parameters:
         column = rows["columns"][i]
         table.add_column(f"{column['group']}\n{column['label']}", justify="right")
-    for group in groups:
+    for group, mark in zip(groups, marks, strict=True):
         first = variants[group[0]]
         cells = [str(group[0] + 1)]
         if grouped:
-            cells.append(_equal(variants, group))
+            cells.append(mark)
         cells += [
             _number(first["metrics"][name], places)
             for name, _, places in _METRICS
@@ -89,7 +95,7 @@ def ranked_table(
         cells += [_span([rows["rows"][row][i] for row in group]) for i in parameters]
         table.add_row(*cells)
     fixed = ", ".join(f"{name} {_span([value])}" for name, value in rows["fixed"])
-    return table, len(variants) - sum(len(group) for group in groups), fixed
+    return table, len(variants) - sum(len(group) for group in groups), fixed, marks
 
 
 def _number(value: float | int | None, places: int) -> str:
@@ -102,7 +108,21 @@ def _equal(variants: Sequence[Mapping[str, Any]], group: Sequence[int]) -> str:
         return f"×{len(group)}"
     first = variants[group[0]]
     folded = [(first.get(name) or {}).get("count", 1) for name in ("equals", "base_equals")]
-    return "".join(f"×{count}" for count in folded if count > 1)
+    return f"×{folded[0]}×{folded[1]}" if max(folded) > 1 else ""
+
+
+def _legend(marks: Iterable[str]) -> list[str]:
+    """What the marks of equal rows mean, for the kinds that there are."""
+    kinds = {mark.count("×") for mark in marks}
+    lines: list[str] = []
+    if 1 in kinds:
+        lines.append("equal ×N: N ranked rows with the same metrics, and what their values reach")
+    if 2 in kinds:
+        lines.append(
+            "equal ×N×M: ranking.distinct left one of N rows of Stage B with the same trades, "
+            "and one of M base variants of Stage A with the same votes"
+        )
+    return lines
 
 
 def _reach(values: Sequence[float | None]) -> str:
