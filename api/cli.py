@@ -84,7 +84,12 @@ def described(error: RoehubError) -> list[str]:
         return [error.message]
     if len(faults) > 1 and all(fault["message"] == error.message for fault in faults):
         return [f"{', '.join(place(fault['path']) for fault in faults)}: {error.message}"]
-    return [f"{place(fault['path'])}: {fault['message']}" for fault in faults]
+    return [_line(fault["path"], fault["message"]) for fault in faults]
+
+
+def _line(path: str, message: str) -> str:
+    name = path.rpartition(".")[2]  # some messages begin with it
+    return f"{place(path)}: {message.removeprefix(f'{name} ')}"
 
 
 def place(path: str) -> str:

@@ -135,7 +135,7 @@ REQUESTS: list[tuple[str, dict[str, Any], list[str]]] = [
         ["time zone"],
     ),
     ("no mode", {"template": ...}, ["exactly one mode"]),
-    ("more trade lists than rows", {"top_trades_n": 13}, ["top_trades_n must be <= top_k"]),
+    ("more trade lists than rows", {"top_trades_n": 13}, ["error: top_trades_n: must be <= top_k, got 13 > 12"]),
 ]  # fmt: skip
 
 
