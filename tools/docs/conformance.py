@@ -44,14 +44,26 @@ def counterpart(
     match: Match, series: BarSeries, source: str, params: Mapping[str, Any]
 ) -> NDArray[np.float64]:
     """TA-Lib's series f8[T] for one output, from the same inputs in float64."""
+    return evaluated(match, inputs(series, source), params)
+
+
+def inputs(series: BarSeries, source: str) -> dict[str, Any]:
+    """What an expression of the table may name: TA-Lib's functions, columns f8[T] and helpers."""
     talib = importlib.import_module("talib")
     names = {name: getattr(talib, name) for name in talib.get_functions()}
-    names |= {name: series.wide(name) for name in FIELDS} | dict(params)
+    names |= {name: series.wide(name) for name in FIELDS}
     names |= {"x": series.wide(source or "close"), "tp": _typical(series)}
     names |= {"MA_Type": talib.MA_Type, "abs": np.abs, "sign": np.sign}
-    names |= {"ago": shifted, "where": np.where, "none": np.nan}
+    return names | {"ago": shifted, "where": np.where, "none": np.nan}
+
+
+def evaluated(
+    match: Match, names: Mapping[str, Any], params: Mapping[str, Any]
+) -> NDArray[np.float64]:
+    """The expression of a match over `inputs`, f8[T]."""
     # The expressions are the constants of the table: what the page shows is what is computed.
-    return np.asarray(eval(match.expression, {"__builtins__": {}}, names), np.float64)
+    found = eval(match.expression, {"__builtins__": {}}, {**names, **params})
+    return np.asarray(found, np.float64)
 
 
 def _typical(series: BarSeries) -> NDArray[np.float64]:
@@ -71,6 +83,8 @@ def conformance_line(indicator_id: str) -> str:
     """One Markdown sentence: which outputs equal what of TA-Lib, how nearly, and why not more."""
     if indicator_id in ABSENT:
         return f"TA-Lib {TALIB} has no {ABSENT[indicator_id]}."
+    if indicator_id not in MATCHES:
+        return f"Not compared with TA-Lib {TALIB}."
     matches = MATCHES[indicator_id]
     known = registry.definition(indicator_id)
     parts = [_part(list(group)) for _, group in groupby(matches, lambda match: match.note)]
