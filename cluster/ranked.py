@@ -4,32 +4,48 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from compute.quantities import spaced
+from compute.report import ranked
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from compute.backtest import Backtest
 
 _SHOWN: Final = 20
 _WIDE: Final = 240  # columns of a pipe: nothing is cut off in a file
+_BOUNDLESS: Final = 10_000
 _METRICS: Final = (
-    ("total_return_pct", "return %", 2),
-    ("max_drawdown_pct", "drawdown %", 2),
-    ("return_over_max_drawdown", "return / drawdown", 2),
-    ("profit_factor", "profit factor", 3),
-    ("num_trades", "trades", 0),
-    ("win_rate_pct", "win rate %", 1),
+    ("total_return_pct", "return %", 2, 0),
+    ("max_drawdown_pct", "drawdown %", 2, 4),
+    ("return_over_max_drawdown", "return / drawdown", 2, 0),
+    ("profit_factor", "profit factor", 3, 6),
+    ("num_trades", "trades", 0, 5),
+    ("win_rate_pct", "win rate %", 1, 7),
 )
+"""(name, heading, decimals, how soon it goes where there is no room)."""
 
 
-def print_ranked(result: Mapping[str, Any], job: Backtest) -> None:
-    """Prints the best rows to stdout, rows with equal metrics as one."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A column of the table; the one with the greatest `spare` is the first to go."""
+
+    name: str
+    heading: str
+    brief: str
+    cells: list[str]
+    spare: int = 0
+
+
+def print_ranked(result: Mapping[str, Any], job: Backtest, console: Console | None = None) -> None:
+    """Prints the best rows to stdout, rows with equal metrics as one, a line each."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    console = console or Console(width=None if sys.stdout.isatty() else _WIDE)
     variants = result["variants"]
     if not variants:
         console.print(
@@ -39,63 +55,94 @@ def print_ranked(result: Mapping[str, Any], job: Backtest) -> None:
             highlight=False,
         )
         return
-    table, left, fixed, marks = ranked_table(variants, job.primary_metric)
-    console.print(table)
-    for line in _legend(marks):
+    rows = ranked.ranked_table(variants)
+    groups = rows["groups"][:_SHOWN]
+    marks = [_equal(variants, group) for group in groups]
+    columns, dropped = fitted(
+        ranked_columns(variants, rows, groups, marks, job.primary_metric), console
+    )
+    console.print(_table(columns))
+    below = [*_legend(marks)]
+    if dropped:
+        below.append(f"no room for: {', '.join(dropped)}; --out and --json have all of it")
+    if left := len(variants) - sum(len(group) for group in groups):
+        below.append(f"… and {spaced(left)} more ranked rows")
+    if rows["fixed"]:
+        fixed = ", ".join(f"{name} {_span([value])}" for name, value in rows["fixed"])
+        below.append(f"in every row: {fixed}")
+    for line in below:
         console.print(line, style="dim", highlight=False)
-    if left:
-        console.print(f"… and {spaced(left)} more ranked rows", style="dim", highlight=False)
-    if fixed:
-        console.print(f"in every row: {fixed}", style="dim", highlight=False)
 
 
-def ranked_table(
-    variants: Sequence[Mapping[str, Any]], primary_metric: str, shown: int = _SHOWN
-) -> tuple[Table, int, str, list[str]]:
-    """First groups of equal rows, and what is said below them.
+def ranked_columns(
+    variants: Sequence[Mapping[str, Any]],
+    rows: ranked.RankedTable,
+    groups: Sequence[Sequence[int]],
+    marks: list[str],
+    primary_metric: str,
+) -> list[Shown]:
+    """The columns of the table, a cell for each group of equal rows."""
+    first = [variants[group[0]] for group in groups]
+    columns = [Shown("rank", "rank", "rank", [str(group[0] + 1) for group in groups])]
+    if any(marks):
+        columns.append(Shown("equal", "equal", "equal", marks, spare=1))
+    for name, label, places, spare in _METRICS:
+        if name != "return_over_max_drawdown" or name == primary_metric:
+            cells = [_number(variant["metrics"][name], places) for variant in first]
+            kept = name == primary_metric
+            columns.append(Shown(label, label, _stacked(label), cells, 0 if kept else spare))
+    if any(variant.get("holdout") for variant in variants):
+        later = [
+            [variants[row]["holdout"]["metrics"]["total_return_pct"] for row in group]
+            for group in groups
+        ]
+        reach = [_reach(values) for values in later]
+        columns.append(Shown("held out %", "held out %", "held\nout %", reach, spare=2))
+    for i, column in enumerate(rows["columns"]):
+        if column["kind"] == "parameter":
+            group, label = column["group"], column["label"]
+            cells = [_span([rows["rows"][row][i] for row in group]) for group in groups]
+            brief = f"{group.rpartition('.')[2]}\n{_stacked(label)}"
+            columns.append(Shown(f"{group} {label}", f"{group}\n{label}", brief, cells, spare=3))
+    return columns
 
-    That is the number of ranked rows left out, the parameters all rows share, the marks of equals.
+
+def fitted(columns: list[Shown], console: Console) -> tuple[list[Shown], list[str]]:
+    """The columns as the console has room for them: abbreviated, then fewer; names of the others.
+
+    Of equal `spare` the last goes first. What may not go stays, however narrow the console is.
     """
+
+    free = console.options.update(width=_BOUNDLESS)  # a measure never exceeds the width it is given
+
+    def fits(chosen: list[Shown]) -> bool:
+        return console.measure(_table(chosen), options=free).maximum <= console.width
+
+    if fits(columns):
+        return columns, []
+    chosen = [replace(column, heading=column.brief) for column in columns]
+    dropped: set[str] = set()
+    while not fits(chosen) and any(column.spare for column in chosen):
+        at = max(range(len(chosen)), key=lambda i: (chosen[i].spare, i))
+        dropped.add(chosen.pop(at).name)
+    return chosen, [column.name for column in columns if column.name in dropped]
+
+
+def _table(columns: Sequence[Shown]) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from compute.report import ranked
-
-    rows = ranked.ranked_table(variants)
-    groups = rows["groups"][:shown]
-    marks = [_equal(variants, group) for group in groups]
-    grouped = any(marks)
-    held = any(variant.get("holdout") for variant in variants)
-    parameters = [i for i, c in enumerate(rows["columns"]) if c["kind"] == "parameter"]
     table = Table(box=SIMPLE, pad_edge=False, header_style="bold")
-    table.add_column("rank", justify="right")
-    if grouped:
-        table.add_column("equal", justify="right")
-    for name, label, _ in _METRICS:
-        if name != "return_over_max_drawdown" or name == primary_metric:
-            table.add_column(label, justify="right")
-    if held:
-        table.add_column("held out %", justify="right")
-    for i in parameters:
-        column = rows["columns"][i]
-        table.add_column(f"{column['group']}\n{column['label']}", justify="right")
-    for group, mark in zip(groups, marks, strict=True):
-        first = variants[group[0]]
-        cells = [str(group[0] + 1)]
-        if grouped:
-            cells.append(mark)
-        cells += [
-            _number(first["metrics"][name], places)
-            for name, _, places in _METRICS
-            if name != "return_over_max_drawdown" or name == primary_metric
-        ]
-        if held:
-            later = [variants[row]["holdout"]["metrics"]["total_return_pct"] for row in group]
-            cells.append(_reach(later))
-        cells += [_span([rows["rows"][row][i] for row in group]) for i in parameters]
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*cells)
-    fixed = ", ".join(f"{name} {_span([value])}" for name, value in rows["fixed"])
-    return table, len(variants) - sum(len(group) for group in groups), fixed, marks
+    return table
+
+
+def _stacked(label: str) -> str:
+    """A heading with a word to a line; a unit stays with what it measures."""
+    return label.replace(" ", "\n").replace("\n%", " %").replace("\n/", " /")
 
 
 def _number(value: float | int | None, places: int) -> str:
