@@ -147,9 +147,12 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    add_help_option=False,  # the benchmark knows its options; a copy of them would fall behind
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def bench(context: typer.Context) -> None:
-    """The project's own measurements, on this machine; arguments go to the benchmark."""
+    """The project's own measurements, on this machine; `roehub bench --help` lists them."""
     import subprocess
 
     if not (ROOT / "tests" / "benchmarks" / "__main__.py").is_file():
@@ -160,6 +163,11 @@ def bench(context: typer.Context) -> None:
             fg=typer.colors.RED,
         )
         raise typer.Exit(2)
+    if {"--help", "-h"} & {*context.args}:
+        print(
+            f"roehub bench [ARGUMENTS] runs the benchmark in {ROOT}; files are named from there.\n",
+            flush=True,
+        )
     command = [sys.executable, "-m", "tests.benchmarks", *context.args]
     raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
 
