@@ -102,7 +102,7 @@ def estimated(
     ranked = traded - int(traded * job.holdout_fraction)
     if ranked < 1:
         raise InvalidInput(
-            f"no bar of {job.timeframe.code} closes within {job.period}; lengthen time_range"
+            f"no bar of {job.timeframe.code} closes within time_range {job.period}; lengthen it"
         )
     try:
         sizes = plan(job, bars, ranked, limits, workers=workers, columns=True)

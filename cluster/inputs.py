@@ -107,7 +107,7 @@ def threads(wanted: int | None) -> int:
 def read_market(job: Backtest, path: Path, frame: str | None) -> Market:
     """The bars of `job` from a candle file. Raises: InvalidCandles, NoMarketData, InvalidInput."""
     from compute.cautions import taken_for
-    from compute.market.timeline import timeline
+    from compute.market.timeline import covered, timeline
     from ingest.candle_files import read_candles
 
     file = read_candles(path, timeframe=frame, instrument=job.instrument)
@@ -116,6 +116,7 @@ def read_market(job: Backtest, path: Path, frame: str | None) -> Market:
     )
     if bars.start == bars.stop:
         raise InvalidInput(
-            f"no bar of {job.timeframe.code} closes within {job.period}; lengthen time_range"
+            f"no bar of {job.timeframe.code} closes within time_range {job.period};"
+            f" {covered(file.candles, file.frame)}: lengthen time_range"
         )
     return Market(bars, file.synthetic, tuple(taken_for(job.instrument, file.unnamed)))

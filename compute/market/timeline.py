@@ -266,9 +266,13 @@ def _no_market_data(
     asked = f"no market data for requested range {period} (candles are read from {load})"
     if len(candles) == 0:
         return NoMarketData(f"{asked}; there are no candles at all")
+    return NoMarketData(f"{asked}; {covered(candles, frame)}: move the time range inside")
+
+
+def covered(candles: Candles, frame: Timeframe) -> str:
+    """What some candles cover, as the clause of a message."""
     first_ms, last_ms = int(candles.ts_open_ms.min()), int(candles.ts_open_ms.max())
-    return NoMarketData(
-        f"{asked}; the {len(candles)} candles of {frame.code} that were given cover "
-        f"[{instant(first_ms)}, {instant(last_ms + frame.ms)}), not necessarily without gaps: "
-        f"move the time range inside"
+    return (
+        f"the {len(candles)} candles of {frame.code} that were given cover "
+        f"[{instant(first_ms)}, {instant(last_ms + frame.ms)}), not necessarily without gaps"
     )

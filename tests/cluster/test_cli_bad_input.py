@@ -117,12 +117,19 @@ REQUESTS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "period outside the file",
         {"time_range": {"start": "2030-01-01T00:00:00Z", "end": "2030-02-01T00:00:00Z"}},
-        ["no market data", "2024-01-01"],
+        [
+            "no market data for requested range [2030-01-01T00:00:00Z, 2030-02-01T00:00:00Z)",
+            " candles of 1h that were given cover [2024-01-01T00:00:00Z, 2024-04-10T00:00:00Z)",
+        ],
     ),
     (
         "period without a close",
         {"time_range": {"start": "2024-02-01T00:10:00Z", "end": "2024-02-01T00:50:00Z"}},
-        ["no bar of 1h closes", "lengthen"],
+        [
+            "no bar of 1h closes within time_range [2024-02-01T00:10:00Z, 2024-02-01T00:50:00Z)",
+            " candles of 1h that were given cover [2024-01-01T00:00:00Z, 2024-04-10T00:00:00Z)",
+            "lengthen time_range",
+        ],
     ),
     (
         "period reversed",
@@ -135,7 +142,11 @@ REQUESTS: list[tuple[str, dict[str, Any], list[str]]] = [
         ["time zone"],
     ),
     ("no mode", {"template": ...}, ["exactly one mode"]),
-    ("more trade lists than rows", {"top_trades_n": 13}, ["error: top_trades_n: must be <= top_k, got 13 > 12"]),
+    (
+        "more trade lists than rows",
+        {"top_trades_n": 13},
+        ["error: top_trades_n: must be <= top_k, got 13 > 12"],
+    ),
 ]  # fmt: skip
 
 
