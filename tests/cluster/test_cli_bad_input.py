@@ -323,7 +323,7 @@ def test_a_refusal_lists_every_fault(candles: Path, tmp_path: Path) -> None:
         "error: extra: is an unknown field; allowed are time_range, template, warmup_bars, top_k,"
         " preselect, top_trades_n, ranking, validation",
         "error: template.execution.fee_pct: must be >= 0 (got -1)",
-        "error: template.timeframe: timeframe '7m' is not supported; use one of 1m 5m 15m 1h 4h 1d",
+        "error: template.timeframe: '7m' is not supported; use one of 1m 5m 15m 1h 4h 1d",
     ]
     envelope = json.loads(done.stdout)["error"]
     assert envelope["message"] == "Validation failed"
