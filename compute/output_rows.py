@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from compute.grid import IndicatorGrid
 from compute.indicators.definition import SOURCE
 
-# More rows let one EMA or rolling extreme serve more outputs (MACD on 35 000 bars: 1.0, 0.66, 0.57
-# ns a value with 8, 16, 32 rows) until the block leaves the cache (SMA on 525 600 bars: 0.7, 0.9).
-_ROWS_MIN = 8
+# More rows let one EMA, prefix sum or rolling extreme serve more outputs (MACD on 35 000 bars: 1.0,
+# 0.66, 0.57 ns a value with 8, 16, 32 rows; linear weights on 525 600: 1.0, 0.66, 0.44 with 8, 16,
+# 40), as long as rows that are read again stay in cache. A row of many bars does not anyway.
+_LANES = 8
 _ROWS_MAX = 64
-_SCRATCH_BYTES = 4 << 20
-_BLOCK_VALUES = 24_000_000  # the slowest kernels take 8 ns a value: a block stays under 0.2 s
+_ROWS_BEYOND_CACHE = 16
+_CACHE_BYTES = 4 << 20
+_BLOCK_VALUES = 17_000_000  # at 10 ns a value a block stays under 0.2 s
+_BLOCK_VALUES_SLOW = 4_500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,23 @@ class OutputRows:
         ]
 
 
-def block_rows(total_bars: int) -> int:
-    """Output rows computed together in one scratch block."""
-    rows = max(_ROWS_MIN, min(_ROWS_MAX, _SCRATCH_BYTES // (32 * max(1, total_bars)) * 8))
-    return max(1, min(rows, _BLOCK_VALUES // max(1, total_bars)))
+def block_rows(total_bars: int, slow: bool = False) -> int:
+    """Output rows computed together in a scratch block that is read again at once."""
+    cached = _CACHE_BYTES // (4 * max(1, total_bars))
+    wanted = cached if cached >= _LANES else _ROWS_BEYOND_CACHE
+    return _brief(wanted, total_bars, slow)
+
+
+def tensor_rows(total_bars: int, slow: bool = False) -> int:
+    """Output rows computed together where they stay."""
+    return _brief(_ROWS_MAX, total_bars, slow)
+
+
+def _brief(wanted: int, total_bars: int, slow: bool) -> int:
+    """At most `wanted` rows, of which a call stays short; whole lanes where there are some."""
+    values = _BLOCK_VALUES_SLOW if slow else _BLOCK_VALUES
+    rows = min(wanted, _ROWS_MAX, values // max(1, total_bars))
+    return rows // _LANES * _LANES if rows >= _LANES else max(1, rows)
 
 
 def output_rows(grid: IndicatorGrid, compute: NDArray[np.integer[Any]] | None = None) -> OutputRows:

@@ -131,7 +131,8 @@ def build_votes(
     if planes is None:
         planes = np.empty((layout.n_long + layout.n_short, words(stop - start)), np.uint64)
     worker = _Builder(layout, series, start, stop, planes, control)
-    each(worker, layout.rows.blocks(block_rows(len(series))))
+    size = block_rows(len(series), layout.rows.grid.definition.slow)
+    each(worker, layout.rows.blocks(size))
     planes.flags.writeable = False
     long, short = planes[: layout.n_long], planes[layout.n_long :]
     return VoteTable(long, short, layout.long_id, layout.short_id, layout.conflicts, stop - start)

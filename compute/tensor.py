@@ -14,7 +14,7 @@ from compute.errors import GuardExceeded
 from compute.grid import Axis, IndicatorGrid
 from compute.indicators.registry import module
 from compute.indicators.series import BarSeries
-from compute.output_rows import OutputRows, block_rows, output_rows
+from compute.output_rows import OutputRows, output_rows, tensor_rows
 from compute.quantities import size_text, spaced
 from compute.settings import Limits
 
@@ -146,7 +146,7 @@ def tensor(
     values = np.empty(shape, np.float32)
     rows = output_rows(grid)
     view = values.T if layout == TIME_MAJOR else values
-    each(_Filler(rows, series, view), rows.blocks(block_rows(bars)))
+    each(_Filler(rows, series, view), rows.blocks(tensor_rows(bars, rows.grid.definition.slow)))
     elapsed = round(1000 * (time.perf_counter() - begun))
     return Tensor(grid.indicator_id, grid.output, layout, grid.compute, values, elapsed)
 

@@ -104,8 +104,9 @@ class Definition:
     `inputs` are the candle series it always reads (for a source-axis id: those beside the source),
     `sources` the allowed values of its `source` axis, `axes` the tensor axes in variant order.
     `formula` is what is computed, `reference` who described it. `recursive`: a value depends on
-    every bar since the last hole, not on a window of them. `ordered`: pairs of parameters of which
-    the first must not exceed the second in any combination.
+    every bar since the last hole, not on a window of them. `slow`: a value takes over 10 ns, so
+    fewer are computed in one call. `ordered`: pairs of parameters of which the first must not
+    exceed the second in any combination.
     """
 
     indicator_id: str
@@ -120,6 +121,7 @@ class Definition:
     formula: str
     reference: str
     recursive: bool = False
+    slow: bool = False
     ordered: tuple[tuple[str, str], ...] = ()
 
     def param(self, name: str) -> Param:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,11 @@ from compute.indicators.definition import SOURCE, Definition, Param
 from compute.indicators.registry import definition, module
 from compute.indicators.series import BarSeries
 from compute.market.timeframe import TIMEFRAMES
-from compute.output_rows import OutputRows, block_rows, output_rows
+from compute.output_rows import OutputRows, output_rows, tensor_rows
 from ingest.synthetic import walk_candles
 from tests.benchmarks.workloads import SEED, START_MS
 
+T = TypeVar("T")
 WINDOWS = tuple(range(5, 201))
 # Values of each axis where several move the output: about 200 rows again.
 _EDGE = {1: 196, 2: 14, 3: 6, 4: 4, 5: 3}
@@ -74,6 +76,7 @@ class Tensor:
     """One indicator's rows over `series`, written to `out` f4[rows, T] in blocks of the engine."""
 
     rows: OutputRows
+    output: str
     series: BarSeries
     out: NDArray[np.float32]
 
@@ -81,7 +84,7 @@ class Tensor:
     def of(cls, indicator_id: str, series: BarSeries, room: NDArray[np.float32]) -> Tensor:
         """The W1 grid of an indicator, with the first rows of `room` to write to."""
         rows = output_rows(grid(indicator_id))
-        return cls(rows, series, room[: len(rows)])
+        return cls(rows, rows.grid.output, series, room[: len(rows)])
 
     @property
     def known(self) -> Definition:
@@ -95,21 +98,21 @@ class Tensor:
 
     def blocks(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Rows of each block, and where they go: blocks lie behind each other in `out`."""
-        parts = self.rows.blocks(block_rows(len(self.series)))
+        parts = self.rows.blocks(tensor_rows(len(self.series), self.known.slow))
         ends = np.cumsum([len(part) for part in parts])
         return [
             (part, self.out[end - len(part) : end]) for part, end in zip(parts, ends, strict=True)
         ]
 
     def compute(self, pool: ThreadPoolExecutor) -> None:
-        """Fills `out`."""
-        rows = module(self.known.indicator_id).rows
+        """Fills `out` from candles of which nothing is known yet."""
+        rows, fresh = module(self.known.indicator_id).rows, replace(self.series)
 
         def one(item: tuple[NDArray[np.int64], NDArray[np.float32]]) -> None:
             params, source = self.rows.settings(item[0])
-            rows(self.series, params, source, self.rows.grid.output, item[1])
+            rows(fresh, params, source, self.output, item[1])
 
-        list(pool.map(one, self.blocks()))
+        _spread(one, self.blocks(), pool)
 
     def fill(self, pool: ThreadPoolExecutor) -> None:
         """Writes the same bytes, and nothing else is done."""
@@ -117,7 +120,15 @@ class Tensor:
         def one(item: tuple[NDArray[np.int64], NDArray[np.float32]]) -> None:
             item[1].fill(1.5)
 
-        list(pool.map(one, self.blocks()))
+        _spread(one, self.blocks(), pool)
+
+
+def _spread(work: Callable[[T], None], items: Sequence[T], pool: ThreadPoolExecutor) -> None:
+    """Works on all items; one alone needs no other thread."""
+    if len(items) == 1:
+        work(items[0])
+    else:
+        list(pool.map(work, items))
 
 
 def prove(indicator_id: str, bars: int = 700) -> None:
@@ -136,9 +147,3 @@ def prove(indicator_id: str, bars: int = 700) -> None:
         expected = indicator.oracle(columns, plain)[rows.grid.output].astype(np.float32)
         scale = float(np.nanmax(np.abs(expected), initial=0.0))
         np.testing.assert_allclose(found[0], expected, rtol=2e-6, atol=1e-9 * scale)
-
-
-def in_turn(calls: Sequence[Callable[[], object]]) -> None:
-    """Calls each once."""
-    for call in calls:
-        call()

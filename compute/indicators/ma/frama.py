@@ -40,6 +40,7 @@ DEFINITION = Definition(
     " first value with a full window.",
     reference="John Ehlers, Fractal Adaptive Moving Average, 2005.",
     recursive=True,
+    slow=True,
 )
 
 

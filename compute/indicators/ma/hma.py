@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_7, WINDOW_MAX, Definition, Output, Rule, window
 from compute.indicators.kernels.holes import blank
-from compute.indicators.kernels.sums import BLOCK, block_centre, first_block
-from compute.indicators.kernels.weighted import weigh, weighted_means
+from compute.indicators.kernels.sums import block_centre, block_groups, copy, first_block
+from compute.indicators.kernels.weighted import weigh
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -35,32 +35,56 @@ _TAIL = math.isqrt(WINDOW_MAX)
 
 
 @kernel
-def _hull(x, first_bar, windows, smooth, out):
-    """Row r of `out`; `smooth` i8[R] is the outer window. Not blanked."""
-    bars, rows = x.size, windows.size
-    values, sums, turned = np.empty(2 * BLOCK), np.empty(2 * BLOCK + 1), np.empty(2 * BLOCK + 1)
-    half, full, total = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-    raw, tails = np.zeros(_TAIL + BLOCK), np.zeros((rows, _TAIL))
-    for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
-        begin, stop = max(start, 0), min(start + BLOCK, bars)
-        count, at = stop - begin, BLOCK + begin - start
+def _lagless(sums, turned, at, w, centre, out):
+    """Fill `out` [n] with 2 wma(w // 2) - wma(w) at the frame's indices from `at` on."""
+    short = max(w // 2, 1)
+    near, far = 2.0 / (short * (short + 1.0)), 2.0 / (w * (w + 1.0))
+    half, full = np.float64(short), np.float64(w)
+    newest, total = turned[at + 1 :], sums[at + 1 :]
+    near_old, far_old = turned[at + 1 - short :], turned[at + 1 - w :]
+    for k in range(out.size):
+        recent = (newest[k] - near_old[k] + half * total[k]) * near + centre
+        whole = (newest[k] - far_old[k] + full * total[k]) * far + centre
+        out[k] = 2.0 * recent - whole
+
+
+@kernel
+def _weighted(raw, s, total):
+    """Fill `total` [n] with the weighted means of the `s` values up to raw[_TAIL + k]."""
+    total[:] = 0.0
+    scale, j = 2.0 / (s * (s + 1.0)), 0
+    while j + 4 <= s:  # four terms a pass: it is the passes that cost
+        first = _TAIL + 1 + j - s
+        a, b, c, d = raw[first:], raw[first + 1 :], raw[first + 2 :], raw[first + 3 :]
+        p, q, u, v = scale * (j + 1), scale * (j + 2), scale * (j + 3), scale * (j + 4)
+        for k in range(total.size):
+            total[k] = (((total[k] + p * a[k]) + q * b[k]) + u * c[k]) + v * d[k]
+        j += 4
+    while j < s:
+        values, weight = raw[_TAIL + 1 + j - s :], scale * (j + 1)
+        for k in range(total.size):
+            total[k] += weight * values[k]
+        j += 1
+
+
+@kernel
+def _hull(x, first_bar, block, order, windows, smooth, out):
+    """Rows `order` of `out`; `smooth` i8[R] is the outer window. Not blanked."""
+    bars = x.size
+    values, sums, turned = np.empty(2 * block), np.empty(2 * block + 1), np.empty(2 * block + 1)
+    total, raw, tails = np.empty(block), np.zeros(_TAIL + block), np.zeros((order.size, _TAIL))
+    for start in range(first_block(first_bar, block), bars, block):
+        begin, stop = max(start, 0), min(start + block, bars)
+        count, at = stop - begin, block + begin - start
         centre = block_centre(x, begin, stop)
-        weigh(x, start, BLOCK, centre, values, sums, turned)
-        for r in range(rows):
-            w, s = windows[r], smooth[r]
-            weighted_means(sums, turned, at, max(w // 2, 1), centre, half[:count])
-            weighted_means(sums, turned, at, w, centre, full[:count])
-            raw[:_TAIL] = tails[r]
-            for k in range(count):
-                raw[_TAIL + k] = 2.0 * half[k] - full[k]
-            total[:] = 0.0
-            for j in range(s):
-                weight = 2.0 * (j + 1) / (s * (s + 1.0))
-                shifted = raw[_TAIL + 1 + j - s :]
-                for k in range(count):
-                    total[k] += weight * shifted[k]
-            out[r, begin:stop] = total[:count]
-            tails[r] = raw[count : count + _TAIL]
+        weigh(x, start, block, centre, values, sums, turned)
+        for i in range(order.size):
+            r = order[i]
+            copy(tails[i], raw)
+            _lagless(sums, turned, at, windows[r], centre, raw[_TAIL : _TAIL + count])
+            _weighted(raw, smooth[r], total[:count])
+            copy(total[:count], out[r, begin:])
+            copy(raw[count : count + _TAIL], tails[i])
 
 
 def rows(
@@ -72,7 +96,8 @@ def rows(
 ) -> None:
     windows = params["window"]
     smooth = np.sqrt(windows).astype(np.int64)
-    _hull(series.price(source), series.first_bar, windows, smooth, out)
+    for block, order in block_groups(windows):
+        _hull(series.price(source), series.first_bar, block, order, windows, smooth, out)
     reach = windows + smooth - 1
     blank(out, series.holes(source), reach - 1, reach)
 

@@ -35,31 +35,42 @@ DEFINITION = Definition(
 
 
 @kernel
+def _efficiency(x, frame, counts, begin, at, w, out):
+    """Fill `out` [n] from bar `begin` on; `frame` holds sums of steps, `at` is its index."""
+    count = out.size
+    skip = min(max(w - begin, 0), count)
+    out[:skip] = np.nan
+    newest, oldest = frame[at + skip :], frame[at + skip - w :]
+    now, then = x[begin + skip :], x[begin + skip - w :]
+    inside, part = counts[begin + skip :], out[skip:]
+    for k in range(count - skip):
+        path = newest[k] - oldest[k]
+        share = abs(now[k] - then[k]) / path if path > 0.0 else 0.0
+        part[k] = share if inside[k] > w else np.nan
+
+
+@kernel
 def _adapt(x, before, steps, counts, first_bar, windows, quick, lazy, out):
     """Row r of `out` f4[R, T]; `before` is x one bar ago, `steps` its absolute change, `counts`
     the values since the last hole, `quick` and `lazy` the two ends of the weight."""
     rows, bars = out.shape
-    frame, buffer = np.zeros(2 * BLOCK + 1), np.empty(BLOCK)
+    frame, buffer, shares = np.zeros(2 * BLOCK + 1), np.empty(BLOCK), np.empty(BLOCK)
     rates, spare = np.empty((LANES, BLOCK)), np.empty((LANES, BLOCK), np.float32)
     state = np.full((rows // LANES + 1, LANES), np.nan)
     for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
         advance(frame, BLOCK, steps, start, buffer)
         begin, stop = max(start, 0), min(start + BLOCK, bars)
-        count, at = stop - begin, BLOCK + 1 + begin - start
+        count, at, held = stop - begin, BLOCK + 1 + begin - start, 0
         for group in range(0, rows, LANES):
             for g in range(min(LANES, rows - group)):
-                w, low, rate = windows[group + g], lazy[group + g], rates[g]
+                if windows[group + g] != held:  # rows of one window stand together
+                    held = windows[group + g]
+                    _efficiency(x, frame, counts, begin, at, held, shares[:count])
+                low, rate = lazy[group + g], rates[g]
                 span = quick[group + g] - low
-                skip = min(max(w - begin, 0), count)
-                rate[:skip] = np.nan
-                newest, oldest = frame[at + skip :], frame[at + skip - w :]
-                now, then = x[begin + skip : stop], x[begin + skip - w :]
-                inside, part = counts[begin + skip : stop], rate[skip:]
-                for k in range(count - skip):
-                    path = newest[k] - oldest[k]
-                    efficiency = abs(now[k] - then[k]) / path if path > 0.0 else 0.0
-                    weight = efficiency * span + low
-                    part[k] = weight * weight if inside[k] > w else np.nan
+                for k in range(count):
+                    weight = shares[k] * span + low
+                    rate[k] = weight * weight
             last = state[group // LANES]
             if rows - group >= LANES:
                 follow_own(x, before, begin, count, rates, last, out, begin, group)

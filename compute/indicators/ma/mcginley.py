@@ -29,6 +29,7 @@ DEFINITION = Definition(
     " bound keeps a crash from throwing the line past the price.",
     reference="John McGinley, Market Technicians Association Journal, 1990.",
     recursive=True,
+    slow=True,
 )
 
 

@@ -27,6 +27,7 @@ DEFINITION = Definition(
     formula="(TP - m) / (0.015 D), TP = (h + l + c) / 3, m its mean over w bars and D the mean of"
     " |TP - m| over the same bars, all from the current m; nothing where D is 0.",
     reference="Donald Lambert, Commodities magazine, 1980.",
+    slow=True,
 )
 _TILE = 256
 

@@ -33,6 +33,7 @@ DEFINITION = Definition(
     " rank_window returns x / x1 before this one that are not above it.",
     reference="Larry Connors and Cesar Alvarez, An Introduction to ConnorsRSI, 2012.",
     recursive=True,
+    slow=True,
 )
 
 
