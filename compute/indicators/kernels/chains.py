@@ -9,16 +9,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.indicators.kernels.smoothing import TILE, ema_weights
-from compute.indicators.kernels.sums import copy
-from compute.indicators.kernels.vectors import (
-    LANES,
+from compute.indicators.kernels.recursions import (
     combine_2,
     combine_3,
     combine_6,
     grow_3,
+    ratio_8,
+    ratio_clean_8,
+    ratio_hist_8,
+    ratio_signal_8,
     smooth_own,
 )
+from compute.indicators.kernels.smoothing import TILE, ema_weights
+from compute.indicators.kernels.sums import copy
+from compute.indicators.kernels.vectors import LANES
 from compute.jit import kernel
 
 GROWTH = 0
@@ -86,35 +90,33 @@ def cascade_rows(kind, x, spans, weights, factors, out):
 
 
 @kernel
-def _ratios(over, under, weights, signal_weights, form, out):
-    rows, bars = out.shape
-    tops, bottoms, line = np.empty((LANES, TILE)), np.empty((LANES, TILE)), np.empty((LANES, TILE))
-    state = np.full((5, LANES), np.nan)
-    for begin in range(0, bars, TILE):
-        count = min(TILE, bars - begin)
+def _broken(over, under, begin, count, state):
+    """Whether a NaN is among the next `count` values or in what they go on from."""
+    total = 0.0
+    for t in range(begin, begin + count):
+        total += (over[t] - over[t]) + (under[t] - under[t])
+    for i in range(4):
         for g in range(LANES):
-            copy(over[begin : begin + count], tops[g])
-            copy(under[begin : begin + count], bottoms[g])
-        for i in range(2):
-            own_lanes(tops, count, weights[i], 1.0 - weights[i], state[i])
-            own_lanes(bottoms, count, weights[i], 1.0 - weights[i], state[2 + i])
-        for g in range(LANES):
-            top, bottom = tops[g], bottoms[g]
-            for k in range(count):
-                top[k] = 100.0 * top[k] / bottom[k] if bottom[k] != 0.0 else np.nan
-        if form > 0:
-            for g in range(LANES):
-                copy(tops[g, :count], line[g])
-            own_lanes(line, count, signal_weights, 1.0 - signal_weights, state[4])
-        for r in range(rows):
-            row, ratio, smooth = out[r, begin : begin + count], tops[r], line[r]
-            if form == 0:
-                copy(ratio[:count], row)
-            elif form == 1:
-                copy(smooth[:count], row)
-            else:
-                for k in range(count):
-                    row[k] = ratio[k] - smooth[k]
+            total += state[i, g] - state[i, g]
+    return total != 0.0
+
+
+@kernel
+def _ratios(over, under, weights, form, rows, out):
+    keeps, state = 1.0 - weights, np.full((5, LANES), np.nan)
+    tile = np.empty((LANES, TILE), np.float32)
+    for begin in range(0, over.size, TILE):
+        count = min(TILE, over.size - begin)
+        if form == 0 and not _broken(over, under, begin, count, state):
+            ratio_clean_8(over, under, begin, count, weights, keeps, state, tile)
+        elif form == 0:
+            ratio_8(over, under, begin, count, weights, keeps, state, tile)
+        elif form == 1:
+            ratio_signal_8(over, under, begin, count, weights, keeps, state, tile)
+        else:
+            ratio_hist_8(over, under, begin, count, weights, keeps, state, tile)
+        for g in range(rows.size):
+            copy(tile[g, :count], out[rows[g], begin:])
 
 
 def twice_smoothed(
@@ -123,13 +125,17 @@ def twice_smoothed(
     windows: NDArray[np.int64],
     signal_windows: NDArray[np.int64],
     form: int,
+    rows: NDArray[np.int64],
     out: NDArray[np.float32],
 ) -> None:
-    """Up to eight rows of `out` f4[R, T]: 100 ema(ema(over)) / ema(ema(under)) by `windows`
-    i8[R, 2] (form 0), its ema over `signal_windows` (1) or the difference of the two (2); NaN
+    """Fill `rows` of `out` f4[R, T] with 100 ema(ema(over)) / ema(ema(under)) of f8[T] by `windows`
+    i8[R, 2] (form 0), its ema over `signal_windows` i8[R] (1) or the difference of the two (2); NaN
     where the denominator is 0."""
-    weights = np.stack([ema_weights(windows[:, i]) for i in range(2)])
-    _ratios(over, under, weights, ema_weights(signal_windows), form, out)
+    for begin in range(0, rows.size, LANES):
+        part = rows[begin : begin + LANES]
+        one, two = (ema_weights(windows[part, i]) for i in range(2))
+        weights = np.stack((one, two, one, two, ema_weights(signal_windows[part])))
+        _ratios(over, under, weights, form, part, out)
 
 
 def padded_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:

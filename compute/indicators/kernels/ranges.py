@@ -12,7 +12,7 @@ from compute.jit import kernel
 
 @kernel
 def fill_true_range(high, low, close, out):
-    """Fill `out` f8[T] with max(h - l, |h - pc|, |l - pc|), h - l where pc is missing."""
+    """Fill `out` [T] with max(h - l, |h - pc|, |l - pc|), h - l where pc is missing."""
     if out.size:
         out[0] = np.float64(high[0]) - np.float64(low[0])
     highs, lows, before, ranges = high[1:], low[1:], close[: max(high.size - 1, 0)], out[1:]

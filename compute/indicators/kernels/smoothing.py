@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.indicators.kernels.vectors import LANES, smooth_8, smooth_16
+from compute.indicators.kernels.recursions import smooth_8, smooth_16
+from compute.indicators.kernels.vectors import LANES
 from compute.jit import kernel
 
 TILE = 256  # bars: eight float64 rows stay in L1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.kernels.recursions import strength_8
 from compute.indicators.kernels.smoothing import TILE
 from compute.indicators.kernels.sums import copy
-from compute.indicators.kernels.vectors import LANES, strength_8
+from compute.indicators.kernels.vectors import LANES
 from compute.indicators.series import BarSeries, valid_spans
 from compute.jit import kernel
 

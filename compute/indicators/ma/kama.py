@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
+from compute.indicators.kernels.recursions import follow_own
 from compute.indicators.kernels.sums import BLOCK, advance, first_block, valid_counts
-from compute.indicators.kernels.vectors import LANES, follow_own
+from compute.indicators.kernels.vectors import LANES
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 

@@ -13,7 +13,6 @@ from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.chains import twice_smoothed
 from compute.indicators.kernels.extremes import LOWER, UPPER, channel_rows
 from compute.indicators.kernels.holes import blank
-from compute.indicators.kernels.smoothing import LANES
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -60,6 +59,7 @@ def rows(
     bars, windows, only = len(series), params["window"], np.array([0])
     holes = series.holes("high", "low", "close")
     channel, lines = np.empty((2, bars), np.float32), np.empty((2, bars))
+    pairs = np.stack((params["smoothing"],) * 2, axis=1)
     form = {"smi": 0, "signal": 1, "hist": 2}[output]
     for w in np.unique(windows):
         for half, shape in enumerate((UPPER, LOWER)):
@@ -68,11 +68,7 @@ def rows(
             blank(row, holes, width - 1, width)
         _distances(channel[0], channel[1], series.close, lines[0], lines[1])
         chosen = np.flatnonzero(windows == w)
-        for part in np.split(chosen, range(LANES, chosen.size, LANES)):
-            pairs = np.stack((params["smoothing"][part],) * 2, axis=1)
-            block = np.empty((part.size, bars), np.float32)
-            twice_smoothed(lines[0], lines[1], pairs, params["signal_window"][part], form, block)
-            out[part] = block
+        twice_smoothed(lines[0], lines[1], pairs, params["signal_window"], form, chosen, out)
 
 
 def oracle(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
 from compute.indicators.kernels.chains import twice_smoothed
-from compute.indicators.kernels.smoothing import LANES
 from compute.indicators.series import BarSeries
 
 _AXES = ("source", "long_window", "short_window")
@@ -49,9 +48,8 @@ def rows(
     size = series.derived(f"steps:{source}", lambda: np.abs(change))
     pairs = np.stack((params["long_window"], params["short_window"]), axis=1)
     form = {"tsi": 0, "signal": 1, "hist": 2}[output]
-    for begin in range(0, len(out), LANES):
-        part = slice(begin, begin + LANES)
-        twice_smoothed(change, size, pairs[part], params["signal_window"][part], form, out[part])
+    chosen = np.arange(len(out))
+    twice_smoothed(change, size, pairs, params["signal_window"], form, chosen, out)
 
 
 def oracle(

@@ -16,9 +16,11 @@ from compute.indicators.definition import (
     Span,
     delta_rule,
 )
+from compute.indicators.kernels.sums import copy
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
+_TILE = 1024
 _PARTS = ("body", "range", "upper_wick", "lower_wick")
 _BODY = Rule("candle_body_direction", (RuleParam("min_body_pct", "float", Span(0.3, 0.9, 0.1)),))
 DEFINITION = Definition(
@@ -64,11 +66,23 @@ def _fill_part(opened, high, low, closed, part, share, out):
         out[t] = value if known == known else np.nan
 
 
-def candle_part(series: BarSeries, name: str, share: bool) -> NDArray[np.float64]:
-    """Body, range or a wick of each candle f8[T], as a fraction of the range for `share`."""
+@kernel
+def _line(opened, high, low, closed, part, share, out):
+    """Fill `out` f4[T] like `_fill_part`."""
+    values = np.empty(_TILE)
+    for begin in range(0, out.size, _TILE):
+        stop = min(begin + _TILE, out.size)
+        tile = values[: stop - begin]
+        columns = opened[begin:stop], high[begin:stop], low[begin:stop], closed[begin:stop]
+        _fill_part(*columns, part, share, tile)
+        copy(tile, out[begin:])
+
+
+def candle_part(series: BarSeries, name: str) -> NDArray[np.float64]:
+    """Body, range or a wick of each candle f8[T]."""
     out = np.empty(len(series))
     columns = series.open, series.high, series.low, series.close
-    _fill_part(*columns, _PARTS.index(name), share, out)
+    _fill_part(*columns, _PARTS.index(name), False, out)
     return out
 
 
@@ -80,7 +94,9 @@ def rows(
     out: NDArray[np.float32],
 ) -> None:
     name = output.removesuffix("_pct")
-    out[:] = candle_part(series, name, name != output)
+    columns = series.open, series.high, series.low, series.close
+    for row in out:
+        _line(*columns, _PARTS.index(name), name != output, row)
 
 
 def oracle(

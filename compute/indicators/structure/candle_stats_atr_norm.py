@@ -67,7 +67,7 @@ def rows(
 ) -> None:
     weights = rma_weights(params["atr_window"])
     smooth_rows(true_range(series), series.spans("high", "low"), weights, out)
-    _divide(candle_part(series, output.removesuffix("_atr"), False), out)
+    _divide(candle_part(series, output.removesuffix("_atr")), out)
 
 
 def oracle(

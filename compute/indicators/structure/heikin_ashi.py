@@ -37,6 +37,14 @@ DEFINITION = Definition(
 
 
 @kernel
+def _means(opened, high, low, closed, out):
+    """Fill `out` f4[T] with the closes, which need no earlier bar."""
+    for t in range(out.size):
+        start, end = np.float64(opened[t]), np.float64(closed[t])
+        out[t] = (start + np.float64(high[t]) + np.float64(low[t]) + end) / 4.0
+
+
+@kernel
 def _candles(opened, high, low, closed, name, out):
     """Fill `out` f4[T] with the series at place `name` of `_NAMES`."""
     middle = np.nan  # the next ha_open
@@ -46,9 +54,7 @@ def _candles(opened, high, low, closed, name, out):
         mean = (start + top + bottom + end) / 4.0
         begin = middle if middle == middle else (start + end) / 2.0
         middle = (begin + mean) / 2.0
-        if name == 0:
-            value = mean
-        elif name == 1:
+        if name == 1:
             value = begin
         elif name == 2:
             value = max(top, max(begin, mean))
@@ -67,8 +73,11 @@ def rows(
     out: NDArray[np.float32],
 ) -> None:
     columns = series.open, series.high, series.low, series.close
-    _candles(*columns, _NAMES.index(output), out[0])
-    out[1:] = out[0]
+    for row in out:
+        if output == _NAMES[0]:
+            _means(*columns, row)
+        else:
+            _candles(*columns, _NAMES.index(output), row)
 
 
 def oracle(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, delta_rule
-from compute.indicators.kernels.ranges import true_range
+from compute.indicators.kernels.ranges import fill_true_range
 from compute.indicators.series import BarSeries
 
 DEFINITION = Definition(
@@ -34,7 +34,8 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    out[:] = true_range(series)
+    for row in out:
+        fill_true_range(series.high, series.low, series.close, row)
 
 
 def oracle(

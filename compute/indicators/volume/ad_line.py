@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, delta_rule
+from compute.indicators.kernels.running import TILE, accumulate
 from compute.indicators.series import BarSeries
-from compute.indicators.volume.obv import running
 from compute.jit import kernel
 
 DEFINITION = Definition(
@@ -33,7 +32,10 @@ DEFINITION = Definition(
 
 
 @kernel
-def _fill_flow(high, low, close, volume, still, begin, out):
+def fill_flow(high, low, close, volume, still, begin, out):
+    """Fill `out` f8[n] from bar `begin` on with money flow volume: volume weighted by where in the
+    bar the close is, from -1 (low) to 1 (high); `still` where the bar has no range, NaN where
+    something is missing."""
     stop = begin + out.size
     highs, lows, prices = high[begin:stop], low[begin:stop], close[begin:stop]
     amounts = volume[begin:stop]
@@ -46,11 +48,14 @@ def _fill_flow(high, low, close, volume, still, begin, out):
         out[t] = flow if reach != 0.0 else none
 
 
-def fill_flow(series: BarSeries, still: float, begin: int, out: NDArray[np.float64]) -> None:
-    """Fill `out` f8[n] from bar `begin` on with money flow volume: volume weighted by where in the
-    bar the close is, from -1 (low) to 1 (high); `still` where the bar has no range, NaN where
-    something is missing."""
-    _fill_flow(series.high, series.low, series.close, series.volume, still, begin, out)
+@kernel
+def distribution(high, low, close, volume, still, out):
+    """Fill `out` [T] with the sum of the flows so far."""
+    flows, total = np.empty(TILE), 0.0
+    for begin in range(0, out.size, TILE):
+        part = flows[: min(TILE, out.size - begin)]
+        fill_flow(high, low, close, volume, still, begin, part)
+        total = accumulate(part, total, out[begin : begin + part.size])
 
 
 def rows(
@@ -60,8 +65,8 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    running(partial(fill_flow, series, np.nan), out[0])
-    out[1:] = out[0]
+    for row in out:
+        distribution(series.high, series.low, series.close, series.volume, np.nan, row)
 
 
 def oracle(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.crosses import LINE, cross_rows
 from compute.indicators.series import BarSeries
-from compute.indicators.volume.ad_line import fill_flow
-from compute.indicators.volume.obv import running
+from compute.indicators.volume.ad_line import distribution
 
 _AXES = ("fast_window", "slow_window")
 DEFINITION = Definition(
@@ -36,7 +34,7 @@ DEFINITION = Definition(
 
 def _line(series: BarSeries) -> NDArray[np.float64]:
     line = np.empty(len(series))
-    running(partial(fill_flow, series, 0.0), line)
+    distribution(series.high, series.low, series.close, series.volume, 0.0, line)
     return line
 
 

@@ -38,7 +38,7 @@ DEFINITION = Definition(
 def _changes(series: BarSeries) -> NDArray[np.float64]:
     """Flow f8[T] where the bar before has one too: the line it is the change of restarts."""
     changes = np.empty(len(series))
-    fill_flow(series, np.nan, 0, changes)
+    fill_flow(series.high, series.low, series.close, series.volume, np.nan, 0, changes)
     lost = np.isnan(changes)
     changes[1:][lost[:-1]] = np.nan
     changes[:1] = np.nan

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.indicators.definition import Definition, Output, delta_rule
+from compute.indicators.kernels.running import TILE, accumulate
 from compute.indicators.series import BarSeries
-from compute.indicators.volume.obv import running
 from compute.jit import kernel
 
 DEFINITION = Definition(
@@ -42,6 +42,16 @@ def _fill_flow(close, volume, begin, out):
         flows[t] = flow if last != 0.0 else np.nan
 
 
+@kernel
+def _line(close, volume, out):
+    """Fill `out` f4[T] with the sum of the flows so far."""
+    flows, total = np.empty(TILE), 0.0
+    for begin in range(0, out.size, TILE):
+        part = flows[: min(TILE, out.size - begin)]
+        _fill_flow(close, volume, begin, part)
+        total = accumulate(part, total, out[begin : begin + part.size])
+
+
 def rows(
     series: BarSeries,
     params: Mapping[str, NDArray[Any]],
@@ -49,8 +59,8 @@ def rows(
     output: str,
     out: NDArray[np.float32],
 ) -> None:
-    running(lambda begin, flows: _fill_flow(series.close, series.volume, begin, flows), out[0])
-    out[1:] = out[0]
+    for row in out:
+        _line(series.close, series.volume, row)
 
 
 def oracle(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compute.indicators.volume.obv import running
+from compute.indicators.kernels.running import TILE, accumulate
 
-BARS = 150_000
+BARS, PIECE = 150_000, 3 * TILE
 
 
 def flows(lost: list[int]) -> NDArray[np.float64]:
@@ -20,11 +20,10 @@ def flows(lost: list[int]) -> NDArray[np.float64]:
 
 
 def summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    def fill(begin: int, out: NDArray[np.float64]) -> None:
-        out[:] = values[begin : begin + out.size]
-
-    out = np.full(values.size, 123.0)
-    running(fill, out)
+    out, total = np.full(values.size, 123.0), 0.0
+    for begin in range(0, values.size, PIECE):
+        part = slice(begin, begin + PIECE)
+        total = accumulate(values[part], total, out[part])
     return out
 
 
