@@ -17,9 +17,10 @@ def fill_true_range(high, low, close, out):
         out[0] = np.float64(high[0]) - np.float64(low[0])
     highs, lows, before, ranges = high[1:], low[1:], close[: max(high.size - 1, 0)], out[1:]
     for t in range(ranges.size):
-        top, bottom, last = np.float64(highs[t]), np.float64(lows[t]), np.float64(before[t])
+        top, bottom, last = highs[t], lows[t], before[t]
         # A comparison with NaN is false: a missing close leaves h - l.
-        ranges[t] = (last if last > top else top) - (last if last < bottom else bottom)
+        upper, lower = last if last > top else top, last if last < bottom else bottom
+        ranges[t] = np.float64(upper) - np.float64(lower)
 
 
 def true_range(series: BarSeries) -> NDArray[np.float64]:

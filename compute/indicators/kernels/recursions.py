@@ -366,27 +366,45 @@ ratio_8, ratio_signal_8, ratio_hist_8 = (_ratio(form) for form in range(3))
 ratio_clean_8 = _ratio(0, clean=True)
 
 
+_HALF = LANES // 2
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
+    return builder.shuffle_vector(
+        a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+    )
+
+
+def _scanned(builder: Any, four: Any) -> Any:
+    """Running sums of four doubles."""
+    nothing = ir.Constant(four.type, [0.0] * _HALF)
+    for step in (1, 2):
+        places = [*range(_HALF - step, _HALF), *range(_HALF, 2 * _HALF - step)]
+        four = builder.fadd(four, _shuffled(builder, nothing, four, places))
+    return four
+
+
 @emitted
 def sum_up(_: Any, values: Any, total: Any, out: Any) -> Any:
     """Fill `out` [n] with `total` + the running sum of `values` f8[n], n a multiple of 8; what
-    comes back is the last one. Eight are summed in a register, so that the chain is one addition
+    comes back is the last one. Eight are summed in registers, so that the chain is one addition
     for eight; no sum depends on the values after it."""
 
     def codegen(context: Any, builder: Any, known: Any, given: Any) -> Any:
         source, target = (Matrix(context, builder, known.args[i], given[i]) for i in (0, 2))
-        nothing = ir.Constant(DOUBLES, [0.0] * LANES)
         place = cgutils.alloca_once_value(builder, splat(builder, given[1]))
         count = builder.extract_value(source.array.shape, 0)
+        whole, last = [*range(LANES)], [_HALF - 1] * _HALF
         with cgutils.for_range_slice(builder, constant(0), count, constant(LANES)) as (k, _i):
-            local = source.load(constant(0), k)
-            for step in (1, 2, 4):
-                moved = [*range(LANES - step, LANES), *range(LANES, 2 * LANES - step)]
-                places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), moved)
-                local = builder.fadd(local, builder.shuffle_vector(nothing, local, places))
+            eight = source.load(constant(0), k)
+            low = _scanned(builder, _shuffled(builder, eight, eight, whole[:_HALF]))
+            high = _scanned(builder, _shuffled(builder, eight, eight, whole[_HALF:]))
+            high = builder.fadd(high, _shuffled(builder, low, low, last))
             before = builder.load(place)
+            local = _shuffled(builder, low, high, whole)
             target.store(target.narrowed(builder.fadd(before, local)), constant(0), k)
-            last = builder.extract_element(local, ir.Constant(ir.IntType(32), LANES - 1))
-            builder.store(builder.fadd(before, splat(builder, last)), place)
+            end = _shuffled(builder, high, high, [_HALF - 1] * LANES)
+            builder.store(builder.fadd(before, end), place)
         return builder.extract_element(builder.load(place), ir.Constant(ir.IntType(32), 0))
 
     return types.float64(values, types.float64, out), codegen
