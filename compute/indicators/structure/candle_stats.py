@@ -16,11 +16,9 @@ from compute.indicators.definition import (
     Span,
     delta_rule,
 )
-from compute.indicators.kernels.sums import copy
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
-_TILE = 1024
 _PARTS = ("body", "range", "upper_wick", "lower_wick")
 _BODY = Rule("candle_body_direction", (RuleParam("min_body_pct", "float", Span(0.3, 0.9, 0.1)),))
 DEFINITION = Definition(
@@ -45,7 +43,7 @@ DEFINITION = Definition(
 
 @kernel
 def _fill_part(opened, high, low, closed, part, share, out):
-    """Fill `out` f8[T] with `part` (index of `_PARTS`), as a fraction of the range for `share`."""
+    """Fill `out` [T] with `part` (index of `_PARTS`), as a fraction of the range for `share`."""
     for t in range(out.size):
         start, end = np.float64(opened[t]), np.float64(closed[t])
         top, bottom = np.float64(high[t]), np.float64(low[t])
@@ -66,18 +64,6 @@ def _fill_part(opened, high, low, closed, part, share, out):
         out[t] = value if known == known else np.nan
 
 
-@kernel
-def _line(opened, high, low, closed, part, share, out):
-    """Fill `out` f4[T] like `_fill_part`."""
-    values = np.empty(_TILE)
-    for begin in range(0, out.size, _TILE):
-        stop = min(begin + _TILE, out.size)
-        tile = values[: stop - begin]
-        columns = opened[begin:stop], high[begin:stop], low[begin:stop], closed[begin:stop]
-        _fill_part(*columns, part, share, tile)
-        copy(tile, out[begin:])
-
-
 def candle_part(series: BarSeries, name: str) -> NDArray[np.float64]:
     """Body, range or a wick of each candle f8[T]."""
     out = np.empty(len(series))
@@ -96,7 +82,7 @@ def rows(
     name = output.removesuffix("_pct")
     columns = series.open, series.high, series.low, series.close
     for row in out:
-        _line(*columns, _PARTS.index(name), name != output, row)
+        _fill_part(*columns, _PARTS.index(name), name != output, row)
 
 
 def oracle(
