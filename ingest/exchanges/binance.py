@@ -40,7 +40,7 @@ from ingest.exchanges.exchange import (
     nonblank,
     number,
 )
-from ingest.rows import MINUTE_MS, Candle, floor_minute
+from ingest.rows import MINUTE_MS, TIME, Candle, floor_minute
 
 _RAW: Final = "raw_binance_klines_1m"
 SPOT: Final = Market(1, "binance", "spot", _RAW)
@@ -196,8 +196,7 @@ class Binance:
         def filled(name: str, kind: pa.DataType) -> pa.ChunkedArray:
             return pc.fill_null(table[name], pa.scalar(0, kind))
 
-        opened = table["ts_open"].cast(pa.int64())
-        closed = pc.add(opened, MINUTE_MS).cast(table.schema.field("ts_open").type)
+        closes = table["ts_open"].cast(pa.int64()).to_numpy() + MINUTE_MS
         return pa.table(
             {
                 "market_id": table["market_id"],
@@ -209,7 +208,7 @@ class Binance:
                 "low": table["low"],
                 "close": table["close"],
                 "volume": table["volume_base"],
-                "close_time": closed,
+                "close_time": pa.array(closes, TIME),
                 "quote_asset_volume": filled("volume_quote", pa.float64()),
                 "number_of_trades": filled("trades_count", pa.uint32()),
                 "taker_buy_base_asset_volume": filled("taker_buy_volume_base", pa.float64()),

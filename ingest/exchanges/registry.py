@@ -1,4 +1,4 @@
-"""Every exchange and market there is; a new exchange is a module beside this one and a line here."""
+"""Every exchange and market there is; a new one is a module beside this and a line here."""
 
 from __future__ import annotations
 
