@@ -23,9 +23,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from compute.market.instrument import Instrument
 from ingest.errors import MalformedFrame
 from ingest.exchanges.exchange import (
@@ -40,7 +37,7 @@ from ingest.exchanges.exchange import (
     nonblank,
     number,
 )
-from ingest.rows import MINUTE_MS, TIME, Candle, floor_minute
+from ingest.rows import Candle, floor_minute
 
 _RAW: Final = "raw_binance_klines_1m"
 SPOT: Final = Market(1, "binance", "spot", _RAW)
@@ -189,35 +186,6 @@ class Binance:
                 raise _malformed(market, "kline does not say whether it is closed", message)
             return Frame("kline", open_count=1)
         return Frame("kline", candles=(checked(_closed(market, data, kline)),))
-
-    def raw_rows(self, table: pa.Table) -> pa.Table:
-        """The columns of `raw_binance_klines_1m`; what Binance always sends is 0 where unknown."""
-
-        def filled(name: str, kind: pa.DataType) -> pa.ChunkedArray:
-            return pc.fill_null(table[name], pa.scalar(0, kind))
-
-        closes = table["ts_open"].cast(pa.int64()).to_numpy() + MINUTE_MS
-        return pa.table(
-            {
-                "market_id": table["market_id"],
-                "symbol": table["symbol"],
-                "instrument_key": table["instrument_key"],
-                "open_time": table["ts_open"],
-                "open": table["open"],
-                "high": table["high"],
-                "low": table["low"],
-                "close": table["close"],
-                "volume": table["volume_base"],
-                "close_time": pa.array(closes, TIME),
-                "quote_asset_volume": filled("volume_quote", pa.float64()),
-                "number_of_trades": filled("trades_count", pa.uint32()),
-                "taker_buy_base_asset_volume": filled("taker_buy_volume_base", pa.float64()),
-                "taker_buy_quote_asset_volume": filled("taker_buy_volume_quote", pa.float64()),
-                "source": table["source"],
-                "ingested_at": table["ingested_at"],
-                "ingest_id": table["ingest_id"],
-            }
-        )
 
 
 def _path(market: Market) -> str:

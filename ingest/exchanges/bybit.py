@@ -22,9 +22,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from compute.market.instrument import Instrument
 from ingest.errors import ExchangeError, MalformedFrame, RateLimited
 from ingest.exchanges.exchange import (
@@ -215,29 +212,6 @@ class Bybit:
             else:
                 raise _malformed(market, "kline does not say whether it is closed", message)
         return Frame("kline", candles=tuple(closed), open_count=running)
-
-    def raw_rows(self, table: pa.Table) -> pa.Table:
-        """The columns of `raw_bybit_klines_1m`."""
-        opened = table["ts_open"].cast(pa.int64())
-        return pa.table(
-            {
-                "market_id": table["market_id"],
-                "symbol": table["symbol"],
-                "instrument_key": table["instrument_key"],
-                "interval_min": pa.repeat(pa.scalar(1, pa.uint16()), table.num_rows),
-                "start_time_ms": opened.cast(pa.uint64()),
-                "start_time_utc": table["ts_open"],
-                "open": table["open"],
-                "high": table["high"],
-                "low": table["low"],
-                "close": table["close"],
-                "volume": table["volume_base"],
-                "turnover": pc.fill_null(table["volume_quote"], 0.0),
-                "source": table["source"],
-                "ingested_at": table["ingested_at"],
-                "ingest_id": table["ingest_id"],
-            }
-        )
 
 
 def _klines(

@@ -10,8 +10,6 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-import pyarrow as pa
-
 from ingest.errors import MalformedFrame
 from ingest.rows import Candle, whole
 
@@ -178,10 +176,6 @@ class Exchange(Protocol):
         ...
 
     def parse_frame(self, market: Market, text: str | bytes) -> Frame: ...
-
-    def raw_rows(self, table: pa.Table) -> pa.Table:
-        """Rows of `CANDLE_SCHEMA` in the columns of the exchange's raw table."""
-        ...
 
 
 def number(value: Any) -> float | None:
