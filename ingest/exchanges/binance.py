@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from compute.market.instrument import Instrument
@@ -100,7 +101,8 @@ class Binance:
 
     def metadata(self, market: Market) -> Conversation[list[InstrumentMetadata]]:
         """Every instrument of a market, from one answer."""
-        body = yield _info_request(market)
+        params = {"showPermissionSets": "false"} if market is SPOT else {}
+        body = yield _info_request(market, params)
         rows = body.get("symbols") if isinstance(body, dict) else None
         if not isinstance(rows, list):
             raise _malformed(market, "exchangeInfo has no list of symbols", body)
@@ -108,7 +110,9 @@ class Binance:
 
     def weight_limit(self, market: Market) -> Conversation[WeightLimit | None]:
         """The host's REQUEST_WEIGHT of a minute, from `rateLimits`."""
-        body = yield _info_request(market)
+        # The whole of spot is megabytes; one symbol comes with the same limits.
+        params = {"symbol": "BTCUSDT"} if market is SPOT else {}
+        body = yield _info_request(market, params)
         rows = body.get("rateLimits") if isinstance(body, dict) else None
         for row in rows if isinstance(rows, list) else ():
             if isinstance(row, dict) and row.get("rateLimitType") == "REQUEST_WEIGHT":
@@ -199,8 +203,9 @@ def _kline_weight(market: Market, limit: int) -> int:
     return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10
 
 
-def _info_request(market: Market) -> HttpRequest:
-    return HttpRequest(f"{_path(market)}/exchangeInfo", weight=_INFO_WEIGHT[market.market_id])
+def _info_request(market: Market, params: Mapping[str, str]) -> HttpRequest:
+    weight = _INFO_WEIGHT[market.market_id]
+    return HttpRequest(f"{_path(market)}/exchangeInfo", params, weight)
 
 
 def _candle(market: Market, instrument: Instrument, row: Any) -> Candle:
@@ -277,8 +282,6 @@ def _metadata(market: Market, row: Any) -> InstrumentMetadata:
 
 def _date_ms(headers: Mapping[str, str]) -> int | None:
     """The exchange's clock when it answered, from `Date`."""
-    from email.utils import parsedate_to_datetime
-
     try:
         return int(parsedate_to_datetime(headers["date"]).timestamp() * 1000)
     except (KeyError, TypeError, ValueError):

@@ -132,9 +132,9 @@ class Bybit:
         reset = headers.get("x-bapi-limit-reset-timestamp", "")
         if not (limit.isdigit() and left.isdigit()):
             return None
-        return Usage(
-            max(0, int(limit) - int(left)), int(limit), int(reset) if reset.isdigit() else None
-        )
+        # Beyond the limit the timestamp is when the window ends, before that it is just now.
+        reset_at_ms = int(reset) + (0 if int(left) == 0 else 1000) if reset.isdigit() else None
+        return Usage(max(0, int(limit) - int(left)), int(limit), reset_at_ms)
 
     def retry_after_s(self, status: int, headers: Mapping[str, str], body: Any) -> float | None:
         """How long to wait after 429, a `retCode` for speed, or 403 "access too frequent".

@@ -20,6 +20,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any, Literal, TypeVar
 
 from aiohttp import WSMsgType, web
@@ -262,6 +264,7 @@ class ExchangeServer:
             status, body, headers = fault.status, fault.body, dict(fault.headers)
         else:
             status, body, headers = self.answer(path, params)
+        headers["Date"] = format_datetime(datetime.fromtimestamp(self.clock() // 1000, UTC), True)
         self.seen.append(Seen(path, params, status, self.clock()))
         kind = fault.kind if fault is not None else "answer"
         if kind == "hang":
