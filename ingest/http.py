@@ -12,7 +12,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
@@ -23,29 +23,10 @@ from compute.errors import InvalidInput
 from ingest.errors import ExchangeError, MalformedFrame, RateLimited
 from ingest.exchanges.exchange import Conversation, Exchange, HttpRequest, Market
 from ingest.exchanges.registry import exchange_of, market
-from ingest.limiter import Clock, LeftAlone, Limiter, LimiterSettings, Sleep
+from ingest.limiter import Clock, LeftAlone, Limiter, Sleep
+from ingest.settings import RestSettings
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
-    """How long an answer may take in all, and how often and when a request is sent again."""
-
-    timeout_s: float = 10.0
-    retries: int = 3
-    backoff_base_s: float = 0.5
-    backoff_max_s: float = 10.0
-    backoff_jitter_s: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a market's REST is, and how to treat it."""
-
-    base_url: str
-    http: HttpSettings = field(default_factory=HttpSettings)
-    limiter: LimiterSettings = field(default_factory=LimiterSettings)
 
 
 class Observer(Protocol):
@@ -77,7 +58,7 @@ class HttpClient:
     def __init__(
         self,
         market: Market,
-        endpoint: Endpoint,
+        settings: RestSettings,
         limiter: Limiter,
         *,
         sleep: Sleep = asyncio.sleep,
@@ -86,13 +67,13 @@ class HttpClient:
     ) -> None:
         self.market = market
         self.exchange: Exchange = exchange_of(market)
-        self._settings = endpoint.http
+        self._settings = settings
         self._limiter = limiter
         self._sleep = sleep
         self._draw = draw
         self._observer = observer or Unobserved()
         self._session = httpx.AsyncClient(
-            base_url=endpoint.base_url,
+            base_url=settings.base_url,
             timeout=None,  # a limit on the whole answer is set around each request
             headers={"User-Agent": "roehub"},
             limits=httpx.Limits(max_connections=limiter.settings.max_concurrency),
@@ -166,9 +147,9 @@ class HttpClient:
         raise AssertionError("a loop of at least one attempt returns or raises")
 
     def _backoff_s(self, attempt: int) -> float:
-        settings = self._settings
-        delay_s = min(settings.backoff_max_s, settings.backoff_base_s * 2**attempt)
-        return delay_s + self._draw() * settings.backoff_jitter_s
+        backoff = self._settings.backoff
+        delay_s = min(backoff.max_s, backoff.base_s * 2**attempt)
+        return delay_s + self._draw() * backoff.jitter_s
 
     async def _attempt(self, request: HttpRequest) -> Any:
         market_id = self.market.market_id
@@ -250,23 +231,24 @@ class HttpClients:
 
     def __init__(
         self,
-        endpoints: Mapping[int, Endpoint],
+        settings: Mapping[int, RestSettings],
         *,
         clock: Clock,
         sleep: Sleep = asyncio.sleep,
         observer: Observer | None = None,
     ) -> None:
         hosts: dict[tuple[str, str], list[int]] = {}
-        for market_id, endpoint in endpoints.items():
-            host = (market(market_id).exchange, urlsplit(endpoint.base_url).netloc)
+        for market_id, one in settings.items():
+            host = (market(market_id).exchange, urlsplit(one.base_url).netloc)
             hosts.setdefault(host, []).append(market_id)
         self._clients: dict[int, HttpClient] = {}
         for market_ids in hosts.values():
-            told = [endpoints[market_id].limiter for market_id in market_ids]
+            told = [settings[market_id].limiter for market_id in market_ids]
             limiter = Limiter(
-                LimiterSettings(  # the host is one: the stricter setting holds for both
-                    min(one.safety_factor for one in told),
-                    min(one.max_concurrency for one in told),
+                replace(  # the host is one: the stricter setting holds for both
+                    told[0],
+                    safety_factor=min(one.safety_factor for one in told),
+                    max_concurrency=min(one.max_concurrency for one in told),
                 ),
                 clock=clock,
                 sleep=sleep,
@@ -274,7 +256,7 @@ class HttpClients:
             for market_id in market_ids:
                 self._clients[market_id] = HttpClient(
                     market(market_id),
-                    endpoints[market_id],
+                    settings[market_id],
                     limiter,
                     sleep=sleep,
                     observer=observer,
@@ -296,7 +278,7 @@ class HttpClients:
         client = self._clients.get(market_id)
         if client is None:
             raise InvalidInput(
-                f"market {market_id} has no REST endpoint; configured are "
+                f"market {market_id} has no REST settings; there are some for "
                 f"{', '.join(str(i) for i in sorted(self._clients))}"
             )
         return client

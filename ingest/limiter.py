@@ -19,6 +19,7 @@ from typing import Final
 
 from ingest.errors import RateLimited
 from ingest.exchanges.exchange import Usage, WeightLimit
+from ingest.settings import LimiterSettings
 
 Clock = Callable[[], int]
 Sleep = Callable[[float], Awaitable[None]]
@@ -29,14 +30,6 @@ LONGEST_WAIT_S: Final = 900.0
 
 class LeftAlone(RateLimited):
     """A request that was not sent: the host must be left alone for longer than anyone waits."""
-
-
-@dataclass(frozen=True, slots=True)
-class LimiterSettings:
-    """Share of an exchange's limit that may be used, and requests under way at once."""
-
-    safety_factor: float = 0.8
-    max_concurrency: int = 4
 
 
 @dataclass(slots=True)

@@ -15,13 +15,14 @@ from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from compute.market.period import Period
 from ingest.exchanges.registry import MARKETS, exchange_of, market
-from ingest.http import Endpoint, HttpClients
+from ingest.http import HttpClients
 from ingest.klines import first_minute, pages
 from ingest.rows import MINUTE_MS, Candle
 from tests.ingest.exchange_servers.binance import BinanceServer
 from tests.ingest.exchange_servers.bybit import BybitServer
 from tests.ingest.exchange_servers.hours import Hours
 from tests.ingest.exchange_servers.server import ExchangeServer
+from tests.ingest.exchange_servers.settings import rest_settings
 from tests.ingest.exchange_servers.tape import made_up
 
 T0 = 1_709_251_200_000  # 2024-03-01
@@ -38,8 +39,8 @@ def served(request) -> Iterable[tuple[int, ExchangeServer]]:
 @asynccontextmanager
 async def client_of(market_id: int, server: ExchangeServer):
     hours = Hours(NOW)
-    endpoints = {market_id: Endpoint(server.rest_url)}
-    async with HttpClients(endpoints, clock=hours, sleep=hours.sleep) as clients:
+    settings = {market_id: rest_settings(server.rest_url)}
+    async with HttpClients(settings, clock=hours, sleep=hours.sleep) as clients:
         yield clients.of(market_id)
 
 
