@@ -197,6 +197,28 @@ class RestMetrics:
             "gap_rows_skipped_existing_total", "Fetched rows whose minute was stored already"
         )
 
+    def failed(self, market_id: int, status: int) -> None:
+        """An attempt at a request failed; `status` is 0 where there was no answer."""
+        self.errors.labels(market_id, status).inc()
+
+    def retried(self, market_id: int) -> None:
+        """A request is sent again."""
+        self.retries.labels(market_id).inc()
+
+    def held_back(self, market_id: int, seconds: float) -> None:
+        """A request waits for the sake of the exchange's limits."""
+        self.rate_limit_sleeps.labels(market_id).inc()
+
+
+class LiveMetrics:
+    """All that a live worker counts; fills may be those of another part of the process."""
+
+    def __init__(self, registry: CollectorRegistry, fills: FillMetrics | None = None) -> None:
+        self.sockets = SocketMetrics(registry)
+        self.inserts = InsertMetrics(registry)
+        self.feed = FeedMetrics(registry)
+        self.fills = fills or FillMetrics(registry)
+
 
 class SchedulerMetrics:
     """Jobs of the scheduler and what they did."""
