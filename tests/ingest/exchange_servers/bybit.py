@@ -69,6 +69,8 @@ class BybitServer(ExchangeServer):
         symbol, interval = params.get("symbol", ""), params.get("interval", "")
         if symbol not in self.tape(market_id).listings:
             return self.error_body(10001, "params error: Symbol Invalid")
+        if interval != "M" and interval not in _SPANS_MS:
+            return self.error_body(10001, "Invalid period!")
         limit = min(int(params.get("limit", 200)), 1000)
         now_ms = self.clock()
         end_ms = min(int(params.get("end", now_ms)), now_ms)
