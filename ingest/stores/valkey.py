@@ -22,6 +22,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from compute.errors import InvalidInput
 from ingest.errors import StoreUnavailable
@@ -155,7 +156,7 @@ class Valkey:
         return {**address, "password": settings.password} if settings.password else address
 
     def _plain(self) -> redis.Redis:
-        return redis.Redis(**self._address())
+        return redis.Redis(retry=Retry(NoBackoff(), 0), **self._address())
 
     def _answers(self) -> bool:
         try:
