@@ -1,8 +1,10 @@
-"""What every test may use: reproducible property tests, and real candles where there are some."""
+"""What every test may use: reproducible property tests, real candles where there are some, and no
+store but its own."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,14 @@ settings.register_profile(
     "thorough", settings.get_profile("fixed"), derandomize=False, max_examples=2_000
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+# No test may find the store of whoever runs it, on a server or in the home directory.
+for _name in [name for name in os.environ if name.startswith(("CH_", "CLICKHOUSE_", "REDIS_"))]:
+    del os.environ[_name]
+os.environ["ROEHUB_DATA_DIR"] = os.path.join(
+    tempfile.gettempdir(), f"roehub-no-store-{os.getpid()}"
+)
 
 
 @pytest.fixture(scope="session")

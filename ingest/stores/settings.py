@@ -72,7 +72,7 @@ class ClickHouseSettings:
             InvalidInput: a variable whose value cannot be meant.
         """
         given = {name: value for name, value in environ.items() if value.strip()}
-        database = given.get("CH_DATABASE", cls.database).strip()
+        database = given.get("CH_DATABASE", "market_data").strip()
         if not any(name in given for name in _SERVER_NAMES):
             root = Path(given.get("ROEHUB_DATA_DIR", DATA_DIR)).expanduser()
             return cls(database=database, path=root / "clickhouse")
