@@ -180,7 +180,7 @@ class HttpClient:
         code, message = self.exchange.failure(body)
         said = f"{status}" + (f", {code}: {message}" if code is not None else "")
         pause_s = self.exchange.retry_after_s(status, headers, body)
-        if pause_s is None and status >= 500 and headers.get("retry-after", "").isdigit():
+        if pause_s is None and status >= 500 and headers.get("retry-after", "").isdecimal():
             pause_s = float(headers["retry-after"])
         if pause_s is not None:
             raise RateLimited(

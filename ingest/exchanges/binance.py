@@ -126,7 +126,7 @@ class Binance:
     def usage(self, headers: Mapping[str, str]) -> Usage | None:
         """Weight used in this minute by this address."""
         used = headers.get("x-mbx-used-weight-1m", "")
-        return Usage(int(used)) if used.isdigit() else None
+        return Usage(int(used)) if used.isdecimal() else None
 
     def retry_after_s(self, status: int, headers: Mapping[str, str], body: Any) -> float | None:
         """Retry-After of 429 (slow down) and 418 (banned).

@@ -130,10 +130,10 @@ class Bybit:
         limit = headers.get("x-bapi-limit", "")
         left = headers.get("x-bapi-limit-status", "")
         reset = headers.get("x-bapi-limit-reset-timestamp", "")
-        if not (limit.isdigit() and left.isdigit()):
+        if not (limit.isdecimal() and left.isdecimal()):
             return None
         # Beyond the limit the timestamp is when the window ends, before that it is just now.
-        reset_at_ms = int(reset) + (0 if int(left) == 0 else 1000) if reset.isdigit() else None
+        reset_at_ms = int(reset) + (0 if int(left) == 0 else 1000) if reset.isdecimal() else None
         return Usage(max(0, int(limit) - int(left)), int(limit), reset_at_ms)
 
     def retry_after_s(self, status: int, headers: Mapping[str, str], body: Any) -> float | None:
@@ -150,7 +150,7 @@ class Bybit:
             return named
         reset = headers.get("x-bapi-limit-reset-timestamp", "")
         now = body.get("time") if isinstance(body, dict) else None
-        if reset.isdigit() and type(now) is int:  # both are times of the exchange's clock
+        if reset.isdecimal() and type(now) is int:  # both are times of the exchange's clock
             return max(0.0, (int(reset) - now) / 1000)
         return 0.0
 
@@ -266,7 +266,7 @@ def _listed(market: Market, body: Any) -> list[Any]:
 def _start_ms(market: Market, row: Any) -> int:
     try:
         return int(row[0])
-    except (IndexError, KeyError, TypeError, ValueError):
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError):
         raise _malformed(market, "kline has no start time", row) from None
 
 
@@ -276,7 +276,7 @@ def _candle(market: Market, instrument: Instrument, row: Any) -> Candle:
     try:
         opened, highest, lowest, closed, volume, turnover = map(float, row[1:_KLINE_FIELDS])
         start_ms = int(row[0])
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise _malformed(market, f"kline of {instrument} holds what is no number", row) from None
     return Candle(instrument, start_ms, opened, highest, lowest, closed, volume, turnover)
 
