@@ -176,27 +176,15 @@ def whole(candle: Candle) -> bool:
     )
 
 
-_MARKET_CODES: Final = {
-    1: "binance:spot",
-    2: "binance:futures",
-    3: "bybit:spot",
-    4: "bybit:futures",
-}
-
-
 def instrument_key(instrument: Instrument) -> str:
     """Trace name of an instrument, `<exchange>:<market type>:<SYMBOL>`; never its identity.
 
     Raises:
         InvalidInput: no exchange has the instrument's market.
     """
-    code = _MARKET_CODES.get(instrument.market_id)
-    if code is None:
-        raise InvalidInput(
-            f"market {instrument.market_id} is unknown; known are "
-            f"{', '.join(f'{i} ({c})' for i, c in _MARKET_CODES.items())}"
-        )
-    return f"{code}:{instrument.symbol}"
+    from ingest.exchanges.registry import market  # exchanges are parsers of candles: they need us
+
+    return f"{market(instrument.market_id).code}:{instrument.symbol}"
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[Any]:

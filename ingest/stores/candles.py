@@ -8,20 +8,20 @@ whole range and whether or not the store has merged them yet.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from compute.errors import InvalidCandles, InvalidInput
+from compute.errors import InvalidCandles
 from compute.market.candles import SERIES, Candles
 from compute.market.fingerprint import fingerprint
 from compute.market.instrument import Instrument
 from compute.market.period import Period
 from compute.market.timeframe import TIMEFRAMES
 from compute.market.timeline import present
+from ingest.exchanges.registry import market
 from ingest.rows import (
     CANDLE_SCHEMA,
     DAY_MS,
@@ -41,13 +41,6 @@ _TIMES_BETWEEN: Final = (
 )
 _INSTRUMENT: Final = "market_id = {market_id:UInt64} AND symbol = {symbol:String}"
 _WHERE: Final = f"WHERE {_INSTRUMENT} AND {_TIMES_BETWEEN.format(time='ts_open')}"
-
-_RAW_TABLES: Final[Mapping[int, str]] = {
-    1: "raw_binance_klines_1m",
-    2: "raw_binance_klines_1m",
-    3: "raw_bybit_klines_1m",
-    4: "raw_bybit_klines_1m",
-}
 
 
 class CandleStore:
@@ -186,7 +179,7 @@ class CandleStore:
         return rows - minutes
 
     def _raw_counts(self, instrument: Instrument, period: Period) -> tuple[int, int]:
-        name = _raw_table(instrument.market_id)
+        name = market(instrument.market_id).raw_table
         time = next(column for column in self._raw_columns(name) if column in OPEN_TIMES)
         ((rows, minutes),) = self.db.rows(
             f"SELECT count(), uniqExact({time}) FROM {name} "
@@ -212,27 +205,14 @@ class CandleStore:
         return known
 
 
-def _raw_table(market_id: int) -> str:
-    name = _RAW_TABLES.get(market_id)
-    if name is None:
-        raise InvalidInput(f"market {market_id} is unknown; its candles have no table")
-    return name
-
-
 def _asked(instrument: Instrument, period: Period) -> dict[str, Any]:
     """The parameters of a query, the period cut to what a store can hold."""
-    inside = (min(max(ms, FIRST_STORED_MS), LAST_STORED_MS) for ms in _bounds_of(period))
-    start_ms, end_ms = inside
     return {
         "market_id": instrument.market_id,
         "symbol": instrument.symbol,
-        "start_ms": start_ms,
-        "end_ms": end_ms,
+        "start_ms": min(max(period.start_ms, FIRST_STORED_MS), LAST_STORED_MS),
+        "end_ms": min(max(period.end_ms, FIRST_STORED_MS), LAST_STORED_MS),
     }
-
-
-def _bounds_of(period: Period) -> tuple[int, int]:
-    return period.start_ms, period.end_ms
 
 
 def _conformed(table: pa.Table) -> pa.Table:
@@ -262,7 +242,7 @@ def _by_raw_table(table: pa.Table) -> dict[str, pa.Table]:
     market_ids = table.column("market_id").to_numpy()
     targets: dict[str, list[int]] = {}
     for market_id in np.unique(market_ids):
-        targets.setdefault(_raw_table(int(market_id)), []).append(int(market_id))
+        targets.setdefault(market(int(market_id)).raw_table, []).append(int(market_id))
     if len(targets) == 1:
         return {next(iter(targets)): table}
     return {

@@ -37,8 +37,8 @@ _REFUSED_USER: Final = frozenset({192, 193, 194, 516})
 _HTTP_DOWN: Final = ("HTTP status 429", "HTTP status 502", "HTTP status 503", "HTTP status 504")
 
 # One insert may reach over a whole history: 8 years are 96 monthly partitions, the default
-# limit is 100.
-_INSERT_SETTINGS: Final = {"max_partitions_per_insert_block": 2000}
+# limit is 100. Versions of one key in one insert are left to merges and to the readers.
+_INSERT_SETTINGS: Final = {"max_partitions_per_insert_block": 2000, "optimize_on_insert": 0}
 
 
 class ClickHouse:

@@ -29,7 +29,8 @@ def _or_zero(name: str) -> Callable[[pa.Table], Any]:
 
 
 def _close_time(table: pa.Table) -> Any:
-    return pc.add(table.column("ts_open"), pa.scalar(MINUTE_MS, pa.duration("ms"))).cast(TIME)
+    times = table.column("ts_open").cast(pa.int64()).to_numpy()
+    return pa.array(times + MINUTE_MS, TIME)
 
 
 def _milliseconds(table: pa.Table) -> Any:

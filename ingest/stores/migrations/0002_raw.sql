@@ -6,21 +6,21 @@ CREATE TABLE IF NOT EXISTS raw_binance_klines_1m
 (
     market_id UInt16,
     symbol LowCardinality(String),
-    instrument_key String CODEC(ZSTD(1)),
-    open_time DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    open Float64 CODEC(ZSTD(1)),
-    high Float64 CODEC(ZSTD(1)),
-    low Float64 CODEC(ZSTD(1)),
-    close Float64 CODEC(ZSTD(1)),
-    volume Float64 CODEC(ZSTD(1)),
-    close_time DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    quote_asset_volume Float64 CODEC(ZSTD(1)),
-    number_of_trades UInt32 CODEC(ZSTD(1)),
-    taker_buy_base_asset_volume Float64 CODEC(ZSTD(1)),
-    taker_buy_quote_asset_volume Float64 CODEC(ZSTD(1)),
+    instrument_key String,
+    open_time DateTime64(3, 'UTC') CODEC(Delta, LZ4),
+    open Float64,
+    high Float64,
+    low Float64,
+    close Float64,
+    volume Float64,
+    close_time DateTime64(3, 'UTC') CODEC(Delta, LZ4),
+    quote_asset_volume Float64,
+    number_of_trades UInt32,
+    taker_buy_base_asset_volume Float64,
+    taker_buy_quote_asset_volume Float64,
     source LowCardinality(String) DEFAULT 'unknown',
-    ingested_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta, ZSTD(1)),
-    ingest_id Nullable(UUID) CODEC(ZSTD(1))
+    ingested_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta, LZ4),
+    ingest_id Nullable(UUID)
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(open_time)
@@ -32,19 +32,19 @@ CREATE TABLE IF NOT EXISTS raw_bybit_klines_1m
 (
     market_id UInt16,
     symbol LowCardinality(String),
-    instrument_key String CODEC(ZSTD(1)),
-    interval_min UInt16 CODEC(ZSTD(1)),
-    start_time_ms UInt64 CODEC(Delta, ZSTD(1)),
-    start_time_utc DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    open Float64 CODEC(ZSTD(1)),
-    high Float64 CODEC(ZSTD(1)),
-    low Float64 CODEC(ZSTD(1)),
-    close Float64 CODEC(ZSTD(1)),
-    volume Float64 CODEC(ZSTD(1)),
-    turnover Float64 CODEC(ZSTD(1)),
+    instrument_key String,
+    interval_min UInt16,
+    start_time_ms UInt64 CODEC(Delta, LZ4),
+    start_time_utc DateTime64(3, 'UTC') CODEC(Delta, LZ4),
+    open Float64,
+    high Float64,
+    low Float64,
+    close Float64,
+    volume Float64,
+    turnover Float64,
     source LowCardinality(String) DEFAULT 'unknown',
-    ingested_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta, ZSTD(1)),
-    ingest_id Nullable(UUID) CODEC(ZSTD(1))
+    ingested_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta, LZ4),
+    ingest_id Nullable(UUID)
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(start_time_utc)

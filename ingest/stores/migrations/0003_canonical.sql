@@ -6,21 +6,21 @@ CREATE TABLE IF NOT EXISTS canonical_candles_1m
 (
     market_id UInt16,
     symbol LowCardinality(String),
-    instrument_key String CODEC(ZSTD(1)),
-    ts_open DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    ts_close DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    open Float64 CODEC(ZSTD(1)),
-    high Float64 CODEC(ZSTD(1)),
-    low Float64 CODEC(ZSTD(1)),
-    close Float64 CODEC(ZSTD(1)),
-    volume_base Float64 CODEC(ZSTD(1)),
-    volume_quote Nullable(Float64) CODEC(ZSTD(1)),
-    trades_count Nullable(UInt32) CODEC(ZSTD(1)),
-    taker_buy_volume_base Nullable(Float64) CODEC(ZSTD(1)),
-    taker_buy_volume_quote Nullable(Float64) CODEC(ZSTD(1)),
+    instrument_key String,
+    ts_open DateTime64(3, 'UTC') CODEC(Delta, LZ4),
+    ts_close DateTime64(3, 'UTC') CODEC(Delta, LZ4),
+    open Float64,
+    high Float64,
+    low Float64,
+    close Float64,
+    volume_base Float64,
+    volume_quote Nullable(Float64),
+    trades_count Nullable(UInt32),
+    taker_buy_volume_base Nullable(Float64),
+    taker_buy_volume_quote Nullable(Float64),
     source LowCardinality(String),
-    ingested_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    ingest_id Nullable(UUID) CODEC(ZSTD(1))
+    ingested_at DateTime64(3, 'UTC') CODEC(Delta, LZ4),
+    ingest_id Nullable(UUID)
 )
 ENGINE = ReplacingMergeTree(ingested_at)
 PARTITION BY toYYYYMM(ts_open)
