@@ -26,7 +26,14 @@ ORIGIN = Origin("ws", NOW_MS, "5b0f2a7e-7a8d-4b06-9d0a-0f3c8f8f2a11")
 
 
 def candle(symbol: str, minute: int = 0, **values: Any) -> Candle:
-    given = {"open": 0.1, "high": 3.0, "low": 0.05, "close": 2e-7, "volume_base": 1.0} | values
+    given: dict[str, Any] = {
+        "open": 0.1,
+        "high": 3.0,
+        "low": 0.05,
+        "close": 2e-7,
+        "volume_base": 1.0,
+    }
+    given |= values
     return Candle(Instrument(3, symbol), OPEN_MS + minute * MINUTE_MS, **given)
 
 
