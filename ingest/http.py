@@ -241,26 +241,20 @@ class HttpClients:
         for market_id, one in settings.items():
             host = (market(market_id).exchange, urlsplit(one.base_url).netloc)
             hosts.setdefault(host, []).append(market_id)
-        self._clients: dict[int, HttpClient] = {}
+        self._limiters: dict[int, Limiter] = {}
         for market_ids in hosts.values():
             told = [settings[market_id].limiter for market_id in market_ids]
-            limiter = Limiter(
-                replace(  # the host is one: the stricter setting holds for both
-                    told[0],
-                    safety_factor=min(one.safety_factor for one in told),
-                    max_concurrency=min(one.max_concurrency for one in told),
-                ),
-                clock=clock,
-                sleep=sleep,
+            strictest = replace(  # the host is one
+                told[0],
+                safety_factor=min(one.safety_factor for one in told),
+                max_concurrency=min(one.max_concurrency for one in told),
             )
-            for market_id in market_ids:
-                self._clients[market_id] = HttpClient(
-                    market(market_id),
-                    settings[market_id],
-                    limiter,
-                    sleep=sleep,
-                    observer=observer,
-                )
+            limiter = Limiter(strictest, clock=clock, sleep=sleep)
+            self._limiters |= dict.fromkeys(market_ids, limiter)
+        self._settings = dict(settings)
+        self._sleep = sleep
+        self._observer = observer
+        self._clients: dict[int, HttpClient] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -268,20 +262,28 @@ class HttpClients:
     async def __aexit__(self, *_: object) -> None:
         for client in self._clients.values():
             await client.__aexit__()
+        self._clients.clear()
 
     def of(self, market_id: int) -> HttpClient:
-        """The client of a market.
+        """The client of a market, made when it is first asked for.
 
         Raises:
-            InvalidInput: the market has no endpoint.
+            InvalidInput: the market has no settings.
         """
-        client = self._clients.get(market_id)
-        if client is None:
+        if market_id not in self._settings:
             raise InvalidInput(
                 f"market {market_id} has no REST settings; there are some for "
-                f"{', '.join(str(i) for i in sorted(self._clients))}"
+                f"{', '.join(str(i) for i in sorted(self._settings))}"
             )
-        return client
+        if market_id not in self._clients:  # certificates take a tenth of a second to load
+            self._clients[market_id] = HttpClient(
+                market(market_id),
+                self._settings[market_id],
+                self._limiters[market_id],
+                sleep=self._sleep,
+                observer=self._observer,
+            )
+        return self._clients[market_id]
 
 
 def _date_ms(headers: Mapping[str, str]) -> int | None:

@@ -52,10 +52,6 @@ ODD: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-TABLES_BY_ID = ("rows.py", "stores/candles.py")
-"""Files that repeat the registry's table of markets by id; what they say is checked below."""
-
-
 def test_the_registry_has_each_market_once() -> None:
     assert list(MARKETS) == [1, 2, 3, 4]
     assert sum(len(exchange.markets) for exchange in EXCHANGES) == len(MARKETS)
@@ -82,7 +78,6 @@ def test_nobody_else_knows_an_exchange_by_name() -> None:
     names = re.compile("|".join(exchange.name for exchange in EXCHANGES), re.IGNORECASE)
     allowed = {package / "exchanges" / f"{exchange.name}.py" for exchange in EXCHANGES}
     allowed.add(package / "exchanges" / "registry.py")
-    allowed |= {package / name for name in TABLES_BY_ID}
     knowing = [
         f"{path.relative_to(package)}:{number}: {line.strip()}"
         for path in sorted(package.rglob("*.py"))
