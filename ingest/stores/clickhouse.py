@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +36,11 @@ _PASSING: Final = frozenset({3, 159, 202, 203, 209, 210, 225, 236, 241, 242, 243
 _NO_DATABASE: Final = 81
 _NO_TABLE: Final = 60
 _REFUSED_USER: Final = frozenset({192, 193, 194, 516})
-_HTTP_DOWN: Final = ("HTTP status 429", "HTTP status 502", "HTTP status 503", "HTTP status 504")
+# An answer without a code comes from what stands before the store, not from the store.
+_HTTP_DOWN: Final = re.compile(r"HTTP status (429|5\d\d)")
+
+# The driver prints a traceback for every connection it cannot make; the errors here say it.
+logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
 
 # One insert may reach over a whole history: 8 years are 96 monthly partitions, the default
 # limit is 100. Versions of one key in one insert are left to merges and to the readers.
@@ -304,7 +310,7 @@ def _store_error(
             f"the store at {settings.place} refuses user {settings.user}; "
             f"check CH_USER and CH_PASSWORD ({text})"
         )
-    down = code is None and (not settings.embedded and _transport(text))
+    down = code is None and not settings.embedded and _transport(text)
     if down or code in _PASSING:
         return StoreUnavailable(f"the store at {settings.place} cannot be used now: {text}")
     return StoreFailed(f"the store at {settings.place} refused a statement: {text}")
@@ -312,9 +318,16 @@ def _store_error(
 
 def _transport(text: str) -> bool:
     """Whether an error without a ClickHouse code came from the way there."""
-    return "executing HTTP request" in text or any(status in text for status in _HTTP_DOWN)
+    return "executing HTTP request" in text or _HTTP_DOWN.search(text) is not None
 
 
 def _reason(error: BaseException) -> str:
+    """What went wrong in one line: of a broken connection, what broke it."""
     lines: Sequence[str] = str(error).strip().splitlines()
-    return lines[0][:500] if lines else type(error).__name__
+    text = lines[0][:500] if lines else type(error).__name__
+    if "executing HTTP request" in text:
+        inner = error
+        while inner.__cause__ is not None or inner.__context__ is not None:
+            inner = inner.__cause__ or inner.__context__ or inner
+        text = f"{text} ({inner})"
+    return text

@@ -9,6 +9,7 @@ import pytest
 from ingest.stores.clickhouse import ClickHouse, open_clickhouse
 from ingest.stores.migrate import migrate
 from ingest.stores.settings import ClickHouseSettings
+from tests.ingest.stand_in.process import StandIn
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +25,10 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
         # Tests have clocks of their own; rows of an old one must not expire under them.
         opened.command("SYSTEM STOP TTL MERGES")
         yield opened
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    """A running stand-in for a ClickHouse server, a process of its own; its store is empty."""
+    with StandIn(tmp_path_factory.mktemp("stand-in") / "clickhouse") as started:
+        yield started
