@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from tests.ingest.exchange_servers.server import Clock, ExchangeServer, Socket
@@ -76,18 +77,28 @@ class BybitServer(ExchangeServer):
         end_ms = min(int(params.get("end", now_ms)), now_ms)
         start_ms = int(params.get("start", end_ms - limit * _SPANS_MS.get(interval, DAY_MS)))
         rows = (
-            self._minutes(market_id, symbol, start_ms, end_ms, limit)
+            self._minutes(market_id, symbol, start_ms, end_ms, limit, "end" not in params)
             if interval == "1"
             else self._coarse(market_id, symbol, interval, start_ms, end_ms)
         )
-        newest_first = rows[-limit:][::-1]
+        # Of too many rows the newest count, but from a start without an end the oldest.
+        open_ended = "start" in params and "end" not in params
+        newest_first = (rows[:limit] if open_ended else rows[-limit:])[::-1]
         result = {"category": params["category"], "symbol": symbol, "list": newest_first}
         return self._envelope(result)
 
     def _minutes(
-        self, market_id: int, symbol: str, start_ms: int, end_ms: int, limit: int
+        self,
+        market_id: int,
+        symbol: str,
+        start_ms: int,
+        end_ms: int,
+        limit: int,
+        oldest: bool,
     ) -> list[list[str]]:
         tape = self.tape(market_id)
+        if oldest:
+            return [_row(c) for c in islice(tape.iterate(symbol, start_ms, end_ms + 1), limit)]
         # The newest of a long span: whole chunks from its end, until there are enough.
         rows: list[list[str]] = []
         first_ms = max(start_ms, tape.listings[symbol].first_ms)
@@ -148,6 +159,10 @@ class BybitServer(ExchangeServer):
         if operation == "subscribe" and self.refuse_acks > 0:
             self.refuse_acks -= 1
             return json.dumps(answer | {"success": False, "ret_msg": "error:system busy"})
+        repeated = [arg for arg in args if self._symbol(socket, arg) in socket.topics]
+        if operation == "subscribe" and repeated:  # like an unknown one, it takes all others along
+            refusal = f"error:already subscribed,topic:{repeated[0]}"
+            return json.dumps(answer | {"success": False, "ret_msg": refusal})
         for arg in args:
             symbol = str(self._symbol(socket, arg))
             if operation == "subscribe":

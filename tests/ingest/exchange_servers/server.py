@@ -142,7 +142,10 @@ class ExchangeServer:
         headers: Mapping[str, str] | None = None,
         path: str = "",
     ) -> None:
-        """Answers the next `times` requests, to paths that contain `path`, with an error."""
+        """Answers the next `times` requests, to paths that contain `path`, with an error.
+
+        A new client may ask for the host's limits first; `path="kline"` leaves that alone.
+        """
         extra = dict(headers or {})
         if retry_after_s is not None:
             extra["Retry-After"] = f"{retry_after_s:g}"

@@ -183,6 +183,9 @@ def test_bybit_refuses_more_than_ten_topics_and_unknown_ones() -> None:
                 assert not refused.ok
                 assert server.topics(4) == []
                 assert await one.subscribe(SYMBOLS[:1]) == [Frame("ack")]
+                (refused,) = await one.subscribe(SYMBOLS[:2])
+                assert refused.message == "error:already subscribed,topic:kline.1.A00USDT"
+                assert server.topics(4) == SYMBOLS[:1]
 
         asyncio.run(run())
 
