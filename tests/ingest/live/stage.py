@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 
 from compute.market.instrument import Instrument
 from compute.market.period import Period
@@ -16,6 +17,7 @@ from ingest.http import HttpClients
 from ingest.klines import pages
 from ingest.live.buffer import BufferSettings
 from ingest.live.connection import SocketSettings
+from ingest.live.feed import Feed
 from ingest.live.fills import FillSettings, FillTask
 from ingest.live.tails import last_minutes
 from ingest.live.threads import Threads
@@ -166,6 +168,7 @@ class Running:
     ) -> None:
         self.stage = stage
         self.registry = CollectorRegistry()
+        self.metrics = LiveMetrics(self.registry)
         self.active = list(stage.instruments)
         self.store_error: Exception | None = None
         """What an insert or a look-up raises now, instead of being done."""
@@ -174,7 +177,7 @@ class Running:
         self.left: int | None = None
         self.clock = lambda: stage.clock() + skew_ms
         self.stop = asyncio.Event()
-        self._redis = valkey.client() if valkey is not None else None
+        self._redis: Redis | None = valkey.client() if valkey is not None else None
         self._threads = Threads(2, "fill")
         self._clients = HttpClients(
             {m: rest_settings(s.rest_url) for m, s in stage.servers.items()}, clock=self.clock
@@ -193,7 +196,7 @@ class Running:
                 fill=self._fill,
                 earliest_ms=lambda instrument: START_MS,
             ),
-            LiveMetrics(self.registry),
+            self.metrics,
             clock=self.clock,
             redis=self._redis,
             settings=WorkerSettings(
@@ -203,6 +206,11 @@ class Running:
                 fills=FillSettings(settle_ms=0, backoff_s=(0.05, 0.2)),
             ),
         )
+
+    def publish_to(self, client: Redis) -> None:
+        """Publishes to a server that the test has chosen; before `at_work`."""
+        self._redis = client
+        self.worker.feed = Feed(client, self.metrics.feed, clock=self.clock)
 
     def value(self, name: str, market_id: int = 1, **labels: str) -> float:
         """A metric of a market."""
