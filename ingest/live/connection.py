@@ -277,31 +277,43 @@ class Connection:
         Raises:
             ExchangeError: an answer is missing, or every symbol is refused.
         """
-        frames = self._exchange.subscribe_frames(self.market, socket.symbols)
-        if not frames:
-            return
-        refusals = [text for text in frames if await self._refusal(socket, text) is not None]
-        if not refusals:
-            return
         refused: dict[str, str] = {}
-        for symbol in socket.symbols:  # those that a good batch had are acknowledged once more
-            for text in self._exchange.subscribe_frames(self.market, [symbol]):
-                reason = await self._refusal(socket, text)
-                if reason is not None and "already subscribed" not in reason:
+        for batch in self._batches(socket.symbols):
+            reason = await self._refusal(socket, batch)
+            if reason is None:
+                continue
+            if len(batch) == 1:
+                refused[batch[0]] = reason
+                continue
+            for symbol in batch:
+                reason = await self._refusal(socket, [symbol])
+                if reason is not None:
                     refused[symbol] = reason
-        if len(refused) == len(socket.symbols):
+        if refused and len(refused) == len(socket.symbols):
             reason = next(iter(refused.values()))
             raise self._error(f"the subscription is refused: {reason}")
         for symbol, reason in refused.items():
             self._metrics.refused.labels(self.market.market_id).inc()
             log.error("%s: %s is not subscribed: %s", self.market.code, symbol, reason)
 
-    async def _refusal(self, socket: _Socket, text: str) -> str | None:
+    def _batches(self, symbols: Sequence[str]) -> list[list[str]]:
+        """The symbols as the exchange's messages take them; none where no message is needed."""
+        if not self._exchange.subscribe_frames(self.market, symbols):
+            return []
+        batches: list[list[str]] = [[]]
+        for symbol in symbols:
+            if len(self._exchange.subscribe_frames(self.market, [*batches[-1], symbol])) > 1:
+                batches.append([])
+            batches[-1].append(symbol)
+        return batches
+
+    async def _refusal(self, socket: _Socket, batch: Sequence[str]) -> str | None:
         """Why the exchange refuses a subscription, None when it takes it.
 
         Candles that come while it makes up its mind are heard like any other.
         """
-        await socket.ws.send(text)
+        for text in self._exchange.subscribe_frames(self.market, batch):
+            await socket.ws.send(text)
         try:
             async with asyncio.timeout(self._settings.ack_timeout_s):
                 while True:

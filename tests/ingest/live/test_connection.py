@@ -170,6 +170,21 @@ def test_a_refused_symbol_does_not_take_its_batch_along() -> None:
     tell(story)
 
 
+def test_only_the_batch_that_is_refused_is_sent_symbol_by_symbol() -> None:
+    symbols = [f"S{n:02d}" for n in range(25)]
+
+    async def story() -> None:
+        with bybit_server(*symbols[:12], *symbols[13:]) as server:  # not S12
+            case = Case(server, LINEAR, symbols, Bybit())
+            async with case.running():
+                await until(lambda: case.connection.open)
+                sizes = [len(json.loads(text)["args"]) for text in server.frames]
+                assert sizes == [10, 10, *[1] * 10, 5]
+                assert len(server.topics(LINEAR)) == 24
+
+    tell(story)
+
+
 def test_a_subscription_that_is_refused_altogether_is_a_reconnect() -> None:
     async def story() -> None:
         with bybit_server("A", "B") as server:
