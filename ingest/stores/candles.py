@@ -110,7 +110,7 @@ class CandleStore:
         self, instrument: Instrument, before_ms: int | None = None
     ) -> tuple[int, int] | None:
         """First and last stored minute, of those that open before `before_ms`; None: no candle."""
-        end_ms = LAST_STORED_MS if before_ms is None else before_ms
+        end_ms = LAST_STORED_MS if before_ms is None else min(before_ms, LAST_STORED_MS)
         if end_ms <= FIRST_STORED_MS:
             return None
         ((first_ms, last_ms),) = self.db.rows(
