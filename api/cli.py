@@ -110,6 +110,7 @@ app.command()(cluster.cli.backtest)
 app.command()(cluster.cli.estimate)
 app.command()(cluster.cli.demo)
 app.command()(ingest.cli.synthetic)
+app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(listing, name="indicators")
 
 

@@ -1,4 +1,7 @@
-"""The command that makes candles."""
+"""The commands of market data: what makes candles, and the group that loads and keeps them.
+
+Every command imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+import ingest.commands.references
+import ingest.commands.stores
+
+app = typer.Typer(
+    name="ingest",
+    help="Market data in: files, exchanges, the candle store.",
+    no_args_is_help=True,
+)
+app.command("migrate")(ingest.commands.stores.migrate)
+app.command("coverage")(ingest.commands.stores.coverage)
+app.command("sync-instruments")(ingest.commands.references.sync_instruments)
+app.command("enrich")(ingest.commands.references.enrich)
 
 
 def synthetic(
