@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -91,6 +91,7 @@ class InsertBuffer:
         self._ending = asyncio.Event()
         self._dropped: dict[Instrument, tuple[int, int]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._warm: asyncio.Task[Any] | None = None
         self.failures = 0
         """Failed inserts since the last good one."""
 
@@ -99,6 +100,8 @@ class InsertBuffer:
 
     def start(self) -> asyncio.Task[None]:
         """The task that stores rows; it ends when the buffer is closed and empty."""
+        # Arrow imports a lot when it first makes an array: a second that no candle should wait.
+        self._warm = asyncio.create_task(self._threads.run(pa.array, [0.0]))
         self._task = asyncio.create_task(self._run(), name="insert buffer")
         return self._task
 
@@ -124,6 +127,8 @@ class InsertBuffer:
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=deadline_s)
             self._task.cancel()
+        if self._warm is not None:
+            self._warm.cancel()
         self._threads.close()
         if len(self):
             log.error("%d candles could not be stored before the end", len(self))
