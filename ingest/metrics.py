@@ -58,6 +58,7 @@ class SocketMetrics:
 
     def __init__(self, registry: CollectorRegistry, market_ids: Collection[int] = MARKETS) -> None:
         of = _Markets(registry, market_ids)
+        self._market_ids = tuple(market_ids)
         self.connected = of.gauge("ws_connected", "Open sockets")
         self.reconnects = of.counter(
             "ws_reconnects_total", "Successful connects after the first of a connection"
@@ -102,8 +103,8 @@ class SocketMetrics:
         for instrument, lag_s in seconds:
             self.staleness.labels(instrument.market_id, instrument.symbol).set(lag_s)
             worst[instrument.market_id] = max(lag_s, worst.get(instrument.market_id, -math.inf))
-        for market_id, lag_s in worst.items():
-            self.lag.labels(market_id).set(lag_s)
+        for market_id in {*self._market_ids, *worst}:
+            self.lag.labels(market_id).set(worst.get(market_id, 0.0))
 
 
 class InsertMetrics:

@@ -23,7 +23,7 @@ FLUSH_S: Final = 0.25
 FLUSH_ROWS: Final = 2000
 INSERT_ROWS: Final = 10_000
 HELD_ROWS: Final = 100_000
-"""About 50 MB: a hundred minutes of 1 000 instruments, or a day of 66, while the store is down."""
+"""About 65 MB: a hundred minutes of 1 000 instruments, or a day of 66, while the store is down."""
 BACKOFF_S: Final = (0.25, 10.0)
 
 Clock = Callable[[], int]

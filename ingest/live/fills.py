@@ -96,13 +96,17 @@ class FillQueue:
         self._none = asyncio.Event()
         self._none.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._known)
 
     def start(self) -> None:
-        """Begins to work."""
+        """Begins to work, if it has not begun: parts of a process may share a queue."""
+        if self._started or self._closed:
+            return
+        self._started = True
         for number in range(self._settings.workers):
             self._spawn(self._work(), f"fill worker {number + 1}")
 

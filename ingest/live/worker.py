@@ -32,6 +32,8 @@ from ingest.rows import DAY_MS, MINUTE_MS, Candle, Origin, floor_minute
 
 QUARANTINED: Final = 100
 QUARANTINED_BYTES: Final = 2000
+FEED_S: Final = 2.0
+"""What a shutdown waits for Redis: it is best effort, and the store comes first."""
 PLAUSIBLE_MS: Final = DAY_MS
 """How far from our clock a live candle may be: one of another day is no live candle."""
 
@@ -310,7 +312,7 @@ class Worker:
         rest_s = max(0.1, until_s - self._monotonic())
         closing = [self.buffer.close(rest_s)]
         if self.feed is not None:
-            closing.append(self.feed.close(rest_s))
+            closing.append(self.feed.close(min(rest_s, FEED_S)))
         left, *_ = await asyncio.gather(*closing)
         for task in essential:
             task.cancel()

@@ -120,3 +120,5 @@ def test_lag_is_the_worst_of_a_market_and_old_instruments_go() -> None:
     assert registry.get_sample_value("lag_to_now_s", {"market_id": "1"}) == 12
     labels = {"market_id": "1", "symbol": "B"}
     assert registry.get_sample_value("instrument_staleness_s", labels) is None
+    metrics.stale([])  # a market that is not followed any more does not lag
+    assert registry.get_sample_value("lag_to_now_s", {"market_id": "1"}) == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from websockets.utils import accept_key
 
 from compute.errors import InvalidInput
 from ingest.exchanges.binance import Binance
@@ -350,3 +351,33 @@ def test_rests_grow_while_connects_fail_and_start_anew_after_a_stream() -> None:
 def test_settings_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         SocketSettings(**{"url": "ws://x", **settings})
+
+
+async def _mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Opens a WebSocket and is dead from then on: no frame, no pong, no end."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    key = next(line.split(": ", 1)[1] for line in head.splitlines() if "Sec-WebSocket-Key" in line)
+    accept = accept_key(key)
+    writer.write(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
+    )
+    while await reader.read(4096):
+        pass
+    writer.close()
+
+
+def test_a_peer_that_answers_no_ping_is_given_up() -> None:
+    async def story() -> None:
+        server = await asyncio.start_server(_mute, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with binance_server("A") as unused:
+            case = Case(
+                unused, SPOT, ["A"], Binance(), url=f"ws://127.0.0.1:{port}/stream",
+                ping_interval_s=0.05, pong_timeout_s=0.05, close_timeout_s=0.05,
+            )  # fmt: skip
+            async with case.running():
+                await until(lambda: case.value("ws_reconnects_total") >= 2)
+        server.close()
+
+    tell(story)
