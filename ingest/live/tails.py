@@ -83,8 +83,7 @@ class Tails:
             end_ms = min(self._waiting)
             batch = sorted(self._waiting[end_ms])[:INSTRUMENTS_AT_ONCE]
             try:
-                lasts = await self.threads.run(self._lasts, batch, end_ms)
-                tasks = [self._task(one, lasts.get(one), end_ms) for one in batch]
+                tasks = await self.threads.run(self._tasks, batch, end_ms)
             except Exception as error:
                 failures += 1
                 rest_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(failures - 1, 30))
@@ -96,12 +95,17 @@ class Tails:
             if not self._waiting[end_ms]:
                 del self._waiting[end_ms]
             for task in tasks:
-                if task is not None:
-                    self._found(task)
+                self._found(task)
 
     def close(self) -> None:
         """Lets the thread end."""
         self.threads.close()
+
+    def _tasks(self, instruments: Sequence[Instrument], end_ms: int) -> list[FillTask]:
+        """What the instruments lack; runs in the thread."""
+        lasts = self._lasts(instruments, end_ms)
+        tasks = [self._task(one, lasts.get(one), end_ms) for one in instruments]
+        return [task for task in tasks if task is not None]
 
     def _task(self, instrument: Instrument, last_ms: int | None, end_ms: int) -> FillTask | None:
         if last_ms is None:

@@ -54,12 +54,13 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a worker is given to the outside; the first three may block, they run in threads.
+    """What a worker is given to the outside; all but `fill` may block, they run in threads.
 
     `insert` stores rows. `active` are the instruments to follow. `last_minutes` are the newest
     stored minutes of instruments, of those that open before a time; one without is left out.
-    `fill` fetches a task's minutes and stores those that are missing. `earliest_ms` is where an
-    instrument's history may begin.
+    `fill` fetches a task's minutes and stores those that are missing; those of a `gap` are closed
+    whatever our clock says, for a later one has come. `earliest_ms` is where an instrument's
+    history may begin.
     """
 
     insert: Insert
