@@ -15,7 +15,7 @@ from ingest.rows import MINUTE_MS
 
 INSTRUMENTS_AT_ONCE: Final = 50
 """An embedded store answers one call at a time, and inserts must not wait long."""
-RETRY_S: Final = (1.0, 30.0)
+RETRY_S: Final = (0.5, 5.0)
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,19 @@ Kind = Literal["next", "duplicate", "late"]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What a minute was to those before it; `gap` are the minutes that it shows to be missing."""
+    """What a minute was to those before it; `gap` are the minutes that it shows to be missing.
+
+    An `early` one opens before the end of what a tail fill was told to fetch. Once it is stored,
+    a look-up of the last stored minute may find it, and take what is before it for stored.
+    """
 
     kind: Kind
     gap: Period | None = None
+    early: bool = False
 
 
 NEXT = Arrival("next")
+EARLY = Arrival("next", early=True)
 DUPLICATE = Arrival("duplicate")
 LATE = Arrival("late")
 
@@ -62,6 +68,8 @@ class Tracker:
         self._last[instrument] = ts_open_ms
         following = ts_open_ms if last is None else last + MINUTE_MS
         if expected is not None:
+            if ts_open_ms < expected:
+                return EARLY
             following = expected if last is None else max(expected, following)
         if ts_open_ms > following:
             return Arrival("next", Period(following, ts_open_ms))

@@ -283,6 +283,8 @@ class Worker:
         elif arrival.gap is not None:
             log.info("%s lacks %s", instrument, arrival.gap)
             self._fill(instrument, arrival.gap, "gap")
+        elif arrival.early:
+            self.tails.add([instrument], candle.ts_open_ms)
 
     def _isolate(self, market_id: int, reason: str, payload: bytes) -> None:
         text = payload[:QUARANTINED_BYTES].decode("utf-8", "replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
@@ -172,6 +173,9 @@ class Running:
         self.active = list(stage.instruments)
         self.store_error: Exception | None = None
         """What an insert or a look-up raises now, instead of being done."""
+        self.look_up = threading.Event()
+        """Lets look-ups through."""
+        self.look_up.set()
         self.inserted = 0
         self.fetched: list[FillTask] = []
         self.left: int | None = None
@@ -207,6 +211,18 @@ class Running:
             ),
         )
 
+    async def connected(self, sockets: int = 1) -> None:
+        """Returns when every socket is open, on both sides; there are `sockets` at least.
+
+        Only then may the clock move, where a test counts what is fetched.
+        """
+        await until(
+            lambda: (
+                len(self.worker.connections) >= sockets
+                and all(one.open for one in self.worker.connections)
+            )
+        )
+
     def publish_to(self, client: Redis) -> None:
         """Publishes to a server that the test has chosen; before `at_work`."""
         self._redis = client
@@ -225,6 +241,7 @@ class Running:
         return count
 
     def _last_minutes(self, instruments: Sequence[Instrument], before_ms: int) -> Any:
+        self.look_up.wait(DEADLINE_S)
         if self.store_error is not None:
             raise self.store_error
         return last_minutes(self.stage.store, instruments, before_ms)

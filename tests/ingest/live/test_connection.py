@@ -287,9 +287,9 @@ def test_changed_symbols_get_a_new_socket_while_the_old_one_serves() -> None:
 def test_what_a_socket_had_received_is_heard_before_it_goes() -> None:
     async def story() -> None:
         with binance_server("A") as server:
-            case = Case(server, SPOT, ["A"], Binance())
+            case = Case(server, SPOT, ["A"], Binance(), close_timeout_s=30)
             async with case.running():
-                await case.subscribed(1)
+                await until(lambda: case.connection.open)
                 for minute in range(300):
                     server.publish(SPOT, "A", START_MS + minute * MINUTE_MS)  # the loop stands
             assert [at for _, at in case.minutes] == list(range(300))

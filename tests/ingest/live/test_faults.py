@@ -38,7 +38,7 @@ def test_four_markets_from_an_empty_store(store: CandleStore, valkey: Valkey) ->
         with Stage(store, ["FOURA", "FOURB"], (1, 2, 3, 4)) as stage:
             stage.at(5, 10_000)  # five minutes are history, which the bootstrap fetches
             async with Running(stage, valkey=valkey).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minute(5, closed=False)
                 await stage.close_minutes(5, 8)
                 await stage.complete(8)
@@ -64,7 +64,7 @@ def test_store_down_for_a_while(store: CandleStore, valkey: Valkey) -> None:
     async def story() -> None:
         with Stage(store, ["DOWNA", "DOWNB"], (1, 3)) as stage:
             async with Running(stage, valkey=valkey).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minutes(0, 2)
                 await stage.complete(2)
                 run.store_error = StoreUnavailable("down")
@@ -89,7 +89,7 @@ def test_store_down_for_longer_than_memory_lasts(store: CandleStore) -> None:
     async def story() -> None:
         with Stage(store, ["FULLA", "FULLB"]) as stage:
             async with Running(stage, buffer=buffer).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 run.store_error = StoreUnavailable("down")
                 await stage.close_minutes(0, 20)
                 await until(lambda: run.value("ws_closed_candles_total") == 40)
@@ -111,7 +111,7 @@ def test_store_down_when_the_stream_begins(store: CandleStore) -> None:
             run = Running(stage)
             run.store_error = StoreUnavailable("down")
             async with run.at_work():
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minute(3)
                 await asyncio.to_thread(stage.server.drop_sockets)  # and begins again
                 await until(lambda: run.value("ws_reconnects_total") == 1)
@@ -126,11 +126,28 @@ def test_store_down_when_the_stream_begins(store: CandleStore) -> None:
     tell(story)
 
 
+def test_a_minute_that_is_stored_before_the_look_up_hides_nothing(store: CandleStore) -> None:
+    async def story() -> None:
+        with Stage(store, ["HIDEA"], (3,)) as stage:
+            stage.at(6, 40)  # minute 5 is over, and about to be told
+            run = Running(stage)
+            run.look_up.clear()
+            async with run.at_work():
+                await run.connected()
+                await asyncio.to_thread(stage.server.burst, 3, None, START_MS + 5 * MINUTE_MS)
+                await until(lambda: run.inserted == 1)
+                run.look_up.set()
+                await stage.complete(6)
+            assert stage.differences(6) == []
+
+    tell(story)
+
+
 def test_duplicate_late_and_corrected_candles(store: CandleStore, valkey: Valkey) -> None:
     async def story() -> None:
         with Stage(store, ["DUPLA"], (4,)) as stage:
             async with Running(stage, valkey=valkey).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minutes(0, 4)
                 await stage.close_minute(3)
                 await stage.complete(4)
@@ -161,7 +178,7 @@ def test_reconnect_storm(store: CandleStore, mid_frame: bool) -> None:
     async def story() -> None:
         with Stage(store, [f"{name}A", f"{name}B", f"{name}C"], (1, 3)) as stage:
             async with Running(stage, sockets={"max_symbols": 2}).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 for minute in range(12):
                     await stage.close_minute(minute)  # to those who listen just now
                     for server in stage.servers.values():
@@ -198,7 +215,7 @@ def test_malformed_frames_are_put_aside_and_the_socket_stays(store: CandleStore)
     async def story() -> None:
         with Stage(store, ["BADA"], (3,)) as stage:
             async with Running(stage).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minute(0)
                 for text in NONSENSE:
                     await asyncio.to_thread(stage.server.send_text, text)
@@ -221,7 +238,7 @@ def test_an_exchange_without_a_minute(store: CandleStore) -> None:
             hole_ms = START_MS + 3 * MINUTE_MS
             stage.server.tape(2).drop("HOLEA", hole_ms, hole_ms + 2 * MINUTE_MS)
             async with Running(stage).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minutes(0, 8)
                 await stage.complete(8)
                 await until(lambda: len(run.fetched) == 1)
@@ -243,7 +260,7 @@ def test_clock_skew(store: CandleStore, skew_minutes: int) -> None:
             stage.at(6, 200)
             run = Running(stage, skew_ms=skew_minutes * MINUTE_MS)
             async with run.at_work():
-                await stage.subscribed()
+                await run.connected()
                 # The exchange tells how the minute goes on; a fast clock takes it for closed.
                 await run.worker.tails.idle()
                 await run.worker.fills.idle()
@@ -266,7 +283,8 @@ def test_two_workers_at_once(store: CandleStore, valkey: Valkey) -> None:
             stage.at(4, 100)
             first, second = Running(stage, valkey=valkey), Running(stage, valkey=valkey)
             async with first.at_work(), second.at_work():
-                await stage.subscribed(2 * len(stage.instruments))
+                await first.connected()
+                await second.connected()
                 await stage.close_minutes(4, 7)
                 await stage.complete(7)
                 await asyncio.to_thread(stage.servers[1].drop_sockets)
@@ -289,7 +307,7 @@ def test_shutdown_with_a_full_buffer(store: CandleStore) -> None:
     async def story() -> None:
         with Stage(store, ["STOPA", "STOPB"], (1, 4)) as stage:
             async with Running(stage, buffer=buffer).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minutes(0, 6)
                 await until(lambda: len(run.worker.buffer) == 24)
                 assert run.inserted == 0
@@ -304,7 +322,7 @@ def test_shutdown_while_the_store_comes_back(store: CandleStore) -> None:
         with Stage(store, ["BACKA"]) as stage:
             run = Running(stage, grace_s=60.0)
             async with run.at_work():
-                await stage.subscribed()
+                await run.connected()
                 run.store_error = StoreUnavailable("down")
                 await stage.close_minutes(0, 4)
                 await until(lambda: run.value("insert_errors_total") >= 1)
@@ -325,7 +343,7 @@ def test_shutdown_without_a_store_ends_in_time_and_a_restart_fetches_the_rest(
         with Stage(store, ["LEFTA"]) as stage:
             run = Running(stage, grace_s=0.5)
             async with run.at_work():
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minutes(0, 2)
                 await stage.complete(2)
                 run.store_error = StoreUnavailable("down")
@@ -333,7 +351,7 @@ def test_shutdown_without_a_store_ends_in_time_and_a_restart_fetches_the_rest(
                 await until(lambda: len(run.worker.buffer) == 3)
             assert run.left == 3
             async with Running(stage).at_work() as again:
-                await stage.subscribed()
+                await again.connected()
                 await stage.complete(5)
             assert [task.reason for task in again.fetched] == ["reconnect_tail"]
             assert stage.differences(5) == []
@@ -347,7 +365,7 @@ def test_a_shutdown_interrupts_the_rest_before_a_reconnect(store: CandleStore) -
     async def story() -> None:
         with Stage(store, ["RESTA"]) as stage:
             async with Running(stage, sockets=rest).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 await asyncio.to_thread(stage.server.drop_sockets)
                 await until(lambda: run.value("ws_errors_total") == 1)
                 assert await run.worker.trouble() == "1 of 1 sockets are not connected"

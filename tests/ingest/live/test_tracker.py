@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.live.tracker import DUPLICATE, LATE, NEXT, Arrival, Tracker
+from ingest.live.tracker import DUPLICATE, EARLY, LATE, NEXT, Arrival, Tracker
 from ingest.rows import MINUTE_MS
 
 ONE = Instrument(1, "AUSDT")
@@ -46,8 +46,16 @@ def test_what_a_tail_fill_fetches_is_no_gap() -> None:
 def test_a_fast_clock_leaves_the_tracker_seeing() -> None:
     tracker = Tracker()
     tracker.expect([ONE], minute(10))  # our clock is ahead: those minutes have not been yet
-    assert tracker.arrival(ONE, minute(5)) == NEXT
+    assert tracker.arrival(ONE, minute(5)) == EARLY
     assert tracker.arrival(ONE, minute(7)) == Arrival("next", Period(minute(6), minute(7)))
+
+
+def test_a_minute_that_a_tail_fill_was_to_fetch_is_early_once() -> None:
+    tracker = Tracker()
+    tracker.arrival(ONE, minute(0))
+    tracker.expect([ONE], minute(8))
+    assert tracker.arrival(ONE, minute(7)) == EARLY  # it closed after our look at the clock
+    assert tracker.arrival(ONE, minute(8)) == NEXT
 
 
 def test_a_late_candle_does_not_use_up_what_is_expected() -> None:

@@ -75,7 +75,7 @@ def test_a_list_that_cannot_be_read_is_an_error_at_the_start_and_none_later(
 
             object.__setattr__(run.worker._access, "active", active)
             async with run.at_work():
-                await stage.subscribed()
+                await run.connected()
                 await until(lambda: asked > 3)
                 assert len(stage.server.topics(1)) == 1
             asked = 1
@@ -113,7 +113,7 @@ def test_a_dead_redis_does_not_stall_the_store(store: CandleStore) -> None:
             )
             run.publish_to(client)
             async with run.at_work():
-                await stage.subscribed()
+                await run.connected()
                 await stage.close_minutes(0, 5)
                 await stage.complete(5)
             assert run.left == 0
@@ -129,7 +129,7 @@ def test_staleness_of_what_has_not_told_anything_counts_from_when_it_was_followe
     async def story() -> None:
         with Stage(store, ["STALEA", "STALEB"]) as stage:
             async with Running(stage).at_work() as run:
-                await stage.subscribed()
+                await run.connected()
                 at_ms = START_MS + 2 * MINUTE_MS
                 stage.at(3)
                 await asyncio.to_thread(stage.server.publish, 1, "STALEA", at_ms)
