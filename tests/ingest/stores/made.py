@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from compute.market.instrument import Instrument
 from ingest.rows import CANDLE_SCHEMA, MINUTE_MS, TIME, Candle, instrument_key
@@ -34,7 +35,10 @@ def candle(instrument: Instrument, minute: int, version: int = 0) -> Candle:
 
 
 def table(
-    instrument: Instrument, minutes: Sequence[int] | range, version: int = 0, source: str = "rest"
+    instrument: Instrument,
+    minutes: Sequence[int] | NDArray[np.int64],
+    version: int = 0,
+    source: str = "rest",
 ) -> pa.Table:
     """The same candles as rows, ingested `version` milliseconds after `INGESTED_MS`."""
     at = np.asarray(minutes, np.int64)

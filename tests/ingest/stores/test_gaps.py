@@ -98,7 +98,7 @@ def test_another_state_is_refused() -> None:
 spans = st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda s: (s[0], s[0] + s[1]))
 gaps = st.lists(
     st.builds(
-        lambda span, state, at: gap(*span, state, at),
+        lambda span, state, at: gap(span[0], span[1], state, at),
         spans,
         st.sampled_from(STATES),
         st.integers(1, 5),
@@ -126,7 +126,9 @@ def test_uppermost_paints_minutes_by_age(recorded: list[Gap]) -> None:
 
 @given(spans, st.lists(spans, max_size=5))
 def test_without_leaves_the_other_minutes(span: tuple[int, int], holes: list[tuple[int, int]]):
-    absent = [one.period for one in uppermost([gap(*hole, EXCHANGE_ABSENT) for hole in holes])]
+    absent = [
+        one.period for one in uppermost([gap(hole[0], hole[1], EXCHANGE_ABSENT) for hole in holes])
+    ]
     left = [
         (ms - START_MS) // MINUTE_MS
         for part in without(minutes(*span), absent)
