@@ -25,9 +25,16 @@ class Threads:
         self._count = count
         self._name = name
         self._started = 0
+        self._closed = False
 
     async def run(self, function: Callable[..., Returned], *arguments: Any) -> Returned:
-        """What `function` returns or raises; the wait for it can be cancelled, the call cannot."""
+        """What `function` returns or raises; the wait for it can be cancelled, the call cannot.
+
+        Raises:
+            RuntimeError: the threads have been closed.
+        """
+        if self._closed:
+            raise RuntimeError(f"the threads for {self._name} are closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Returned] = loop.create_future()
 
@@ -59,9 +66,10 @@ class Threads:
 
     def close(self) -> None:
         """Lets the threads end after the calls they have."""
+        self._closed = True
         for _ in range(self._started):
             self._calls.put(None)
-        self._started = self._count
+        self._started = 0
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
