@@ -73,6 +73,7 @@ class Engine:
         """The result's bytes and their format; chDB's RuntimeError when it is refused."""
         handle = chdb.connect(self._path)
         try:
+            handle.query("SET max_threads = 1", "TabSeparated")  # with two, chDB may hang
             if database := params.get("database"):
                 handle.query(f"USE {_quoted(database)}", "TabSeparated")
             for name, value in params.items():
