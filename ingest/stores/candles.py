@@ -66,7 +66,9 @@ class CandleStore:
             table = _conformed(table)
         _refuse_faults(table)
         for name, rows in _by_raw_table(table).items():
-            self.db.insert(name, raw_rows(name, self._raw_columns(name), _ordered(rows)))
+            raw = raw_rows(name, self._raw_columns(name), rows)
+            order = _order(rows)  # taken from raw rows, whose texts are dictionaries: cheap to move
+            self.db.insert(name, raw if order is None else raw.take(pa.array(order)))
         return table.num_rows
 
     def arrow(self, instrument: Instrument, period: Period) -> pa.Table:
@@ -251,18 +253,15 @@ def _by_raw_table(table: pa.Table) -> dict[str, pa.Table]:
     }
 
 
-def _ordered(table: pa.Table) -> pa.Table:
-    """The rows by market, symbol and time; equal ones stay in their order."""
+def _order(table: pa.Table) -> NDArray[np.int64] | None:
+    """The rows by market, symbol and time, equal ones in their order; None: they are already."""
     times = table.column("ts_open").cast(pa.int64()).to_numpy()
     markets = table.column("market_id").to_numpy()
     symbols = table.column("symbol").combine_chunks().dictionary_encode()
-    names = symbols.dictionary.to_pylist()
-    rank = np.empty(max(len(names), 1), np.int64)
-    rank[np.argsort(np.array(names, object), kind="stable") if names else slice(0, 0)] = np.arange(
-        len(names)
-    )
+    rank = np.argsort(np.argsort(np.array(symbols.dictionary.to_pylist(), object)))
     ranks = rank[np.asarray(symbols.indices)]
-    order = np.lexsort((times, ranks, markets))
-    if bool(np.all(order[1:] > order[:-1])):
-        return table
-    return table.take(pa.array(order))
+    alone = len(rank) < 2 and bool(np.all(markets[1:] == markets[:-1]))
+    if alone and bool(np.all(times[1:] >= times[:-1])):
+        return None
+    order = np.argsort(times, kind="stable") if alone else np.lexsort((times, ranks, markets))
+    return None if bool(np.all(order[1:] > order[:-1])) else order
