@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, TypeVar
+from zipfile import BadZipFile
 
 from compute.errors import InvalidCandles
 from compute.market.candles import SERIES
@@ -101,7 +102,7 @@ def attempted(path: Path, read: Callable[[], Read]) -> Read:
 
     try:
         return read()
-    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
+    except (pa.ArrowException, OSError, ValueError, csv.Error, BadZipFile) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InvalidCandles(
             f"{path}: cannot be read as {path.suffix.lower()[1:]}: {reason}; "

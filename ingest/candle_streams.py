@@ -215,7 +215,8 @@ def _time_type(sample: str, there: bool) -> pa.DataType:
         return pa.int64()
     clock = text[10:]
     zoned = clock.endswith(("Z", "z")) or "+" in clock or "-" in clock
-    return pa.timestamp("us", "UTC") if zoned else pa.timestamp("us")
+    fine = len(clock.partition(".")[2].rstrip("Zz")) > 6
+    return pa.timestamp("ns" if fine else "us", "UTC" if zoned else None)
 
 
 def _columns(label: str, names: Sequence[str]) -> dict[str, str]:

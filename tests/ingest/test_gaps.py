@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
@@ -34,7 +35,7 @@ def array(minutes: Iterable[int]) -> np.ndarray:
 
 def assert_apart(ranges: list[Period]) -> None:
     """Ascending, and a minute at least between neighbours."""
-    assert all(a.end_ms < b.start_ms for a, b in zip(ranges, ranges[1:], strict=False))
+    assert all(a.end_ms < b.start_ms for a, b in pairwise(ranges))
 
 
 @given(RANGES)

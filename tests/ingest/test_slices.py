@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_slices_cover_the_range_without_hole_or_overlap(period: Period, max_days
     parts = list(slices(period, max_days))
     assert parts[0].start_ms == period.start_ms
     assert parts[-1].end_ms == period.end_ms
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in pairwise(parts):
         assert before.end_ms == after.start_ms
         assert before.end_ms % DAY_MS == 0
     assert all(len(list(days(part))) <= max_days for part in parts)
