@@ -85,6 +85,11 @@ class HttpClient:
     async def __aexit__(self, *_: object) -> None:
         await self._session.aclose()
 
+    @property
+    def ahead_ms(self) -> int:
+        """How far the clock here is ahead of the exchange's, to a second; 0 while unknown."""
+        return self._limiter.ahead_ms
+
     async def ask(self, conversation: Conversation[T]) -> T:
         """What a conversation with the exchange comes to.
 

@@ -74,6 +74,11 @@ class Limiter:
             return None
         return max(1, int(self._limit.weight * self.settings.safety_factor))
 
+    @property
+    def ahead_ms(self) -> int:
+        """How far the clock here is ahead of the exchange's, to a second; 0 while unknown."""
+        return self._ahead_ms
+
     def learn(self, limit: WeightLimit | None) -> None:
         """Takes what the exchange said its limit is."""
         self._limit = limit
