@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from ingest.rows import MINUTE_MS
+from compute.market.instrument import Instrument
+from ingest.rows import MINUTE_MS, Candle
+from tests.ingest.exchange_servers.tape import made_up
 
 T0 = 1_735_603_200_000  # 2024-12-31: three quarters of the rows of a week lie in 2025
 NOW = T0 + 400 * 1440 * MINUTE_MS
@@ -78,3 +80,11 @@ def archive_lines(table: pa.Table, unit_per_ms: int = 1) -> list[str]:
         ]  # fmt: skip
         lines.append(",".join(str(cell) for cell in cells))
     return lines
+
+
+def candle_of(instrument: Instrument, minute_ms: int, price: float | None = None) -> Candle:
+    """A minute as the exchange has it, at another price if there is one."""
+    one = made_up(instrument.symbol, minute_ms)
+    told = (one.open, one.high, one.low, one.close)
+    first, high, low, last = told if price is None else (price,) * 4
+    return Candle(instrument, one.ts_open_ms, first, high, low, last, one.volume_base)

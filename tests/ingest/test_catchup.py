@@ -20,12 +20,12 @@ from ingest.fetching import Fetcher, FetchSettings
 from ingest.http import HttpClients
 from ingest.rows import DAY_MS, MINUTE_MS, Candle, Origin, table_of
 from ingest.stores.clickhouse import ClickHouse
+from tests.ingest.candle_tables import candle_of
 from tests.ingest.exchange_servers.binance import BinanceServer
 from tests.ingest.exchange_servers.bybit import BybitServer
 from tests.ingest.exchange_servers.hours import Hours
 from tests.ingest.exchange_servers.server import ExchangeServer
 from tests.ingest.exchange_servers.settings import rest_settings
-from tests.ingest.exchange_servers.tape import made_up
 
 T = TypeVar("T")
 T0 = 19_783 * DAY_MS  # 2024-03-01
@@ -73,10 +73,7 @@ class Place:
         self.fresh().candles.insert(table_of(candles, Origin(source, T0)))
 
     def candle(self, minute: int, price: float | None = None) -> Candle:
-        one = made_up(self.instrument.symbol, T0 + minute * MINUTE_MS)
-        told = (one.open, one.high, one.low, one.close)
-        first, high, low, last = told if price is None else (price,) * 4
-        return Candle(self.instrument, one.ts_open_ms, first, high, low, last, one.volume_base)
+        return candle_of(self.instrument, T0 + minute * MINUTE_MS, price)
 
     def fresh(self) -> Fetcher:
         """A fetcher to ask the store with."""
