@@ -1,6 +1,6 @@
 """A backfill or a catch-up that stops at a given point and waits to be killed.
 
-    python -m tests.ingest.history_child STORE backfill FILE SYMBOL BATCH_ROWS POINT
+    python -m tests.ingest.history_child STORE backfill FILE SYMBOL BATCH_ROWS POINT NOW_MS
     python -m tests.ingest.history_child STORE catch_up URL SYMBOL BATCH_ROWS POINT NOW_MS
 
 `POINT` is the number of inserts after which it stops, or `report`: everything is stored and
@@ -23,7 +23,6 @@ from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse, open_clickhouse
 from ingest.stores.migrate import migrate
 from ingest.stores.settings import ClickHouseSettings
-from tests.ingest.candle_tables import NOW
 from tests.ingest.exchange_servers.settings import rest_settings
 
 
@@ -48,10 +47,16 @@ class Stopping(CandleStore):
         return rows
 
 
-def run_backfill(db: ClickHouse, file: str, symbol: str, batch_rows: str, point: str) -> None:
+def run_backfill(
+    db: ClickHouse, file: str, symbol: str, batch_rows: str, point: str, now_ms: str
+) -> None:
     store = Stopping(db, point)
     backfill(
-        store, Instrument(1, symbol), [Path(file)], clock=lambda: NOW, batch_rows=int(batch_rows)
+        store,
+        Instrument(1, symbol),
+        [Path(file)],
+        clock=lambda: int(now_ms),
+        batch_rows=int(batch_rows),
     )
     if point == "report":
         here()
@@ -80,7 +85,6 @@ def run_catch_up(
 def main(path: str, work: str, *arguments: str) -> None:
     with open_clickhouse(ClickHouseSettings(path=Path(path)), owner="a child of the tests") as db:
         migrate(db)
-        db.command("SYSTEM STOP TTL MERGES")  # its clock is not the store's
         {"backfill": run_backfill, "catch_up": run_catch_up}[work](db, *arguments)
     print("done", flush=True)
 
