@@ -3,10 +3,10 @@ be had is written down.
 
 Before each slice of a range the store says which minutes it has; only the others are stored, so
 the version that came first stays, unless `force` asks for a newer one. What an exchange was asked
-for and did not give goes to the gap ledger. After `absent_after` answers without it, and not
-before it is `absent_age_ms` old, such a minute counts as one that the exchange does not have, and
-is asked for again by force only. Three answers an hour after the fact: exchanges repair their own
-outages within minutes, and the scheduler asks once an hour.
+for and did not give goes to the gap ledger. After `absent_after` answers without it that are
+`absent_apart_ms` apart, and not before it is `absent_age_ms` old, such a minute counts as one that
+the exchange does not have, and is asked for again by force only: see
+docs/decisions/absent-minutes.md.
 
 A minute counts as closed when the exchange's own clock, as its answers tell it, is `settle_ms`
 past its end: a fast clock here must not take a minute that still runs, and the exchange may still
@@ -57,19 +57,22 @@ class FetchSettings:
     settle_ms: int = 3_000
     absent_after: int = 3
     absent_age_ms: int = 3_600_000
+    absent_apart_ms: int = 600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
     """What fetching ranges came to.
 
-    `rows_skipped_existing` came on a page beside the wanted ones, `ranges` are the missing ranges
-    inside UTC days, of which `ranges_filled` have every minute now. `minutes_left` were asked for
-    in vain, `minutes_absent` not asked for: the exchange does not have them.
+    `slices` were looked through. `rows_skipped_existing` came on a page beside the wanted ones,
+    `ranges` are the missing ranges inside UTC days, of which `ranges_filled` have every minute now.
+    `minutes_left` were asked for in vain, `minutes_absent` not asked for: the exchange does not
+    have them.
     """
 
     started_at_ms: int
     finished_at_ms: int
+    slices: int = 0
     rows_read: int = 0
     rows_written: int = 0
     rows_skipped_existing: int = 0
@@ -93,6 +96,7 @@ class Fetcher:
         settings: FetchSettings | None = None,
         run: Run = asyncio.to_thread,
         ingest_id: str | None = None,
+        told: Callable[[Instrument, Filled], None] = lambda *_: None,
     ) -> None:
         self.candles = CandleStore(db)
         self.ledger = GapLedger(db)
@@ -103,11 +107,18 @@ class Fetcher:
         self._clients = clients
         self._earliest_ms = earliest_ms
         self._ingest_id = ingest_id or str(uuid.uuid4())
+        self._told = told  # of every fill that is done, for metrics
         self._turns: dict[Instrument, asyncio.Lock] = {}
 
     def closed_ms(self) -> int:
         """The end of the minutes that are closed by the clock here."""
         return floor_minute(self.clock() - self.settings.settle_ms)
+
+    def known_first_ms(self, instrument: Instrument) -> int:
+        """Where the history of an instrument begins as far as the store knows; blocks."""
+        known = self._listings.listing(instrument)
+        first_ms = None if known is None else known.first_ms
+        return max(first_ms or 0, self._earliest_ms(instrument.market_id))
 
     async def first_ms(self, instrument: Instrument) -> int:
         """Where the history of an instrument begins, asked for once and kept.
@@ -141,12 +152,14 @@ class Fetcher:
         *,
         force: bool = False,
         as_gaps: bool = False,
+        closed_ms: int | None = None,
         progress: Progress | None = None,
     ) -> Filled:
         """What fetching the missing minutes of the ranges came to.
 
         With `force` every minute is fetched, absent or not, and stored as a newer version.
         `as_gaps` also keeps filled ranges in the ledger, which else holds what could not be had.
+        Minutes before `closed_ms` are closed whatever any clock says.
 
         Raises:
             ExchangeError: a request failed for good; what came before it is stored.
@@ -155,8 +168,10 @@ class Fetcher:
         wanted = [ranges] if isinstance(ranges, Period) else ranges
         async with self._turns.setdefault(instrument, asyncio.Lock()):
             work = _Filling(self, self._clients.of(instrument.market_id), instrument, force)
-            work.as_gaps, work.progress = as_gaps, progress
-            return await work.done(wanted)
+            work.as_gaps, work.progress, work.least_closed_ms = as_gaps, progress, closed_ms
+            done = await work.done(wanted)
+        self._told(instrument, done)
+        return done
 
     def origin(self, instrument: Instrument, period: Period, force: bool) -> Origin:
         """The origin of rows written now; forced ones must be newer than what is there."""
@@ -176,6 +191,9 @@ class _Filling:
     force: bool
     as_gaps: bool = False
     progress: Progress | None = None
+    least_closed_ms: int | None = None
+    lacking: list[Period] = field(default_factory=list)
+    """What the slice lacked; with `force` more than that is fetched."""
     buffer: list[Candle] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     tally: Filled = field(default_factory=lambda: Filled(0, 0))
@@ -185,7 +203,7 @@ class _Filling:
         settings = self.fetcher.settings
         for part in (one for whole in ranges for one in slices(whole, settings.max_days)):
             missing, known = await self.fetcher.run(self._missing, part)
-            self._count(ranges=len(gaps.cut_at_midnights(missing)))
+            self._count(slices=1, ranges=len(gaps.cut_at_midnights(missing)))
             window = self.client.exchange.kline_limit(self.client.market)
             for group in gaps.grouped(missing, window):
                 await self._fetch(group, known)
@@ -195,10 +213,10 @@ class _Filling:
     def _missing(self, part: Period) -> tuple[list[Period], list[Gap]]:
         """The ranges to fetch of a slice, and what the ledger says of it."""
         known = self.fetcher.ledger.gaps(self.instrument, part)
+        self.lacking = missing = self.fetcher.candles.missing(self.instrument, part)
         if self.force:
             whole = gaps.whole_minutes(part)
             return [whole] if whole else [], known
-        missing = self.fetcher.candles.missing(self.instrument, part)
         absent = [gap.period for gap in known if gap.state == EXCHANGE_ABSENT]
         left = gaps.without(missing, absent)
         self._count(minutes_absent=gaps.minutes_in(missing) - gaps.minutes_in(left))
@@ -231,7 +249,8 @@ class _Filling:
         """The end of the minutes that are closed by the clock of the exchange."""
         ahead_ms = self.client.ahead_ms
         now_ms = self.fetcher.clock() - ahead_ms + (_DATE_STEP_MS if ahead_ms else 0)
-        return floor_minute(now_ms - self.fetcher.settings.settle_ms)
+        closed_ms = floor_minute(now_ms - self.fetcher.settings.settle_ms)
+        return max(closed_ms, self.least_closed_ms or closed_ms)
 
     def _note(
         self, group: Sequence[Period], got: list[int], known: Sequence[Gap], error: str | None
@@ -247,8 +266,12 @@ class _Filling:
         left = gaps.cut_at_midnights(gaps.without(asked, came))
         filled = sum(not gaps.within(left, one) for one in asked)
         self._count(ranges_filled=filled, minutes_left=gaps.minutes_in(left))
-        tried = 0 if error is not None else 1
+        # Forced minutes that are stored are no gap, though the exchange has them no more.
+        left = [part for lack in self.lacking for part in gaps.within(left, lack)]
         for part, before in _with_ledger(left, known):
+            tried = 0 if error is not None else 1
+            if tried and before is not None and self._too_soon(before, now_ms):
+                continue
             attempts = tried + (0 if before is None else before.attempts)
             self.gaps.append(
                 Gap(
@@ -264,6 +287,12 @@ class _Filling:
                 continue
             attempts = 1 + (0 if before is None else before.attempts)
             self.gaps.append(Gap(part, FILLED, attempts, None, _later_ms(now_ms, before)))
+
+    def _too_soon(self, before: Gap, now_ms: int) -> bool:
+        """Whether an answer says no more than the one that was counted last."""
+        since_ms = now_ms - before.updated_at_ms  # negative: a clock was set back
+        counted = before.state == MISSING and before.attempts > 0 and before.last_error is None
+        return counted and 0 <= since_ms < self.fetcher.settings.absent_apart_ms
 
     def _state(self, part: Period, attempts: int, now_ms: int) -> str:
         settings = self.fetcher.settings
