@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+import ingest.commands.catchup
 import ingest.commands.references
 import ingest.commands.stores
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("migrate")(ingest.commands.stores.migrate)
+app.command("rest-catchup")(ingest.commands.catchup.rest_catchup)
 app.command("coverage")(ingest.commands.stores.coverage)
 app.command("sync-instruments")(ingest.commands.references.sync_instruments)
 app.command("enrich")(ingest.commands.references.enrich)

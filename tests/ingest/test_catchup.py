@@ -385,7 +385,11 @@ def test_a_malformed_page_stops_its_instrument_and_no_other(place: Place) -> Non
 
     place.server.answer = garbled
     try:
-        summary = place.do(lambda f: catch_up_all(f, instruments, delay_s=2, sleep=HOURS.sleep))
+        summary = place.do(
+            lambda f: catch_up_all(
+                instruments, lambda one: catch_up(f, one), at_once=2, delay_s=2, sleep=HOURS.sleep
+            )
+        )
     finally:
         del place.server.answer
     assert [one.status for one in summary.outcomes] == ["ok", "failed", "skipped_no_seed", "ok"]
