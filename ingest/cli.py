@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 import ingest.commands.catchup
+import ingest.commands.history
 import ingest.commands.references
+import ingest.commands.services
 import ingest.commands.stores
 
 app = typer.Typer(
@@ -21,10 +23,14 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("migrate")(ingest.commands.stores.migrate)
+app.command("backfill-1m")(ingest.commands.history.backfill_1m)
 app.command("rest-catchup")(ingest.commands.catchup.rest_catchup)
 app.command("coverage")(ingest.commands.stores.coverage)
+app.command("quality")(ingest.commands.history.quality)
 app.command("sync-instruments")(ingest.commands.references.sync_instruments)
 app.command("enrich")(ingest.commands.references.enrich)
+app.command("live")(ingest.commands.services.live)
+app.command("schedule")(ingest.commands.services.schedule)
 
 
 def synthetic(

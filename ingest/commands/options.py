@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from compute.market.instrument import Instrument
+    from compute.market.period import Period
     from ingest.settings import MarketDataSettings
     from ingest.stores.clickhouse import ClickHouse
 
@@ -109,6 +110,36 @@ def moment_ms(name: str, text: str | None) -> int | None:
     if moment.utcoffset() is None:
         raise InvalidInput(f"{name} {text} has no time zone; add Z or an offset like +02:00")
     return epoch_ms(moment)
+
+
+def chosen_period(start: str | None, end: str | None) -> Period | None:
+    """The range that --start and --end name, None without either; one alone leaves the other open.
+
+    Raises:
+        InvalidInput: no times, times without a zone, or an empty range.
+    """
+    from compute.market.period import Period
+
+    start_ms, end_ms = moment_ms("--start", start), moment_ms("--end", end)
+    if start_ms is None and end_ms is None:
+        return None
+    return Period(0 if start_ms is None else start_ms, clock_ms() if end_ms is None else end_ms)
+
+
+def rows_of(batch_size: str) -> int | None:
+    """Rows of an insert, None for no limit.
+
+    Raises:
+        InvalidInput: neither a positive whole number, nor `none`, nor blank.
+    """
+    from compute.errors import InvalidInput
+
+    text = batch_size.strip().lower()
+    if text in ("", "none"):
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise InvalidInput(f"--batch-size must be a whole number > 0 or none, got {batch_size!r}")
+    return int(text)
 
 
 def market_data(path: Path | None) -> MarketDataSettings:
