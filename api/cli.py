@@ -33,7 +33,8 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             name = f"roehub {ctx.invoked_subcommand}"
-            typer.secho(f"{name}: interrupted; no result was written", err=True)
+            left = wants.get("interrupted", "no result was written")
+            typer.secho(f"{name}: interrupted; {left}", err=True)
             raise typer.Exit(130) from None
         except (typer.Exit, typer.Abort):
             raise

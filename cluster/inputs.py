@@ -187,8 +187,6 @@ def _no_stored_candles(
     job: Backtest, place: str, bounds: tuple[int, int] | None
 ) -> NoStoredCandles:
     """What fills the store, or where in it to look."""
-    from compute.market.period import instant
-
     chosen = f"--market-id {job.instrument.market_id} --symbol {job.instrument.symbol}"
     if bounds is not None:
         return NoStoredCandles(
@@ -198,8 +196,7 @@ def _no_stored_candles(
         )
     return NoStoredCandles(
         f"the candle store at {place} has no candle of {job.instrument}; load some with "
-        f"`roehub ingest backfill-1m {chosen} --start {instant(job.period.start_ms)} "
-        f"--end {instant(job.period.end_ms)} --parquet FILE`, or give --candles FILE"
+        f"`roehub ingest backfill-1m {chosen} --parquet FILE`, or give --candles FILE"
     )
 
 

@@ -65,20 +65,16 @@ def backfill_1m(
 
     _warn_of_synthetic(parquet or [])
     with store("roehub ingest backfill-1m") as db:
-        try:
-            report = backfill(
-                CandleStore(db),
-                instrument,
-                parquet or [],
-                clock=clock_ms,
-                period=period,
-                batch_rows=batch_rows,
-                naive_is_utc=naive_is_utc,
-                say=say,
-            )
-        except KeyboardInterrupt:
-            say("interrupted; what was stored stays, and running it again does the rest")
-            raise typer.Exit(130) from None
+        report = backfill(
+            CandleStore(db),
+            instrument,
+            parquet or [],
+            clock=clock_ms,
+            period=period,
+            batch_rows=batch_rows,
+            naive_is_utc=naive_is_utc,
+            say=say,
+        )
     _print(report, as_json)
 
 

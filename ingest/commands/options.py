@@ -55,8 +55,11 @@ End = Annotated[
 
 
 def expects_json(context: typer.Context, chosen: ReportFormat) -> bool:
-    """Whether stdout is to be JSON; tells it to whoever reports a failure of the command."""
-    context.ensure_object(dict)["json"] = chosen is ReportFormat.json
+    """Whether stdout is to be JSON; tells whoever reports the end of the command, and what a
+    stopped one leaves."""
+    told = context.ensure_object(dict)
+    told["json"] = chosen is ReportFormat.json
+    told["interrupted"] = "what was stored stays, and running it again does the rest"
     return chosen is ReportFormat.json
 
 
