@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from compute.account import Terms, terms
 from compute.errors import InvalidGrid, InvalidRequest
-from compute.grid import Axis, Grid, IndicatorGrid
+from compute.grid import Grid, IndicatorGrid
 from compute.indicator_grids import voting_grid
 from compute.indicators.defaults import IndicatorDefaults
 from compute.indicators.definition import SOURCE
-from compute.indicators.registry import definition, module
+from compute.indicators.registry import definition
 from compute.keys import (
     KeyTemplate,
     backtest_runtime_config_hash,
@@ -28,6 +27,7 @@ from compute.risk import RiskGrid, risk_grid
 if TYPE_CHECKING:
     from compute.request import BacktestRequest, IndicatorBlock
     from compute.settings import Defaults
+from compute.settling import settle_bars
 
 NO_DEFAULTS: Mapping[str, IndicatorDefaults] = {}
 
@@ -133,37 +133,6 @@ def resolve(
         grid_request_hash=grid_request_hash(request.body, period),
         backtest_runtime_config_hash=backtest_runtime_config_hash(defaults),
     )
-
-
-def settle_bars(grid: Grid) -> int:
-    """Bars to load before a period so that every vote is settled on its first bar: windows full,
-    seeds worn off, lags inside.
-
-    The bar that closes as the period starts is the first one traded and one of the loaded, hence
-    one more than the longest settling. Settling is monotone in each parameter, so the corners of
-    the axes are enough.
-    """
-    longest = 0
-    for part in grid.indicators:
-        settle = module(part.indicator_id).settle
-        corners = itertools.product(*(_ends(axis) for axis in part.compute))
-        bars = max(settle(dict(corner)) for corner in corners)
-        longest = max(longest, bars + _longest_lag(part))
-    return longest + 1
-
-
-def _ends(axis: Axis) -> tuple[tuple[str, int | float | str], ...]:
-    """(name, value) at the smallest and the largest value; sources settle alike."""
-    numbers = [value for value in axis.values if not isinstance(value, str)]
-    ends = {min(numbers), max(numbers)} if numbers else {axis.values[0]}
-    return tuple((axis.name, value) for value in ends)
-
-
-def _longest_lag(part: IndicatorGrid) -> int:
-    rule = part.definition.output(part.output).rule
-    if rule is None or rule.family != "delta_sign":
-        return 0
-    return max(abs(int(value)) for axis in part.signals for value in axis.values)
 
 
 def _execution(request: BacktestRequest, defaults: Defaults) -> Execution:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compute.backtest import Backtest, settle_bars
+from compute.backtest import Backtest
 from compute.market.instrument import Instrument
 from compute.market.period import instant
 from compute.market.timeline import Timeline
+from compute.settling import settle_bars
 
 THIN_SHARE = 0.05  # bars without a candle of their own beyond which a run says so
 

@@ -11,7 +11,7 @@ from compute.bits import words
 from compute.errors import GuardExceeded
 from compute.grid import IndicatorGrid
 from compute.indicators.definition import SOURCE
-from compute.output_rows import block_rows
+from compute.planes import scratch_shape
 from compute.quantities import size_text, spaced
 from compute.route import Box
 from compute.rules import sides, voting_rule
@@ -192,7 +192,10 @@ def _fixed_bytes(
     workers: int,
 ) -> dict[str, int]:
     """Bytes of everything but the planes, by part."""
-    outputs = min(block_rows(bars), max(table.variants for table in tables)) * bars * 4 + 64 * bars
+    outputs = 64 * bars
+    for part, table in zip(job.grid.indicators, tables, strict=True):
+        rows, columns = scratch_shape(part, bars, slice_bars)
+        outputs = max(outputs, min(rows, table.variants) * columns * 4 + 64 * bars)
     walk = 80 * words(slice_bars) + 25 * slice_bars
     touched = 0
     if job.primary_metric in ("max_drawdown_pct", "return_over_max_drawdown"):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.series import BarSeries
 
 GROUPS = ("ma", "volatility", "momentum", "trend", "volume", "structure")
@@ -104,7 +105,8 @@ class Definition:
     `inputs` are the candle series it always reads (for a source-axis id: those beside the source),
     `sources` the allowed values of its `source` axis, `axes` the tensor axes in variant order.
     `formula` is what is computed, `reference` who described it. `recursive`: a value depends on
-    every bar since the last hole, not on a window of them. `slow`: a value takes over 10 ns, so
+    every bar since the last hole, not on a window of them; `resumable`: its `rows` can go on where
+    the bars before ended, as `Resumable` says. `slow`: a value takes over 10 ns, so
     fewer are computed in one call. `ordered`: pairs of parameters of which the first must not
     exceed the second in any combination.
     """
@@ -121,6 +123,7 @@ class Definition:
     formula: str
     reference: str
     recursive: bool = False
+    resumable: bool = False
     slow: bool = False
     ordered: tuple[tuple[str, str], ...] = ()
 
@@ -171,6 +174,22 @@ class Indicator(Protocol):
 
     def first(self, params: Mapping[str, Any], output: str) -> int:
         """First index at which `output` can be finite, without holes."""
+        ...
+
+
+class Resumable(Indicator, Protocol):
+    """A recursive indicator that can be computed piece by piece."""
+
+    def rows(
+        self,
+        series: BarSeries,
+        params: Mapping[str, NDArray[Any]],
+        source: str,
+        output: str,
+        out: NDArray[np.float32],
+        carry: Carry | None = None,
+    ) -> None:
+        """With a `carry`, fill `out` f4[R, n] with the n bars from its begin."""
         ...
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from compute import keys
 from compute.account import PROFIT_LOCK, SHORT_ONLY
-from compute.backtest import Backtest, resolve, settle_bars
+from compute.backtest import Backtest, resolve
 from compute.errors import InvalidGrid, InvalidInput, InvalidRequest
 from compute.indicators.defaults import (
     IndicatorDefaults,
@@ -21,6 +21,7 @@ from compute.indicators.defaults import (
 from compute.indicators.registry import module
 from compute.request import parse_request
 from compute.settings import Defaults
+from compute.settling import settle_bars
 from tests.compute.test_keys import WORKED_HASH, WORKED_REQUEST
 
 
