@@ -88,8 +88,10 @@ def described(error: RoehubError) -> list[str]:
 
 
 def _line(path: str, message: str) -> str:
-    name = path.rpartition(".")[2]  # some messages begin with it
-    return f"{place(path)}: {message.removeprefix(f'{name} ')}"
+    name = path.rpartition(".")[2]  # some messages begin with it, some with the end of the place
+    head, colon, rest = message.partition(": ")
+    said = rest if colon and path.endswith(f".{head}") else message.removeprefix(f"{name} ")
+    return f"{place(path)}: {said}"
 
 
 def place(path: str) -> str:

@@ -27,7 +27,7 @@ _SOURCE_BARS: Final = 200_000
 class Estimate:
     """The plan of a request against the guards; `refusal` is what a run would be told.
 
-    `cautions` are those of the candles, none where they are made up.
+    `cautions` are those of the request and of the candles, where these are given.
     """
 
     job: Backtest
@@ -88,6 +88,7 @@ def estimated(
 
     A request that a guard refuses is not timed. Raises: InvalidInput, InvalidConfig.
     """
+    from compute.cautions import ignored
     from compute.plan import plan
     from compute.probe import forecast
     from compute.settings import Limits
@@ -97,7 +98,7 @@ def estimated(
     workers = inputs.threads(threads)
     market = None if candles is None else inputs.read_market(job, candles, frame)
     timeline = None if market is None else market.timeline
-    cautions = [] if market is None else market.cautions(job)
+    cautions = ignored(job) if market is None else market.cautions(job)
     bars, traded = _bars(job) if timeline is None else _sizes(timeline)
     ranked = traded - int(traded * job.holdout_fraction)
     if ranked < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compute.account import Terms, terms
 from compute.errors import InvalidGrid, InvalidRequest
@@ -12,7 +12,7 @@ from compute.grid import Grid, IndicatorGrid
 from compute.indicator_grids import voting_grid
 from compute.indicators.defaults import IndicatorDefaults
 from compute.indicators.definition import SOURCE
-from compute.indicators.registry import definition
+from compute.indicators.registry import definition, ids
 from compute.keys import (
     KeyTemplate,
     backtest_runtime_config_hash,
@@ -49,7 +49,10 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """Everything that decides a result, beside the candles."""
+    """Everything that decides a result, beside the candles.
+
+    `ignored_signals` are the ids whose rule parameters were sent though the grid has none of them.
+    """
 
     instrument: Instrument
     timeframe: Timeframe
@@ -71,6 +74,7 @@ class Backtest:
     engine_params_hash: str
     grid_request_hash: str
     backtest_runtime_config_hash: str
+    ignored_signals: tuple[str, ...] = ()
 
     def terms(self) -> Terms:
         """What the account functions take."""
@@ -104,7 +108,8 @@ def resolve(
     """
     template, ranking, validation = request.template, request.ranking, request.validation
     execution = _execution(request, defaults)
-    grid = _grid(request, indicator_defaults)
+    grid, risk = _grids(request, indicator_defaults)
+    chosen = {part.indicator_id for part in grid.indicators}
     direction_mode = template.direction_mode or "long-short"
     sizing_mode = template.sizing_mode or "all_in"
     top_k = request.top_k or defaults.top_k_default
@@ -115,7 +120,7 @@ def resolve(
         period=period,
         warmup_bars=request.warmup_bars or max(defaults.warmup_bars_default, settle_bars(grid)),
         grid=grid,
-        risk=risk_grid(**dict(template.risk_grid or {})),
+        risk=risk,
         direction_mode=direction_mode,
         sizing_mode=sizing_mode,
         execution=execution,
@@ -132,6 +137,7 @@ def resolve(
         ),
         grid_request_hash=grid_request_hash(request.body, period),
         backtest_runtime_config_hash=backtest_runtime_config_hash(defaults),
+        ignored_signals=tuple(sorted({*(template.signal_grids or ())} - chosen)),
     )
 
 
@@ -164,36 +170,54 @@ def _top_trades_n(sent: int | None, top_k: int, defaults: Defaults) -> int:
     return sent
 
 
-def _grid(request: BacktestRequest, indicator_defaults: Mapping[str, IndicatorDefaults]) -> Grid:
-    """The grid of all blocks. Raises: the first block's InvalidGrid, with the faults of all."""
-    sent = request.template.signal_grids or {}
+def _grids(
+    request: BacktestRequest, indicator_defaults: Mapping[str, IndicatorDefaults]
+) -> tuple[Grid, RiskGrid]:
+    """The grid of all blocks, and that of the stops.
+
+    Raises: the first InvalidGrid, with the faults of everything in `details["errors"]`.
+    """
+    template = request.template
+    sent = template.signal_grids or {}
     parts: list[IndicatorGrid] = []
-    refusals: list[InvalidGrid] = []
-    faults: list[dict[str, str]] = []
-    for i, block in enumerate(request.template.indicator_grids):
+    risks: list[RiskGrid] = []
+    found: list[tuple[str, InvalidGrid]] = []
+    for i, block in enumerate(template.indicator_grids):
+        at = f"body.template.indicator_grids.{i}"
         try:
             name = definition(block.indicator_id).indicator_id
             given = indicator_defaults.get(name) or IndicatorDefaults(name)
             parts.append(voting_grid(block, sent.get(name, {}), given))
         except InvalidGrid as error:
-            refusals.append(error)
-            path = _place(error, block, f"body.template.indicator_grids.{i}")
-            faults.append({"path": path, "code": "grid_validation_error", "message": error.message})
-    if refusals:
-        refusals[0].details["errors"] = sorted(faults, key=lambda fault: fault["path"])
-        raise refusals[0]
-    return Grid(tuple(parts))
+            found += [(_place(fault, block, at), fault) for fault in (error, *error.others)]
+    for name in sent:
+        if name not in ids():
+            try:
+                definition(name)
+            except InvalidGrid as error:
+                found.append((f"body.template.signal_grids.{name}", error))
+    try:
+        risks.append(risk_grid(**dict(template.risk_grid or {})))
+    except InvalidGrid as error:
+        found.append(("body.template.risk_grid", error))
+    if found:
+        first = found[0][1]
+        faults = [
+            {"path": path, "code": "grid_validation_error", "message": fault.message}
+            for path, fault in found
+        ]
+        first.details["errors"] = sorted(faults, key=lambda fault: fault["path"])
+        raise first
+    return Grid(tuple(parts)), risks[0]
 
 
 def _place(error: InvalidGrid, block: IndicatorBlock, at: str) -> str:
     """Where in the request the fault of a block's grid stands."""
-    name = error.details.get("axis") or error.details.get("param")
-    if name is None:
-        which = ".output" if block.output else ".indicator_id"
-        return at + (which if error.details else "")
-    if name == SOURCE:
-        return f"{at}.source"
-    known = definition(block.indicator_id)
-    if name in block.params or name in known.axes:
-        return f"{at}.params.{name}"
-    return f"body.template.signal_grids.{known.indicator_id}.{name}"
+    details: dict[str, Any] = error.details
+    if axis := details.get("axis"):
+        return f"{at}.source" if axis == SOURCE else f"{at}.params.{axis}"
+    if param := details.get("param"):
+        return f"body.template.signal_grids.{details['indicator_id']}.{param}"
+    if details.get("usable_outputs") and block.output:
+        return f"{at}.output"
+    return f"{at}.indicator_id" if details else at

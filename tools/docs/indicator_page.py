@@ -18,7 +18,7 @@ from compute.indicators.definition import (
     RuleParam,
 )
 from tools.docs.conformance import conformance_line
-from tools.docs.indicator_example import SHOWN_BARS, Example, defaults
+from tools.docs.indicator_example import SHOWN_BARS, Example
 from tools.docs.indicator_picture import description
 
 GROUP_TITLES: Final = {
@@ -96,7 +96,7 @@ def page(indicators: Sequence[Indicator], examples: Sequence[Example]) -> str:
 def section(indicator: Indicator, shown: Example) -> str:
     """One indicator's part of the page."""
     known = indicator.DEFINITION
-    params = defaults(known)
+    params = known.defaults
     first = [(output.name, indicator.first(params, output.name)) for output in known.outputs]
     lines = [
         f"### {known.indicator_id}\n",
