@@ -148,7 +148,7 @@ class Definition:
     def defaults(self) -> dict[str, Any]:
         """The recommended value of every axis; the first source where there is one."""
         source = {SOURCE: self.sources[0]} if self.sources else {}
-        return source | {param.name: param.default for param in self.params}
+        return {param.name: param.default for param in self.params} | source
 
     def param(self, name: str) -> Param:
         """The parameter called `name`. Raises KeyError."""
