@@ -64,8 +64,9 @@ def print_ranked(result: Mapping[str, Any], job: Backtest, console: Console | No
     kinds = len(rows["groups"])
     if not why and not job.distinct and 2 * kinds <= len(variants):
         below.append(
-            f"the {spaced(len(variants))} ranked rows are {spaced(kinds)} that differ:"
-            " ranking.distinct keeps one of each, and fills the places with others"
+            f"{spaced(len(variants))} ranked rows, {spaced(kinds)} different"
+            f" {'results' if kinds > 1 else 'result'}: ranking.distinct keeps one of each and"
+            " makes room for others"
         )
     if idle:
         below.append(f"{_ANY}: the output that votes does not depend on it")

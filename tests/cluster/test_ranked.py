@@ -67,7 +67,7 @@ def test_copies_are_told_as_such(distinct: bool, candles: Path, tmp_path: Path) 
         "top_k": 6,
     }
     text = table(candles, tmp_path, changes | ({"ranking": DISTINCT} if distinct else {}))
-    hint = "the 6 ranked rows are 2 that differ: ranking.distinct keeps one of each"
+    hint = "6 ranked rows, 2 different results: ranking.distinct keeps one of each"
     assert (hint in text) is not distinct
     assert ("any: the output that votes does not depend on it" in text) is distinct
     assert (len(re.findall(r"\d +any\b", text)) == 2) is distinct
