@@ -21,7 +21,7 @@ from compute.grid import IndicatorGrid
 from compute.indicators.definition import Indicator
 from compute.indicators.registry import module
 from compute.indicators.series import BarSeries
-from compute.output_rows import OutputRows, block_rows, output_rows, tensor_rows
+from compute.output_rows import OutputRows, block_rows, output_rows
 from compute.packing import Packer, body_words
 from compute.pieces import Piece, Room, piece_columns, pieces
 from compute.rules import Side, reference_series, sides, voting_rule
@@ -177,7 +177,6 @@ class _Builder:
         runs = np.split(np.arange(block.size), np.flatnonzero(np.diff(block) != 1) + 1)
         for output, packer in self.passes:
             for piece in self.pieces(params, source, output, self._room(block.size)):
-                self.control()
                 for run in runs:
                     self._pack(packer, piece, run, int(block[run[0]]), reference)
         for side, first, words_of_body in self.gates:
@@ -209,6 +208,7 @@ class _Builder:
         step = max(1, _PACK_VALUES // (packer.comparisons * max(1, piece.stop - piece.start)))
         word = (piece.bar - self.start) // WORD_BITS
         for at in range(0, run.size, step):
+            self.control()
             part = piece.rows[run[at] : run[min(at + step, run.size) - 1] + 1]
             packer.put(
                 row + at, part, piece.start, piece.stop, reference, piece.bar, self.planes, word
@@ -221,4 +221,4 @@ def scratch_shape(grid: IndicatorGrid, total_bars: int, slice_bars: int) -> tupl
     columns = piece_columns(indicator, slice_bars, settling(grid), longest_lag(grid))
     if columns is None:
         return block_rows(total_bars, slow), total_bars
-    return tensor_rows(columns, slow), columns
+    return block_rows(columns, slow), columns

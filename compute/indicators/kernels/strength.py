@@ -82,13 +82,19 @@ def strength_rows(
 def moves(
     series: BarSeries, source: str, lag: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Rises and falls f8[T] of a price over `lag` bars, and the spans i8[n, 2] that have them."""
+    """Rises and falls f8[T] of a price over `lag` bars, and the spans i8[n, 2] that have them.
+
+    Those over one bar are kept with the series; of any number of lags they would fill the memory.
+    """
 
     def build() -> NDArray[np.float64]:
         both = np.empty((2, len(series)))
         changes(series.price(source), min(lag, len(series)), both[0], both[1])
         return both
 
-    gain, loss = series.derived(f"moves:{source}:{lag}", build)
-    spans = series.derived(f"spans:moves:{source}:{lag}", lambda: valid_spans(np.isnan(gain)))
+    if lag != 1:
+        gain, loss = build()
+        return gain, loss, valid_spans(np.isnan(gain))
+    gain, loss = series.derived(f"moves:{source}", build)
+    spans = series.derived(f"spans:moves:{source}", lambda: valid_spans(np.isnan(gain)))
     return gain, loss, spans

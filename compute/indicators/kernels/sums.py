@@ -16,7 +16,7 @@ from compute.indicators.kernels.differences import ROWS, mean_4
 from compute.jit import kernel
 
 BLOCK = 2048
-SHORTEST_BLOCK = 1024  # its frame stays in L1, and a row is written by the page
+_SHORTEST_BLOCK = 1024  # its frame stays in L1, and a row is written by the page
 _SHORT = 16  # bars: up to here adding every value beats two running sums
 _TILE = 512
 
@@ -103,7 +103,7 @@ def block_centre(x, begin, stop):
 
 
 def block_groups(
-    windows: NDArray[np.int64], shortest: int = SHORTEST_BLOCK
+    windows: NDArray[np.int64], shortest: int = _SHORTEST_BLOCK
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """Blocks (powers of two) and the rows, by ascending window, that each serves: the shortest of
     at least `shortest` bars that holds the window. It depends on no other row."""

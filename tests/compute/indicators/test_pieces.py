@@ -12,12 +12,13 @@ from compute.bits import words
 from compute.grid import Axis, IndicatorGrid
 from compute.indicators.definition import SOURCE
 from compute.indicators.registry import definition, ids, module
+from compute.indicators.series import FIELDS, BarSeries
 from compute.pieces import PIECE_BARS, piece_columns, pieces
 from compute.planes import build_votes, scratch_shape, vote_layout
 from compute.settling import settling
 from tests.compute.indicators.candles import candles
 
-BARS, START, STOP = 3 * PIECE_BARS + 700, 333, 3 * PIECE_BARS + 690
+BARS, START, STOP = 4 * PIECE_BARS + 700, 333, 4 * PIECE_BARS + 690
 BY_PIECES = [
     (name, output.name)
     for name in ids()
@@ -47,7 +48,13 @@ def grid_of(name: str) -> IndicatorGrid:
 
 @pytest.fixture(scope="module")
 def series():
-    return candles(BARS, 11)
+    whole = candles(BARS, 11, holes=True)
+    columns = {name: getattr(whole, name).copy() for name in FIELDS}
+    for piece in (PIECE_BARS, 2 * PIECE_BARS):  # and at borders, where a piece begins and ends
+        for bar in (START + piece - 1, START + piece, START + piece + 40):
+            for column in columns.values():
+                column[bar] = np.nan
+    return BarSeries(**columns, first_bar=whole.first_bar)
 
 
 @pytest.mark.parametrize(("name", "output"), BY_PIECES)
@@ -113,7 +120,7 @@ def test_votes_of_pieces_equal_those_of_the_whole(monkeypatch, series, name):
 def test_too_long_a_reach_or_lag_is_made_at_once():
     bars = 100 * PIECE_BARS
     assert piece_columns(module("ma.sma"), bars, 200, 0) is not None
-    assert piece_columns(module("ma.sma"), bars, 4000, 0) is None
+    assert piece_columns(module("ma.sma"), bars, 5000, 0) is None
     assert piece_columns(module("ma.ema"), bars, 10**6, 10) is not None
     assert piece_columns(module("ma.ema"), bars, 10, PIECE_BARS) is None
     assert piece_columns(module("trend.psar"), bars, 1, 0) is None
