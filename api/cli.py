@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import api.listing
 import cluster.cli
 import ingest.cli
 
@@ -89,8 +90,10 @@ def described(error: RoehubError) -> list[str]:
 
 
 def _line(path: str, message: str) -> str:
-    name = path.rpartition(".")[2]  # some messages begin with it
-    return f"{place(path)}: {message.removeprefix(f'{name} ')}"
+    name = path.rpartition(".")[2]  # some messages begin with it, some with the end of the place
+    head, colon, rest = message.partition(": ")
+    said = rest if colon and path.endswith(f".{head}") else message.removeprefix(f"{name} ")
+    return f"{place(path)}: {said}"
 
 
 def place(path: str) -> str:
@@ -106,36 +109,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-listing = typer.Typer(no_args_is_help=False)
 app.command()(cluster.cli.backtest)
 app.command()(cluster.cli.estimate)
 app.command()(cluster.cli.demo)
 app.command()(ingest.cli.synthetic)
 app.add_typer(ingest.cli.app, name="ingest")
-app.add_typer(listing, name="indicators")
-
-
-@listing.callback(invoke_without_command=True)
-def indicators(context: typer.Context) -> None:
-    """What there is to search over."""
-    if context.invoked_subcommand is None:
-        from compute.cli import indicators as listed
-
-        print(listed())
-
-
-@listing.command()
-def show(
-    indicator_id: Annotated[str, typer.Argument(help="For example momentum.rsi.")],
-) -> None:
-    """Bounds, defaults, outputs and voting rule of one indicator."""
-    from compute.cli import indicator
-    from compute.indicators.defaults import indicator_defaults
-    from configs.load import config
-
-    file = config("indicators")
-    known = indicator_defaults(file.document, str(file.path))
-    print(indicator(indicator_id, known.get(indicator_id.strip().lower())))
+app.add_typer(api.listing.app, name="indicators")
 
 
 @app.command()

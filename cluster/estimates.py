@@ -28,7 +28,7 @@ _SOURCE_BARS: Final = 200_000
 class Estimate:
     """The plan of a request against the guards; `refusal` is what a run would be told.
 
-    `cautions` are those of the candles, none where they are made up.
+    `cautions` are those of the request and of the candles, where these are given.
     """
 
     job: Backtest
@@ -53,6 +53,7 @@ class Estimate:
             "ranked_bars": sizes.slice_bars,
             "stage_a_variants_total": sizes.stage_a_total,
             "stage_a_distinct_total": sizes.distinct_total,
+            "idle_axes": [*self.job.grid.idle_axes],
             "preselect": sizes.preselect,
             "risk_variants_total": sizes.risk_total,
             "stage_b_variants_total": sizes.stage_b_total,
@@ -91,6 +92,7 @@ def estimated(
     A request that a guard refuses is not timed.
     Raises: InvalidInput, InvalidConfig, StoreUnavailable.
     """
+    from compute.cautions import ignored
     from compute.plan import plan
     from compute.probe import forecast
     from compute.settings import Limits
@@ -102,7 +104,7 @@ def estimated(
     with suppress(inputs.NoStoredCandles):
         market = inputs.read_market(job, candles, frame)
     timeline = None if market is None else market.timeline
-    cautions = [] if market is None else market.cautions(job)
+    cautions = ignored(job) if market is None else market.cautions(job)
     bars, traded = _bars(job) if timeline is None else _sizes(timeline)
     ranked = traded - int(traded * job.holdout_fraction)
     if ranked < 1:
@@ -124,25 +126,33 @@ def text(found: Estimate) -> str:
     from compute.cli import aligned
 
     sizes, limits = found.plan, found.limits
-    guard = spaced(limits.max_variants_per_compute)
+    most = limits.max_variants_per_compute
+    guard = f"; the guard is {spaced(most)}"
+    idle = ", ".join(found.job.grid.idle_axes)
+    same = f"; what votes does not depend on {idle}" if idle else ""
+    pairs = f"= best {spaced(sizes.preselect)} × {spaced(sizes.risk_total)} stop pairs"
     rows = [
         ("bars", spaced(sizes.slice_bars), f"ranked on, of {spaced(sizes.bars)} loaded"),
-        ("Stage A", spaced(sizes.stage_a_total), f"base variants; the guard is {guard}"),
-        ("", spaced(sizes.distinct_total), "with votes that can differ"),
         (
-            "Stage B",
-            spaced(sizes.stage_b_total),
-            f"= best {spaced(sizes.preselect)} × {spaced(sizes.risk_total)} stop pairs",
+            "Stage A",
+            spaced(sizes.stage_a_total),
+            f"base variants{guard}{_over(sizes.stage_a_total > most)}",
         ),
+        ("", spaced(sizes.distinct_total), f"with votes that can differ{same}"),
+        ("Stage B", spaced(sizes.stage_b_total), pairs + _over(sizes.stage_b_total > most, guard)),
     ]
     rows += [
         ("planes", spaced(table.long_rows + table.short_rows), table.indicator_id)
         for table in sizes.tables
     ]
     budget = _mebibytes(limits.max_compute_bytes_total)
-    rows.append(("memory", _mebibytes(sizes.total_bytes), f"of a budget of {budget}, made of"))
+    refused = found.refusal.details.get("error") if found.refusal else None
+    over = _over(refused == "max_compute_bytes_total_exceeded")
+    text = f"of a budget of {budget}{over}, made of"
+    rows.append(("memory", _mebibytes(sizes.total_bytes), text))
     rows += [("", _mebibytes(size), name) for name, size in sizes.memory_bytes.items()]
-    rows.append(("", _mebibytes(sizes.contract_memory_bytes), "by the tensor formula (nominal)"))
+    nominal = _mebibytes(sizes.contract_memory_bytes)
+    rows.append(("nominal", nominal, "by the tensor formula; nothing allocates it"))
     if len(sizes.boxes) > 1:
         rows.append(("blocks", str(len(sizes.boxes)), "parts of the grid, one after the other"))
     if found.forecast is not None:
@@ -174,15 +184,24 @@ def text(found: Estimate) -> str:
     return "\n".join(lines)
 
 
+def _over(refused: bool, guard: str = "") -> str:
+    """The mark of a line that a guard refuses."""
+    return f"{guard} – OVER" if refused else ""
+
+
 def _sizes(timeline: Timeline) -> tuple[int, int]:
     return len(timeline.candles), timeline.stop - timeline.start
 
 
 def _bars(job: Backtest) -> tuple[int, int]:
-    """(loaded, traded) bars of a market without gaps: those whose close lies in the period."""
+    """(loaded, traded) bars of a market without gaps: those whose close lies in the period.
+
+    Warm-up is counted back from the start, and the bar that closes there is traded.
+    """
     step = job.timeframe.ms
-    traded = -(-job.period.end_ms // step) - -(-job.period.start_ms // step)
-    return traded + job.warmup_bars, traded
+    first = -(-job.period.start_ms // step) - 1
+    stop = -(-job.period.end_ms // step) - 1
+    return stop - job.period.start_ms // step + job.warmup_bars, stop - first
 
 
 def _made_up(job: Backtest, bars: int, traded: int) -> Timeline:
@@ -195,12 +214,12 @@ def _made_up(job: Backtest, bars: int, traded: int) -> Timeline:
 
     step = job.timeframe.ms
     length = min(traded, _SOURCE_BARS)
-    warmup = min(bars - traded, _SOURCE_BARS)
+    before = min(bars - traded, _SOURCE_BARS)
     start_ms = 365 * 86_400_000
-    made = walk_candles(seed=1, bars=length + warmup, frame=job.timeframe, start_ms=start_ms)
-    first = start_ms + (warmup + 1) * step
+    made = walk_candles(seed=1, bars=length + before, frame=job.timeframe, start_ms=start_ms)
+    first = start_ms + (before + 1) * step
     period = Period(first, first + (length - 1) * step + 1)
-    found = timeline(made, job.timeframe, job.instrument, job.timeframe, period, warmup)
+    found = timeline(made, job.timeframe, job.instrument, job.timeframe, period, before + 1)
     return replace(found, period=job.period)
 
 

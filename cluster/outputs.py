@@ -145,6 +145,7 @@ def report_html(
             "execution": job.execution.params(),
             "market": curves[0][0] if curves else None,
             "curves": [curve for _, curve in curves],
+            "idle_axes": job.grid.idle_axes,
             "surface": shape,
             "surface_note": note,
         }

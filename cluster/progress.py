@@ -23,6 +23,8 @@ STAGES = {
     "report": "Reports",
 }
 _LINE_SECONDS = 10.0
+_TELLING_SECONDS = 5.0
+"""A rate of less than this says more about start-up than about the stage."""
 _BRIEF_SECONDS = 0.5
 """A further pass over a stage is worth showing from here on; the stage itself always is."""
 
@@ -41,7 +43,7 @@ def progress() -> Iterator[Report]:
 def _bars() -> Iterator[Report]:
     """Rich bars, one for each stage, left standing when they are full."""
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     tasks: dict[str, Any] = {}
@@ -51,8 +53,7 @@ def _bars() -> Iterator[Report]:
         TextColumn("{task.percentage:>4.0f}%"),
         TextColumn("{task.fields[counts]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
     ) as bars:
         started: dict[str, float] = {}
@@ -65,10 +66,12 @@ def _bars() -> Iterator[Report]:
                 if _brief(now, time.monotonic() - began):
                     return
                 name = STAGES.get(now.stage, now.stage)
-                tasks[now.stage] = bars.add_task(name, total=now.total, counts="")
+                tasks[now.stage] = bars.add_task(name, total=now.total, counts="", left="")
             seconds = time.monotonic() - began
             counts = f"{spaced(now.done)} of {spaced(now.total)}{_rate(now.done, seconds)}"
-            bars.update(tasks[now.stage], completed=now.done, counts=counts)
+            bars.update(
+                tasks[now.stage], completed=now.done, counts=counts, left=_left(now, seconds)
+            )
 
         yield report
 
@@ -97,16 +100,23 @@ class Lines:
             self._stage = ""
         elif clock - self._last >= _LINE_SECONDS and now.done:
             self._last = clock
-            left = seconds * (now.total - now.done) / now.done
             self._write(
                 f"{name}: {100 * now.done / now.total:.0f} %, {spaced(now.done)} of "
-                f"{spaced(now.total)}{_rate(now.done, seconds)}, about {left:.0f} s left"
+                f"{spaced(now.total)}{_rate(now.done, seconds)}, {_left(now, seconds)}"
             )
 
 
 def _brief(now: Progress, seconds: float) -> bool:
     """Whether this is a further pass over a stage that has taken no time to speak of."""
     return now.stage.count("_") > 1 and seconds < _BRIEF_SECONDS
+
+
+def _left(now: Progress, seconds: float) -> str:
+    """Time left at the rate so far, once a stage has run long enough to have one."""
+    if seconds < _TELLING_SECONDS or not 0 < now.done < now.total:
+        return ""
+    left = seconds * (now.total - now.done) / now.done
+    return f"about {left:.0f} s left" if left < 600 else f"about {left / 60:.0f} min left"
 
 
 def _rate(done: int, seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SHOWN: Final = 20
 _WIDE: Final = 240  # columns of a pipe: nothing is cut off in a file
 _BOUNDLESS: Final = 10_000
+_ANY: Final = "any"
 _METRICS: Final = (
     ("total_return_pct", "return %", 2, 0),
     ("max_drawdown_pct", "drawdown %", 2, 4),
@@ -47,28 +48,36 @@ def print_ranked(result: Mapping[str, Any], job: Backtest, console: Console | No
 
     console = console or Console(width=None if sys.stdout.isatty() else _WIDE)
     variants = result["variants"]
+    why = ranked.silence(result, job.min_trades)
     if not variants:
-        console.print(
-            f"no variant has enough trades to be ranked: ranking.min_trades is"
-            f" {spaced(job.min_trades)}, the most that any variant has is"
-            f" {spaced(result['plan']['most_trades'])}; lower it",
-            highlight=False,
-        )
+        console.print(why, highlight=False)
         return
     rows = ranked.ranked_table(variants)
     groups = rows["groups"][:_SHOWN]
     marks = [_equal(variants, group) for group in groups]
+    idle = job.grid.idle_axes if job.distinct else ()
     columns, dropped = fitted(
-        ranked_columns(variants, rows, groups, marks, job.primary_metric), console
+        ranked_columns(variants, rows, groups, marks, job.primary_metric, idle), console
     )
     console.print(_table(columns))
-    below = [*_legend(marks)]
+    below = [why] if why else [*_legend(marks)]
+    kinds = len(rows["groups"])
+    if not why and not job.distinct and 2 * kinds <= len(variants):
+        below.append(
+            f"{spaced(len(variants))} ranked rows, {spaced(kinds)} different"
+            f" {'results' if kinds > 1 else 'result'}: ranking.distinct keeps one of each and"
+            " makes room for others"
+        )
+    if idle:
+        below.append(f"{_ANY}: the output that votes does not depend on it")
     if dropped:
         below.append(f"no room for: {', '.join(dropped)}; --out and --json have all of it")
     if left := len(variants) - sum(len(group) for group in groups):
         below.append(f"… and {spaced(left)} more ranked rows")
     if rows["fixed"]:
-        fixed = ", ".join(f"{name} {_span([value])}" for name, value in rows["fixed"])
+        fixed = ", ".join(
+            f"{name} {_ANY if name in idle else _span([value])}" for name, value in rows["fixed"]
+        )
         below.append(f"in every row: {fixed}")
     for line in below:
         console.print(line, style="dim", highlight=False)
@@ -80,8 +89,9 @@ def ranked_columns(
     groups: Sequence[Sequence[int]],
     marks: list[str],
     primary_metric: str,
+    idle: Collection[str],
 ) -> list[Shown]:
-    """The columns of the table, a cell for each group of equal rows."""
+    """The columns of the table, a cell for each group of equal rows; `idle` axes take any value."""
     first = [variants[group[0]] for group in groups]
     columns = [Shown("rank", "rank", "rank", [str(group[0] + 1) for group in groups])]
     if any(marks):
@@ -102,6 +112,8 @@ def ranked_columns(
         if column["kind"] == "parameter":
             group, label = column["group"], column["label"]
             cells = [_span([rows["rows"][row][i] for row in group]) for group in groups]
+            if column["name"] in idle:
+                cells = [_ANY] * len(groups)
             brief = f"{group.rpartition('.')[2]}\n{_stacked(label)}"
             columns.append(Shown(f"{group} {label}", f"{group}\n{label}", brief, cells, spare=3))
     return columns

@@ -315,7 +315,8 @@ def signal_values(
                 )
             if cast == 0:
                 raise InvalidGrid(
-                    f"{where}: absolute value must be > 0", details={**fields, "actual": value}
+                    f"{where}: absolute value must be > 0, got {value}",
+                    details={**fields, "actual": value},
                 )
         values.append(cast)
     return tuple(values)

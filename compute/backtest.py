@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compute.account import Terms, terms
 from compute.errors import InvalidGrid, InvalidRequest
-from compute.grid import Axis, Grid, IndicatorGrid
+from compute.grid import Grid, IndicatorGrid
 from compute.indicator_grids import voting_grid
 from compute.indicators.defaults import IndicatorDefaults
 from compute.indicators.definition import SOURCE
-from compute.indicators.registry import definition, module
+from compute.indicators.registry import definition, ids
 from compute.keys import (
     KeyTemplate,
     backtest_runtime_config_hash,
@@ -28,6 +27,7 @@ from compute.risk import RiskGrid, risk_grid
 if TYPE_CHECKING:
     from compute.request import BacktestRequest, IndicatorBlock
     from compute.settings import Defaults
+from compute.settling import settle_bars
 
 NO_DEFAULTS: Mapping[str, IndicatorDefaults] = {}
 
@@ -49,7 +49,10 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """Everything that decides a result, beside the candles."""
+    """Everything that decides a result, beside the candles.
+
+    `ignored_signals` are the ids whose rule parameters were sent though the grid has none of them.
+    """
 
     instrument: Instrument
     timeframe: Timeframe
@@ -71,6 +74,7 @@ class Backtest:
     engine_params_hash: str
     grid_request_hash: str
     backtest_runtime_config_hash: str
+    ignored_signals: tuple[str, ...] = ()
 
     def terms(self) -> Terms:
         """What the account functions take."""
@@ -104,7 +108,8 @@ def resolve(
     """
     template, ranking, validation = request.template, request.ranking, request.validation
     execution = _execution(request, defaults)
-    grid = _grid(request, indicator_defaults)
+    grid, risk = _grids(request, indicator_defaults)
+    chosen = {part.indicator_id for part in grid.indicators}
     direction_mode = template.direction_mode or "long-short"
     sizing_mode = template.sizing_mode or "all_in"
     top_k = request.top_k or defaults.top_k_default
@@ -115,7 +120,7 @@ def resolve(
         period=period,
         warmup_bars=request.warmup_bars or max(defaults.warmup_bars_default, settle_bars(grid)),
         grid=grid,
-        risk=risk_grid(**dict(template.risk_grid or {})),
+        risk=risk,
         direction_mode=direction_mode,
         sizing_mode=sizing_mode,
         execution=execution,
@@ -132,38 +137,8 @@ def resolve(
         ),
         grid_request_hash=grid_request_hash(request.body, period),
         backtest_runtime_config_hash=backtest_runtime_config_hash(defaults),
+        ignored_signals=tuple(sorted({*(template.signal_grids or ())} - chosen)),
     )
-
-
-def settle_bars(grid: Grid) -> int:
-    """Bars to load before a period so that every vote is settled on its first bar: windows full,
-    seeds worn off, lags inside.
-
-    The bar that closes as the period starts is the first one traded and one of the loaded, hence
-    one more than the longest settling. Settling is monotone in each parameter, so the corners of
-    the axes are enough.
-    """
-    longest = 0
-    for part in grid.indicators:
-        settle = module(part.indicator_id).settle
-        corners = itertools.product(*(_ends(axis) for axis in part.compute))
-        bars = max(settle(dict(corner)) for corner in corners)
-        longest = max(longest, bars + _longest_lag(part))
-    return longest + 1
-
-
-def _ends(axis: Axis) -> tuple[tuple[str, int | float | str], ...]:
-    """(name, value) at the smallest and the largest value; sources settle alike."""
-    numbers = [value for value in axis.values if not isinstance(value, str)]
-    ends = {min(numbers), max(numbers)} if numbers else {axis.values[0]}
-    return tuple((axis.name, value) for value in ends)
-
-
-def _longest_lag(part: IndicatorGrid) -> int:
-    rule = part.definition.output(part.output).rule
-    if rule is None or rule.family != "delta_sign":
-        return 0
-    return max(abs(int(value)) for axis in part.signals for value in axis.values)
 
 
 def _execution(request: BacktestRequest, defaults: Defaults) -> Execution:
@@ -195,36 +170,54 @@ def _top_trades_n(sent: int | None, top_k: int, defaults: Defaults) -> int:
     return sent
 
 
-def _grid(request: BacktestRequest, indicator_defaults: Mapping[str, IndicatorDefaults]) -> Grid:
-    """The grid of all blocks. Raises: the first block's InvalidGrid, with the faults of all."""
-    sent = request.template.signal_grids or {}
+def _grids(
+    request: BacktestRequest, indicator_defaults: Mapping[str, IndicatorDefaults]
+) -> tuple[Grid, RiskGrid]:
+    """The grid of all blocks, and that of the stops.
+
+    Raises: the first InvalidGrid, with the faults of everything in `details["errors"]`.
+    """
+    template = request.template
+    sent = template.signal_grids or {}
     parts: list[IndicatorGrid] = []
-    refusals: list[InvalidGrid] = []
-    faults: list[dict[str, str]] = []
-    for i, block in enumerate(request.template.indicator_grids):
+    risks: list[RiskGrid] = []
+    found: list[tuple[str, InvalidGrid]] = []
+    for i, block in enumerate(template.indicator_grids):
+        at = f"body.template.indicator_grids.{i}"
         try:
             name = definition(block.indicator_id).indicator_id
             given = indicator_defaults.get(name) or IndicatorDefaults(name)
             parts.append(voting_grid(block, sent.get(name, {}), given))
         except InvalidGrid as error:
-            refusals.append(error)
-            path = _place(error, block, f"body.template.indicator_grids.{i}")
-            faults.append({"path": path, "code": "grid_validation_error", "message": error.message})
-    if refusals:
-        refusals[0].details["errors"] = sorted(faults, key=lambda fault: fault["path"])
-        raise refusals[0]
-    return Grid(tuple(parts))
+            found += [(_place(fault, block, at), fault) for fault in (error, *error.others)]
+    for name in sent:
+        if name not in ids():
+            try:
+                definition(name)
+            except InvalidGrid as error:
+                found.append((f"body.template.signal_grids.{name}", error))
+    try:
+        risks.append(risk_grid(**dict(template.risk_grid or {})))
+    except InvalidGrid as error:
+        found.append(("body.template.risk_grid", error))
+    if found:
+        first = found[0][1]
+        faults = [
+            {"path": path, "code": "grid_validation_error", "message": fault.message}
+            for path, fault in found
+        ]
+        first.details["errors"] = sorted(faults, key=lambda fault: fault["path"])
+        raise first
+    return Grid(tuple(parts)), risks[0]
 
 
 def _place(error: InvalidGrid, block: IndicatorBlock, at: str) -> str:
     """Where in the request the fault of a block's grid stands."""
-    name = error.details.get("axis") or error.details.get("param")
-    if name is None:
-        which = ".output" if block.output else ".indicator_id"
-        return at + (which if error.details else "")
-    if name == SOURCE:
-        return f"{at}.source"
-    known = definition(block.indicator_id)
-    if name in block.params or name in known.axes:
-        return f"{at}.params.{name}"
-    return f"body.template.signal_grids.{known.indicator_id}.{name}"
+    details: dict[str, Any] = error.details
+    if axis := details.get("axis"):
+        return f"{at}.source" if axis == SOURCE else f"{at}.params.{axis}"
+    if param := details.get("param"):
+        return f"body.template.signal_grids.{details['indicator_id']}.{param}"
+    if details.get("usable_outputs") and block.output:
+        return f"{at}.output"
+    return f"{at}.indicator_id" if details else at

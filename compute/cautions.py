@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compute.backtest import Backtest, settle_bars
+from compute.backtest import Backtest
 from compute.market.instrument import Instrument
 from compute.market.period import instant
 from compute.market.timeline import Timeline
+from compute.settling import settle_bars
 
 THIN_SHARE = 0.05  # bars without a candle of their own beyond which a run says so
 
@@ -35,6 +36,19 @@ def taken_for(instrument: Instrument, unnamed: Sequence[str]) -> list[Caution]:
     ]
 
 
+def ignored(job: Backtest) -> list[Caution]:
+    """The caution of rule parameters that belong to no indicator of the grid."""
+    if not job.ignored_signals:
+        return []
+    return [
+        Caution(
+            "signals_ignored",
+            f"signal_grids of {', '.join(job.ignored_signals)} are ignored: the grid has no such"
+            " indicator",
+        )
+    ]
+
+
 def unsettled_bars(job: Backtest, timeline: Timeline) -> int:
     """First bars of the target slice that are voted on before every indicator has settled."""
     missing = settle_bars(job.grid) - 1 - timeline.start
@@ -43,7 +57,7 @@ def unsettled_bars(job: Backtest, timeline: Timeline) -> int:
 
 def cautions(job: Backtest, timeline: Timeline) -> list[Caution]:
     """The cautions of a run, known before it starts."""
-    found: list[Caution] = []
+    found = ignored(job)
     made_up = timeline.synthetic / len(timeline.candles)
     if made_up > THIN_SHARE:
         found.append(

@@ -1,39 +1,72 @@
 """What there is to search over: the indicators, as texts for a terminal.
 
-Plain functions: the core knows no command-line package; the `roehub` command mounts them.
+Plain functions: the core knows no command-line package; the `roehub` command mounts them. `width`
+is that of the terminal; None folds nothing.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from compute.indicators.definition import Definition
+
+_LEAST: Final = 16  # columns a folded text gets, however narrow the terminal is
+_INTERNAL: Final = ("resumable", "slow")
 
 
-def indicators() -> str:
-    """One line for each indicator: id, parameters, voting rule, title."""
-    from compute.indicators.registry import definition, ids
+def matching(text: str = "") -> list[Definition]:
+    """Definitions with `text` in their id, title or the name of an output, sorted by id.
 
-    rows = [("indicator", "parameters", "rule", "title")]
-    for indicator_id in ids():
-        known = definition(indicator_id)
-        rule = known.output().rule
-        rows.append(
-            (
-                indicator_id,
-                ", ".join(known.axes) or "–",
-                rule.family if rule else "none",
-                known.title,
-            )
+    Raises: InvalidInput where there is none.
+    """
+    from compute.errors import InvalidInput
+    from compute.indicators.registry import definition, ids, nearest
+
+    wanted = text.strip().lower()
+    found = []
+    for known in map(definition, ids()):
+        names = (known.indicator_id, known.title.lower(), *(item.name for item in known.outputs))
+        if any(wanted in name for name in names):
+            found.append(known)
+    if not found:
+        near = nearest(wanted)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else "`roehub indicators` lists them all"
         )
-    return "\n".join([*aligned(rows), "", "More: roehub indicators show ID"])
+        raise InvalidInput(f"no indicator has {text!r} in its id, title or outputs; {hint}")
+    return found
 
 
-def indicator(indicator_id: str, defaults: Any = None) -> str:
+def indicators(found: Sequence[Definition], width: int | None = None) -> str:
+    """One line for each indicator: id, parameters where there is room, voting rule, title."""
+    rows = [("indicator", "parameters", "rule", "title")]
+    for known in found:
+        rule = known.output().rule
+        axes = ", ".join(known.axes) or "–"
+        rows.append((known.indicator_id, axes, rule.family if rule else "none", known.title))
+    if width is not None and width < max(map(len, aligned(rows))):
+        rows = [(row[0], *row[2:]) for row in rows]
+    return "\n".join([*aligned(rows, width), "", "More: roehub indicators show ID"])
+
+
+def records(found: Sequence[Definition]) -> list[dict[str, Any]]:
+    """The definitions as JSON-able data, each output with its `meaning`."""
+    return [
+        {name: value for name, value in asdict(known).items() if name not in _INTERNAL}
+        | {"outputs": [asdict(item) | {"meaning": item.meaning} for item in known.outputs]}
+        for known in found
+    ]
+
+
+def indicator(indicator_id: str, defaults: Any = None, width: int | None = None) -> str:
     """Everything about one indicator: bounds, defaults, outputs, voting rules.
 
     `defaults` are the deployment's axes for it. Raises: InvalidGrid for an unknown id.
     """
-    from compute.indicators.definition import FAMILY_MEANINGS
     from compute.indicators.registry import definition
 
     known = definition(indicator_id)
@@ -42,12 +75,9 @@ def indicator(indicator_id: str, defaults: Any = None) -> str:
         f"  {known.formula}",
         f"  {known.reference}",
         "",
+        *_reads(known, defaults),
     ]
-    if known.sources:
-        lines.append(f"  source   {' '.join(known.sources)}{_default(defaults, 'source')}")
-    else:
-        lines.append(f"  reads    {' '.join(known.inputs)}")
-    rows: list[Sequence[str]] = [("parameter", "kind", "from", "to", "step", "value", "axis")]
+    rows: list[Sequence[str]] = [("parameter", "kind", "from", "to", "step", "default", "axis")]
     for param in known.params:
         rows.append(
             (
@@ -56,31 +86,77 @@ def indicator(indicator_id: str, defaults: Any = None) -> str:
             )
         )  # fmt: skip
     if known.params:
-        lines += ["", *("  " + line for line in aligned(rows))]
+        table = aligned(rows, None if width is None else width - 2)
+        lines += ["", *("  " + line for line in table)]
     for output in known.outputs:
         primary = " (primary)" if output.name == known.primary else ""
         lines += ["", f"  output {output.name}{primary}"]
-        if output.rule is None:
-            lines.append("    has no rule, it cannot vote")
-            continue
         rule = output.rule
-        price = f" of {rule.price}" if rule.family.startswith("compare") else ""
-        turned = ", LONG and SHORT swapped" if rule.inverted else ""
-        lines.append(f"    rule {rule.family}{price}{turned}")
-        lines.append(f"      {FAMILY_MEANINGS[rule.family]}")
-        for param in rule.params:
+        if rule is not None:
+            price = f" of {rule.price}" if rule.family.startswith("compare") else ""
+            turned = ", inverted" if rule.inverted else ""
+            lines.append(f"    rule {rule.family}{price}{turned}")
+        lines.append(f"      {output.meaning}")
+        for param in rule.params if rule else ():
             own = _axis(defaults, "signals", param.name) if primary else ""
             lines.append(f"    {param.name} ({param.kind})  {own or _proposed(param.proposed)}")
+    lines.append("")
+    if known.voter:
+        lines.append(f"  {known.voter} votes on the same values")
     if defaults is not None:
-        lines += ["", "  axis: what a request that leaves the parameter out gets here"]
-    return "\n".join(lines)
+        lines.append("  axis: what a request that leaves the parameter out gets here")
+    return "\n".join(_folded(lines, width)).rstrip()
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with their columns under each other."""
+def _reads(known: Definition, defaults: Any) -> list[str]:
+    """What it reads, in which order its axes run, where its values begin."""
+    from compute.indicators.registry import module
+
+    indicator = module(known.indicator_id)
+    bars = {item.name: indicator.first(known.defaults, item.name) for item in known.outputs}
+    first = f"bar {min(bars.values())}"
+    if len({*bars.values()}) > 1:
+        first = ", ".join(f"{name} bar {bar}" for name, bar in bars.items())
+    settled = f"settled after {indicator.settle(known.defaults)} bars"
+    settled += " at the defaults" if known.params else ""
+    settled += "; depends on all bars before it" if known.recursive else ""
+    lines = [f"  reads    {' '.join(known.inputs)}"] if known.inputs else []
+    if known.sources:
+        lines.append(f"  source   {' '.join(known.sources)}{_default(defaults, 'source')}")
+    order = ", ".join(known.axes) + (": the last one varies fastest" if known.axes[1:] else "")
+    return [
+        *lines,
+        f"  axes     {order or 'none, there is a single variant'}",
+        f"  values   from {first}, {settled}",
+        *(f"  only     combinations with {low} ≤ {high}" for low, high in known.ordered),
+    ]
+
+
+def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Rows as lines with their columns under each other, the last column folded to `width`."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
-    return ["  ".join(cells).rstrip() for cells in padded]
+    left = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    lines: list[str] = []
+    for row in rows:
+        room = widths[-1] if width is None else max(_LEAST, width - left)
+        first, *more = textwrap.wrap(row[-1], max(1, room), break_on_hyphens=False) or [""]
+        head = [cell.ljust(size) for cell, size in zip(row, widths[:-1], strict=False)]
+        lines.append("  ".join([*head, first]).rstrip())
+        lines += [" " * left + part for part in more]
+    return lines
+
+
+def _folded(lines: Sequence[str], width: int | None) -> list[str]:
+    """Lines folded to `width`, what is left of one indented under it."""
+    if width is None:
+        return [*lines]
+    folded: list[str] = []
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        folded += textwrap.wrap(
+            line, max(2 * _LEAST, width), subsequent_indent=indent, break_on_hyphens=False
+        ) or [""]
+    return folded
 
 
 def _default(defaults: Any, name: str) -> str:

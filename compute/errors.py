@@ -53,7 +53,9 @@ class InvalidCandles(InvalidInput):
 
 
 class InvalidGrid(InvalidInput):
-    """An axis, indicator or parameter outside its definition."""
+    """An axis, indicator or parameter outside its definition; `others` were found with it."""
+
+    others: Sequence[InvalidGrid] = ()
 
 
 class NoMarketData(InvalidInput):

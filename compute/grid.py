@@ -151,6 +151,16 @@ class Grid:
         ):
             object.__setattr__(self, name, value)
 
+    @property
+    def idle_axes(self) -> tuple[str, ...]:
+        """Names of the axes with several values that do not change the output that votes."""
+        return tuple(
+            f"{part.indicator_id}.{axis.name}"
+            for part in self.indicators
+            for axis in part.compute
+            if len(axis) > 1 and axis.name not in part.definition.output(part.output).axes
+        )
+
     def digits(self, flat: NDArray[np.int64]) -> NDArray[np.int64]:
         """Digits i8[n, axes] of flat indices i8[n], one column per axis of `axis_names`."""
         rest = self._indices(flat)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from compute import axes
@@ -22,17 +23,21 @@ def voting_grid(
 ) -> IndicatorGrid:
     """The grid of a block that votes; axes it leaves out come from the deployment's defaults.
 
-    Raises: InvalidGrid; InvalidDefaults when the deployment's own ranges are outside the bounds.
+    Raises: the first InvalidGrid of all that is wrong with the block, with the others;
+    InvalidDefaults when the deployment's own ranges are outside the bounds.
     """
     known = definition(block.indicator_id)
     check_default(given, known)
-    output = _voting_output(known, block.output)
-    return IndicatorGrid(
-        known,
-        output.name,
-        _compute_axes(known, block, given),
-        _signal_axes(known, output, signals, given),
-    )
+    usable = _usable_outputs(known)
+    faults = Faults()
+    output = next((item for item in usable if item.name == (block.output or known.primary)), None)
+    if output is None:
+        faults.found.append(_unusable(known, block.output or known.primary, usable))
+    compute = _compute_axes(known, block, given, faults)
+    rule_axes = () if output is None else _signal_axes(known, output, signals, given, faults)
+    faults.refuse()
+    assert output is not None  # else there is a fault
+    return IndicatorGrid(known, output.name, compute, rule_axes)
 
 
 def series_grid(block: IndicatorBlock) -> IndicatorGrid:
@@ -48,51 +53,82 @@ def series_grid(block: IndicatorBlock) -> IndicatorGrid:
             f"{known.indicator_id}: unknown output {output!r}; it has {', '.join(names)}",
             details={"indicator_id": known.indicator_id, "outputs": names},
         )
-    given = IndicatorDefaults(known.indicator_id)
-    return IndicatorGrid(known, output, _compute_axes(known, block, given), ())
+    faults = Faults()
+    compute = _compute_axes(known, block, IndicatorDefaults(known.indicator_id), faults)
+    faults.refuse()
+    return IndicatorGrid(known, output, compute, ())
 
 
-def _voting_output(known: Definition, name: str | None) -> Output:
-    """The output that votes. Raises: InvalidGrid with the usable ones."""
-    usable = [output.name for output in known.outputs if output.rule is not None]
-    fields = {"indicator_id": known.indicator_id, "usable_outputs": usable}
-    try:
-        output = known.output(name)
-    except KeyError:
+class Faults:
+    """What is wrong with a block, gathered so that all of it can be mended at once."""
+
+    def __init__(self) -> None:
+        self.found: list[InvalidGrid] = []
+
+    def add(self, message: str, **details: str) -> None:
+        """One more."""
+        self.found.append(InvalidGrid(message, details=details))
+
+    @contextmanager
+    def kept(self, **details: str) -> Iterator[None]:
+        """Keeps the InvalidGrid that is raised inside, with these details at least."""
+        try:
+            yield
+        except InvalidGrid as fault:
+            fault.details = details | fault.details
+            self.found.append(fault)
+
+    def refuse(self) -> None:
+        """Raises the first one, with the others, where there are some."""
+        if self.found:
+            first, *others = self.found
+            first.others = others
+            raise first
+
+
+def _usable_outputs(known: Definition) -> list[Output]:
+    """The outputs that can vote. Raises: InvalidGrid where there are none."""
+    usable = [output for output in known.outputs if output.rule is not None]
+    if not usable:
         raise InvalidGrid(
-            f"{known.indicator_id}: unknown output {name!r}; "
-            f"usable outputs: {', '.join(usable) or 'none'}",
-            details=fields,
-        ) from None
-    if output.rule is None:
-        if name is None and not usable:
-            raise InvalidGrid(
-                f"Unsupported indicator_id for signals v1: {known.indicator_id}", details=fields
-            )
-        raise InvalidGrid(
-            f"{known.indicator_id}: output {output.name!r} has no voting rule; "
-            f"usable outputs: {', '.join(usable) or 'none'}",
-            details=fields,
+            f"{known.indicator_id} has no output that can vote;"
+            f" {known.voter} votes on the same values",
+            details={"indicator_id": known.indicator_id, "usable_outputs": []},
         )
-    return output
+    return usable
+
+
+def _unusable(known: Definition, name: str, usable: Sequence[Output]) -> InvalidGrid:
+    """What to say of an output that cannot vote or does not exist."""
+    names = [output.name for output in usable]
+    exists = any(output.name == name for output in known.outputs)
+    what = f"output {name!r} has no voting rule" if exists else f"unknown output {name!r}"
+    return InvalidGrid(
+        f"{known.indicator_id}: {what}; usable outputs: {', '.join(names)}",
+        details={"indicator_id": known.indicator_id, "usable_outputs": names},
+    )
 
 
 def _compute_axes(
-    known: Definition, block: IndicatorBlock, given: IndicatorDefaults
+    known: Definition, block: IndicatorBlock, given: IndicatorDefaults, faults: Faults
 ) -> tuple[Axis, ...]:
-    """Compute axes in definition order, missing ones from the defaults."""
+    """Compute axes in definition order, missing ones from the defaults; fewer where one is wrong.
+
+    The details of a fault name its `axis`.
+    """
     names = [param.name for param in known.params]
+    where = known.indicator_id
     for name in block.params:
         if name not in names:
-            raise InvalidGrid(
-                f"{known.indicator_id}: unknown param {name!r}; "
-                f"it takes {', '.join(names) or 'no params'}",
-                details={"indicator_id": known.indicator_id, "param": name},
+            takes = ", ".join(names) or "no params"
+            faults.add(
+                f"{where}: unknown param {name!r}; it takes {takes}", indicator_id=where, axis=name
             )
     if block.source is not None and not known.sources:
-        raise InvalidGrid(
-            f"{known.indicator_id}: unknown input 'source', it reads fixed series",
-            details={"indicator_id": known.indicator_id, "param": SOURCE},
+        faults.add(
+            f"{where}: unknown input 'source', it reads fixed series",
+            indicator_id=where,
+            axis=SOURCE,
         )
     found: list[Axis] = []
     for name in known.axes:
@@ -100,35 +136,46 @@ def _compute_axes(
         spec = spec or (given.source if name == SOURCE else given.params.get(name))
         if spec is None:
             kind = "input" if name == SOURCE else "param"
-            raise InvalidGrid(
-                f"{known.indicator_id}: missing required {kind} {name!r}; "
-                "send it, this environment has no default",
-                details={"indicator_id": known.indicator_id, "param": name},
+            faults.add(
+                f"{where}: missing required {kind} {name!r};"
+                " send it, this environment has no default",
+                indicator_id=where,
+                axis=name,
             )
-        if name == SOURCE:
-            found.append(Axis(name, axes.source_values(known, spec)))
-        else:
-            found.append(Axis(name, axes.compute_values(known, known.param(name), spec)))
-    _check_order(known, found)
+            continue
+        with faults.kept(indicator_id=where, axis=name):
+            if name == SOURCE:
+                found.append(Axis(name, axes.source_values(known, spec)))
+            else:
+                found.append(Axis(name, axes.compute_values(known, known.param(name), spec)))
+    if len(found) == len(known.axes):
+        _check_order(known, found, faults)
     return tuple(found)
 
 
-def _check_order(known: Definition, found: Sequence[Axis]) -> None:
+def _check_order(known: Definition, found: Sequence[Axis], faults: Faults) -> None:
     values = {axis.name: [v for v in axis.values if not isinstance(v, str)] for axis in found}
     for small, large in known.ordered:
         most, least = max(values[small]), min(values[large])
         if most > least:
-            raise InvalidGrid(
+            faults.add(
                 f"{known.indicator_id}: {small} must not exceed {large} in any combination,"
                 f" the grid pairs {most} with {least}",
-                details={"indicator_id": known.indicator_id, "param": small},
+                indicator_id=known.indicator_id,
+                axis=small,
             )
 
 
 def _signal_axes(
-    known: Definition, output: Output, sent: Mapping[str, AxisSpec], given: IndicatorDefaults
+    known: Definition,
+    output: Output,
+    sent: Mapping[str, AxisSpec],
+    given: IndicatorDefaults,
+    faults: Faults,
 ) -> tuple[Axis, ...]:
-    """Rule axes sorted by name, missing ones from the defaults.
+    """Rule axes sorted by name, missing ones from the defaults; fewer where one is wrong.
+
+    The details of a fault name its `param`.
 
     The deployment's defaults are meant for the primary output; another output has its own scale,
     so it takes the ranges its definition proposes.
@@ -137,10 +184,11 @@ def _signal_axes(
     names = sorted(param.name for param in rule.params)
     for name in sent:
         if name not in names:
-            raise InvalidGrid(
+            faults.add(
                 f"{known.indicator_id}: unknown signal param {name!r}; "
                 f"rule {rule.family} takes {', '.join(names) or 'none'}",
-                details={"indicator_id": known.indicator_id, "param": name},
+                indicator_id=known.indicator_id,
+                param=name,
             )
     found: list[Axis] = []
     for param in sorted(rule.params, key=lambda param: param.name):
@@ -149,12 +197,15 @@ def _signal_axes(
             primary = output.name == known.primary
             spec = given.signals.get(param.name) if primary else proposed_axis(param)
         if spec is None:
-            raise InvalidGrid(
+            faults.add(
                 f"{known.indicator_id}: missing required signal param '{param.name}'",
-                details={"indicator_id": known.indicator_id, "param": param.name},
+                indicator_id=known.indicator_id,
+                param=param.name,
             )
-        values = axes.signal_values(known.indicator_id, rule.family, param, spec)
-        found.append(Axis(param.name, values))
+            continue
+        with faults.kept(indicator_id=known.indicator_id, param=param.name):
+            values = axes.signal_values(known.indicator_id, rule.family, param, spec)
+            found.append(Axis(param.name, values))
     return tuple(found)
 
 

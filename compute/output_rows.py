@@ -63,7 +63,8 @@ class OutputRows:
         """All rows in blocks of at most `size` of one source.
 
         A block is a tile over the two innermost parameter axes, so that what rows share (an EMA, a
-        rolling extreme, a deviation) is computed once for several of them.
+        rolling extreme, a deviation) is computed once for several of them; along a single axis
+        blocks are about equal, for a short one would leave lanes empty.
         """
         names = [self.grid.compute[i].name for i in self.live]
         columns = [self.digits[:, k] for k, name in enumerate(names) if name != SOURCE]
@@ -79,11 +80,17 @@ class OutputRows:
             keys = [*columns[:-2], outer // outer_edge, inner // inner_edge, outer, inner]
         order = np.lexsort([*reversed(keys), source]) if keys or SOURCE in names else np.arange(1)
         cuts = np.flatnonzero(np.diff(source[order])) + 1
-        return [
-            part[at : at + size]
-            for part in np.split(order[: len(self)], cuts)
-            for at in range(0, part.size, size)
-        ]
+        blocks: list[NDArray[np.int64]] = []
+        for part in np.split(order[: len(self)], cuts):
+            step = size if len(columns) >= 2 else _equal(part.size, size)
+            blocks += [part[at : at + step] for at in range(0, part.size, step)]
+        return blocks
+
+
+def _equal(rows: int, size: int) -> int:
+    """Rows a block, at most `size`, of as few blocks as there can be, about equal."""
+    share = -(-rows // -(-rows // size))
+    return min(size, -(-share // _LANES) * _LANES)
 
 
 def block_rows(total_bars: int, slow: bool = False) -> int:

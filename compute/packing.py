@@ -21,37 +21,55 @@ _TILE = 64  # words: 16 KiB of floats
 _MOST = np.finfo(np.float32).max
 
 
-def pack(
-    sides: Sequence[tuple[Side, int]],
-    rows: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    start: int,
-    stop: int,
-    planes: NDArray[np.uint64],
-) -> None:
-    """Write the votes of `rows` f4[R, T] on bars [start, stop) into `planes` u8[rows, W].
+class Packer:
+    """What the votes of some sides are compared with, and where they go, laid out for the kernels.
 
-    `sides` are (side, first plane): plane `first + r * side.count + k` receives comparison k of
-    output row r. All sides have forms of one kind (intervals, a reference, lags) and read the same
-    output; lags read before `start`. The candle direction of `side.body` is not applied here.
+    `sides` are (side, first plane): plane `first + r * side.count + k` belongs to comparison k of
+    output row r. All have forms of one kind (intervals, a reference, lags) and read one output.
+    The candle direction of `side.body` is not applied here.
     """
-    place = np.concatenate([first + np.arange(side.count) for side, first in sides])
-    step = np.concatenate([np.full(side.count, side.count) for side, _ in sides])
-    forms = np.concatenate([np.full(side.count, side.form) for side, _ in sides])
-    form = sides[0][0].form
-    if form == BETWEEN:
-        low = np.concatenate([side.low for side, _ in sides])
-        high = np.concatenate([side.high for side, _ in sides])
-        _pack_intervals(rows, low, high, place, step, start, stop, planes)
-    elif form >= RISING:
-        lags = np.concatenate([side.lag for side, _ in sides])
-        distinct = np.unique(lags)
-        more, less = (
-            _planes_of(lags, forms == way, distinct, place, step) for way in (RISING, FALLING)
+
+    def __init__(self, sides: Sequence[tuple[Side, int]]) -> None:
+        both = [side for side, _ in sides]
+        counts = [side.count for side in both]
+        self.form, self.comparisons = both[0].form, sum(counts)
+        place = np.concatenate([at + np.arange(side.count) for side, at in sides])
+        self.place = np.stack([place, np.repeat(counts, counts)])
+        forms = np.repeat([side.form for side in both], counts)
+        self.above = forms == ABOVE
+        self.low, self.high, lags = (
+            np.concatenate([getattr(side, name) for side in both])
+            for name in ("low", "high", "lag")
         )
-        _pack_lags(rows, distinct, more, less, start, stop, planes)
-    else:
-        _pack_references(rows, reference, forms == ABOVE, place, step, start, stop, planes)
+        self.lags = np.unique(lags) if self.form >= RISING else np.empty(0, np.int64)
+        self.more, self.less = (
+            _planes_of(lags, forms == way, self.lags, self.place) for way in (RISING, FALLING)
+        )
+
+    def put(
+        self,
+        row: int,
+        rows: NDArray[np.float32],
+        start: int,
+        stop: int,
+        reference: NDArray[np.float32],
+        begin: int,
+        planes: NDArray[np.uint64],
+        word: int = 0,
+    ) -> None:
+        """Write the votes of `rows` f4[R, T], the output rows from `row` on, on bars [start, stop).
+
+        They fill `planes` u8[planes, W] from `word` on. Bar `start` of `rows` is bar `begin` of
+        `reference`; lags read before `start`.
+        """
+        if self.form == BETWEEN:
+            _pack_intervals(rows, self.low, self.high, self.place, row, start, stop, planes, word)
+        elif self.form >= RISING:
+            _pack_lags(rows, self.lags, self.more, self.less, row, start, stop, planes, word)
+        else:
+            _pack_references(
+                rows, reference, begin, self.above, self.place, row, start, stop, planes, word
+            )
 
 
 def _planes_of(
@@ -59,21 +77,21 @@ def _planes_of(
     wanted: NDArray[np.bool_],
     distinct: NDArray[np.int64],
     place: NDArray[np.int64],
-    step: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """First plane and step of each of the `distinct` lags among the `wanted` ones, -1 for none."""
     found = np.full((distinct.size, 2), -1, np.int64)
-    for k in np.flatnonzero(wanted):
-        found[np.searchsorted(distinct, lags[k])] = place[k], step[k]
+    if distinct.size:
+        chosen = np.flatnonzero(wanted)
+        found[np.searchsorted(distinct, lags[chosen])] = place[:, chosen].T
     return found
 
 
 def body_words(series: BarSeries, start: int, stop: int, body: int) -> NDArray[np.uint64]:
     """Words of bars [start, stop) whose candle closed up (`body` 1) or down (-1)."""
     out = np.empty((1, word_count(stop - start)), np.uint64)
-    one = np.zeros(1, np.int64)
+    one = np.zeros((2, 1), np.int64)
     rows, above = series.open.reshape(1, -1), np.array([body > 0])
-    _pack_references(rows, series.close, above, one, one, start, stop, out)
+    _pack_references(rows, series.close, start, above, one, 0, start, stop, out, 0)
     return out[0]
 
 
@@ -93,24 +111,25 @@ def _infinite(values, begin, stop):
 
 
 @kernel
-def _pack_intervals(rows, low, high, place, step, start, stop, planes):
+def _pack_intervals(rows, low, high, place, first, start, stop, planes, word):
     """Votes `low[k] <= out <= high[k]`; closed finite bounds leave infinities out."""
-    full, count = (stop - start) // 64, planes.shape[1]
+    full, count = (stop - start) // 64, (stop - start + 63) // 64
     for r in range(rows.shape[0]):
         row = rows[r]
         for tile in range(0, full, _TILE):
             last = min(full, tile + _TILE)
-            for k in range(place.size):
-                words, least, most = planes[place[k] + r * step[k]], low[k], high[k]
+            for k in range(place.shape[1]):
+                words = planes[place[0, k] + (first + r) * place[1, k]]
+                least, most = low[k], high[k]
                 for w in range(tile, last):
-                    put_between(words, w, row, start + 64 * w, least, most)
+                    put_between(words, word + w, row, start + 64 * w, least, most)
         if full < count:
-            for k in range(place.size):
-                word = np.uint64(0)
+            for k in range(place.shape[1]):
+                votes = np.uint64(0)
                 for t in range(start + 64 * full, stop):
                     if low[k] <= row[t] <= high[k]:
-                        word |= np.uint64(1) << np.uint64(t - start - 64 * full)
-                planes[place[k] + r * step[k], full] = word
+                        votes |= np.uint64(1) << np.uint64(t - start - 64 * full)
+                planes[place[0, k] + (first + r) * place[1, k], word + full] = votes
 
 
 @kernel
@@ -125,41 +144,43 @@ def _exceeding(left, at_left, right, at_right, count):
 
 
 @kernel
-def _exceeding_words(above, words, row, reference, start, begin, stop):
+def _exceeding_words(above, words, row, start, reference, at, begin, stop):
     """Words [begin, stop) of the votes `reference > row` (`above`) or `<`, bar by bar."""
     for w in range(begin, stop):
-        t = start + 64 * w
+        t, u = start + 64 * w, at + 64 * w
         if above:
-            words[w] = _exceeding(reference, t, row, t, 64)
+            words[w] = _exceeding(reference, u, row, t, 64)
         else:
-            words[w] = _exceeding(row, t, reference, t, 64)
+            words[w] = _exceeding(row, t, reference, u, 64)
 
 
 @kernel
-def _pack_references(rows, reference, above, place, step, start, stop, planes):
+def _pack_references(rows, reference, at, above, place, first, start, stop, planes, word):
     """Votes `reference > out` (`above[k]`) or `reference < out`.
 
     Both are made in one pass; where one is not wanted its words go to `spare`.
     """
-    full, count = (stop - start) // 64, planes.shape[1]
-    wild = _infinite(reference, start, stop)
+    full, count = (stop - start) // 64, (stop - start + 63) // 64
+    wild = _infinite(reference, at, at + stop - start)
     spare, longs, shorts = np.empty(count, np.uint64), -1, -1
-    for k in range(place.size):
+    for k in range(above.size):
         longs, shorts = (k, shorts) if above[k] else (longs, k)
     for r in range(rows.shape[0]):
-        row = rows[r]
-        more = planes[place[longs] + r * step[longs]] if longs >= 0 else spare
-        less = planes[place[shorts] + r * step[shorts]] if shorts >= 0 else spare
+        row, more, less = rows[r], spare, spare
+        if longs >= 0:
+            more = planes[place[0, longs] + (first + r) * place[1, longs], word : word + count]
+        if shorts >= 0:
+            less = planes[place[0, shorts] + (first + r) * place[1, shorts], word : word + count]
         for tile in range(0, full, _TILE):
             last = min(full, tile + _TILE)
-            found = put_both(more, less, reference, start, row, start, tile, last)
+            found = put_both(more, less, reference, at, row, start, tile, last)
             if wild or found:
-                _exceeding_words(True, more, row, reference, start, tile, last)
-                _exceeding_words(False, less, row, reference, start, tile, last)
+                _exceeding_words(True, more, row, start, reference, at, tile, last)
+                _exceeding_words(False, less, row, start, reference, at, tile, last)
         if full < count:
-            t = start + 64 * full
-            more[full] = _exceeding(reference, t, row, t, stop - t)
-            less[full] = _exceeding(row, t, reference, t, stop - t)
+            t, u = start + 64 * full, at + 64 * full
+            more[full] = _exceeding(reference, u, row, t, stop - t)
+            less[full] = _exceeding(row, t, reference, u, stop - t)
 
 
 @kernel
@@ -177,21 +198,22 @@ def _moved(row, rising, lag, begin, count):
 
 
 @kernel
-def _pack_lags(rows, lags, more, less, start, stop, planes):
-    """Votes `out > out[lags[k] ago]` in plane more[k] of the first row (each row's planes follow
-    those of the row before; `more` i8[n, 2] holds plane and step) and `<` in less[k]; -1: not
-    wanted, its words go to `spare`."""
-    full, count, longest = (stop - start) // 64, planes.shape[1], lags.max()
-    spare = np.empty(count, np.uint64)
-    for r in range(rows.shape[0]):
-        row = rows[r]
+def _pack_lags(rows, lags, more, less, first, start, stop, planes, word):
+    """Votes `out > out[lags[k] ago]` in plane more[k, 0] + r · more[k, 1] and `<` in that of less;
+    -1: not wanted, its words go to `spare`."""
+    full, count, longest = (stop - start) // 64, (stop - start + 63) // 64, lags.max()
+    spare, end = np.empty(count, np.uint64), word + count
+    for i in range(rows.shape[0]):
+        row, r = rows[i], first + i
         slow = _infinite(row, max(0, start - longest), start)
         for tile in range(0, full, _TILE):
             last, found = min(full, tile + _TILE), False
             for k in range(lags.size):
-                lag = lags[k]
-                rising = planes[more[k, 0] + r * more[k, 1]] if more[k, 0] >= 0 else spare
-                falling = planes[less[k, 0] + r * less[k, 1]] if less[k, 0] >= 0 else spare
+                lag, rising, falling = lags[k], spare, spare
+                if more[k, 0] >= 0:
+                    rising = planes[more[k, 0] + r * more[k, 1], word:end]
+                if less[k, 0] >= 0:
+                    falling = planes[less[k, 0] + r * less[k, 1], word:end]
                 begin = tile
                 while begin < last and (slow or start + 64 * begin < lag):
                     t = start + 64 * begin
@@ -208,7 +230,9 @@ def _pack_lags(rows, lags, more, less, start, stop, planes):
         if full < count:
             t = start + 64 * full
             for k in range(lags.size):
-                rising = planes[more[k, 0] + r * more[k, 1]] if more[k, 0] >= 0 else spare
-                falling = planes[less[k, 0] + r * less[k, 1]] if less[k, 0] >= 0 else spare
-                rising[full] = _moved(row, True, lags[k], t, stop - t)
-                falling[full] = _moved(row, False, lags[k], t, stop - t)
+                if more[k, 0] >= 0:
+                    votes = _moved(row, True, lags[k], t, stop - t)
+                    planes[more[k, 0] + r * more[k, 1], word + full] = votes
+                if less[k, 0] >= 0:
+                    votes = _moved(row, False, lags[k], t, stop - t)
+                    planes[less[k, 0] + r * less[k, 1], word + full] = votes

@@ -11,7 +11,7 @@ from compute.bits import words
 from compute.errors import GuardExceeded
 from compute.grid import IndicatorGrid
 from compute.indicators.definition import SOURCE
-from compute.output_rows import block_rows
+from compute.planes import scratch_shape
 from compute.quantities import size_text, spaced
 from compute.route import Box
 from compute.rules import sides, voting_rule
@@ -20,6 +20,9 @@ from compute.settings import Limits
 _MIB = 1 << 20
 # Votes of chosen variants held at a time, where those of Stage A do not serve.
 GATHERED_BYTES = 128 * _MIB
+# Arrays that an indicator derives from the bars, a bar and source: 56 at most (measured over all of
+# them), and an eighth more where they are made slice by slice.
+_DERIVED_BYTES = 64
 # One candidate of a selection: index, merit; and a row of exact scores.
 _CANDIDATE_BYTES = 16
 _SCORE_BYTES = 56
@@ -192,7 +195,12 @@ def _fixed_bytes(
     workers: int,
 ) -> dict[str, int]:
     """Bytes of everything but the planes, by part."""
-    outputs = min(block_rows(bars), max(table.variants for table in tables)) * bars * 4 + 64 * bars
+    outputs = derived = 0
+    for part, table in zip(job.grid.indicators, tables, strict=True):
+        rows, columns = scratch_shape(part, bars, slice_bars)
+        outputs = max(outputs, min(rows, table.variants) * columns * 4 + 64 * bars)
+        sources = next((len(axis) for axis in part.compute if axis.name == SOURCE), 1)
+        derived += _DERIVED_BYTES * sources * bars
     walk = 80 * words(slice_bars) + 25 * slice_bars
     touched = 0
     if job.primary_metric in ("max_drawdown_pct", "return_over_max_drawdown"):
@@ -202,7 +210,8 @@ def _fixed_bytes(
     top_k = min(job.top_k, preselect * pairs)
     capacity = 2 * max(preselect, top_k) + 4096
     return {
-        "candles": bars * (28 + 5 * 8 + 4 * 7) + slice_bars * 8,
+        "candles": bars * 28 + slice_bars * 8,
+        "derived": derived,
         "row_ids": sum(table.id_bytes for table in tables),
         "scratch": workers * (outputs + walk + touched + call + _MIB),
         "candidates": capacity * _CANDIDATE_BYTES * (2 * workers + 2),

@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.bits import words
+from compute.bits import WORD_BITS, words
 from compute.grid import IndicatorGrid
 from compute.indicators.definition import Indicator
 from compute.indicators.registry import module
 from compute.indicators.series import BarSeries
 from compute.output_rows import OutputRows, block_rows, output_rows
-from compute.packing import body_words, pack
+from compute.packing import Packer, body_words
+from compute.pieces import Piece, Room, piece_columns, pieces
 from compute.rules import Side, reference_series, sides, voting_rule
+from compute.settling import longest_lag, settling
 
 T = TypeVar("T")
 Each = Callable[[Callable[[Any], None], Sequence[Any]], None]
@@ -131,8 +133,7 @@ def build_votes(
     if planes is None:
         planes = np.empty((layout.n_long + layout.n_short, words(stop - start)), np.uint64)
     worker = _Builder(layout, series, start, stop, planes, control)
-    size = block_rows(len(series), layout.rows.grid.definition.slow)
-    each(worker, layout.rows.blocks(size))
+    each(worker, layout.rows.blocks(worker.block_rows))
     planes.flags.writeable = False
     long, short = planes[: layout.n_long], planes[layout.n_long :]
     return VoteTable(long, short, layout.long_id, layout.short_id, layout.conflicts, stop - start)
@@ -152,53 +153,72 @@ class _Builder:
     ) -> None:
         self.layout, self.series, self.start, self.stop = layout, series, start, stop
         self.planes, self.control = planes, control
+        grid = layout.rows.grid
+        self.rule = voting_rule(grid.definition, grid.output)
         # Sides that read one output are packed together: its rows are read from memory once.
         both = ((layout.long, 0), (layout.short, layout.n_long))
         alike = layout.long.output == layout.short.output
-        self.passes = (both,) if alike else ((both[0],), (both[1],))
-        grid = layout.rows.grid
-        self.rule = voting_rule(grid.definition, grid.output)
-        self.indicator: Indicator = module(grid.indicator_id)
-        self.gates = {
-            side.body: body_words(series, start, stop, side.body) for side, _ in both if side.body
-        }
+        passes = (both,) if alike else ((both[0],), (both[1],))
+        self.passes = [(sides[0][0].output, Packer(sides)) for sides in passes]
+        indicator: Indicator = module(grid.indicator_id)
+        reach, lag = settling(grid), longest_lag(grid)
+        self.pieces = pieces(indicator, series, start, stop, reach, lag)
+        self.block_rows, _ = scratch_shape(grid, len(series), stop - start)
+        self.gates = [
+            (side, first, body_words(series, start, stop, side.body))
+            for side, first in both
+            if side.body
+        ]
         self.scratch = threading.local()
 
     def __call__(self, block: NDArray[np.int64]) -> None:
-        self.control()
         params, source = self.layout.rows.settings(block)
         reference = reference_series(self.rule, self.series, source)
-        rows = self._rows(block.size)
-        for together in self.passes:
-            output = together[0][0].output
-            self.indicator.rows(self.series, params, source, output, rows)
-            self._pack(together, rows, reference, block)
+        runs = np.split(np.arange(block.size), np.flatnonzero(np.diff(block) != 1) + 1)
+        for output, packer in self.passes:
+            for piece in self.pieces(params, source, output, self._room(block.size)):
+                for run in runs:
+                    self._pack(packer, piece, run, int(block[run[0]]), reference)
+        for side, first, words_of_body in self.gates:
+            for run in runs:
+                at = first + int(block[run[0]]) * side.count
+                table = self.planes[at : at + run.size * side.count]
+                table &= words_of_body
 
-    def _rows(self, count: int) -> NDArray[np.float32]:
-        block = getattr(self.scratch, "rows", None)
-        if block is None or len(block) < count:
-            block = self.scratch.rows = np.empty((count, len(self.series)), np.float32)
-        return block[:count]
+    def _room(self, count: int) -> Room:
+        """This thread's scratch for `count` rows of as many columns as asked for."""
+
+        def room(columns: int) -> NDArray[np.float32]:
+            flat = getattr(self.scratch, "rows", None)
+            if flat is None or flat.size < count * columns:
+                flat = self.scratch.rows = np.empty(count * columns, np.float32)
+            return flat[: count * columns].reshape(count, columns)
+
+        return room
 
     def _pack(
         self,
-        both: Sequence[tuple[Side, int]],
-        rows: NDArray[np.float32],
+        packer: Packer,
+        piece: Piece,
+        run: NDArray[np.int64],
+        row: int,
         reference: NDArray[np.float32],
-        block: NDArray[np.int64],
     ) -> None:
-        # Rows next to each other in the table go in one call, as many as stay under 0.1 s.
-        comparisons = sum(side.count for side, _ in both)
-        step = max(1, _PACK_VALUES // (comparisons * max(1, self.stop - self.start)))
-        breaks = np.flatnonzero(np.diff(block) != 1) + 1
-        at = 0
-        for run in np.split(block, breaks):
-            for begin in range(0, run.size, step):
-                part = rows[at + begin : at + min(begin + step, run.size)]
-                placed = [(side, first + int(run[begin]) * side.count) for side, first in both]
-                pack(placed, part, reference, self.start, self.stop, self.planes)
-                for side, first in placed:
-                    if side.body:
-                        table = self.planes[first : first + len(part) * side.count]
-                        table &= self.gates[side.body]
-            at += run.size
+        """The votes of the rows `run` of a piece, in calls that stay under 0.1 s."""
+        step = max(1, _PACK_VALUES // (packer.comparisons * max(1, piece.stop - piece.start)))
+        word = (piece.bar - self.start) // WORD_BITS
+        for at in range(0, run.size, step):
+            self.control()
+            part = piece.rows[run[at] : run[min(at + step, run.size) - 1] + 1]
+            packer.put(
+                row + at, part, piece.start, piece.stop, reference, piece.bar, self.planes, word
+            )
+
+
+def scratch_shape(grid: IndicatorGrid, total_bars: int, slice_bars: int) -> tuple[int, int]:
+    """Output rows of `grid` that are computed together for their votes, and columns of each."""
+    indicator, slow = module(grid.indicator_id), grid.definition.slow
+    columns = piece_columns(indicator, slice_bars, settling(grid), longest_lag(grid))
+    if columns is None:
+        return block_rows(total_bars, slow), total_bars
+    return block_rows(columns, slow), columns

@@ -115,7 +115,7 @@ def _number(label: str, value: object, lag: bool) -> float:
         if not isinstance(value, int | np.integer):
             raise InvalidGrid(f"{label} must be an integer, got {value!r}")
         if value == 0:
-            raise InvalidGrid(f"{label}: absolute value must be > 0")
+            raise InvalidGrid(f"{label}: absolute value must be > 0, got {value}")
     return value  # type: ignore[return-value]
 
 

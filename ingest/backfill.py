@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +38,7 @@ from ingest.rows import MINUTE_MS, Fault, Origin, floor_minute
 from ingest.stores.candles import CandleStore
 from ingest.stores.versions import newer_ms
 
-BATCH_ROWS: Final = 100_000
+BATCH_ROWS: Final = 65_536
 _ROWS_THAT_TELL_A_FRAME: Final = 50
 
 Clock = Callable[[], int]
@@ -135,21 +136,54 @@ def backfill(
     origin = Origin("file", newer_ms(store.db, instrument, period, started_ms))
     progress = Progress(f"backfill {instrument} rows", 0, say)
     surveys: list[_Survey] = []
-    rows = batches = 0
-    for stream in streams(paths, instrument):
-        survey = _surveyed(stream, wanted)
-        surveys.append(survey)
-        progress.expect(survey.read)
-        for table in _batches(_unique(stream, wanted, survey.ascending), batch_rows):
-            rows += store.insert(stamped(table, instrument, origin))
-            batches += 1
-            progress.add(table.num_rows)
+    with _Writer(store, progress) as writer:
+        for stream in streams(paths, instrument):
+            survey = _surveyed(stream, wanted)
+            surveys.append(survey)
+            progress.expect(survey.read)
+            for table in _batches(_unique(stream, wanted, survey.ascending), batch_rows):
+                writer.write(stamped(table, instrument, origin))
     if not any(one.read for one in surveys) and any(one.others for one in surveys):
         raise InvalidInput(
             f"no row of {instrument} in {', '.join(str(path) for path in paths)}: all are of other "
             f"instruments; check market_id and symbol"
         )
-    return _report(instrument, period, surveys, rows, batches, started_ms, clock())
+    return _report(instrument, period, surveys, writer.rows, writer.batches, started_ms, clock())
+
+
+class _Writer:
+    """Writes one batch while the next one is read; leaving it waits for the last one."""
+
+    def __init__(self, store: CandleStore, progress: Progress) -> None:
+        self.rows = 0
+        self.batches = 0
+        self._store = store
+        self._progress = progress
+        self._thread = ThreadPoolExecutor(1, "backfill")
+        self._running: Future[int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        try:
+            if failed is None:
+                self._wait()
+        finally:
+            self._thread.shutdown()
+
+    def write(self, table: pa.Table) -> None:
+        """Hands a batch over, once the one before it is stored. Raises what that one raised."""
+        self._wait()
+        self._running = self._thread.submit(self._store.insert, table)
+
+    def _wait(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            rows = running.result()
+            self.rows += rows
+            self.batches += 1
+            self._progress.add(rows)
 
 
 def _report(

@@ -27,6 +27,17 @@ os.environ["ROEHUB_DATA_DIR"] = os.path.join(
     tempfile.gettempdir(), f"roehub-no-store-{os.getpid()}"
 )
 
+# Two clusters on one machine take each other's ports, and peak memory wants a quiet neighbour.
+_TOGETHER = ("api", "benchmarks", "cluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread over workers, a file stays whole, and files that start clusters follow each other."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        group = "clusters" if place.parts[0] in _TOGETHER else place.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def candles_dir() -> Path:

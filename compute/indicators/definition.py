@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.series import BarSeries
 
 GROUPS = ("ma", "volatility", "momentum", "trend", "volume", "structure")
@@ -20,7 +22,8 @@ FAMILY_MEANINGS = {
     "compare_volume_to_output": "LONG while the volume is above the output, SHORT while below",
     "sign": "LONG while the output is above 0, SHORT while below",
     "delta_sign": "LONG while the output is above itself long_delta_periods bars ago,"
-    " SHORT while below itself short_delta_periods bars ago",
+    " SHORT while below itself short_delta_periods bars ago; the sign of the two is ignored, -3 and"
+    " 3 are the same lag",
     "threshold_band": "long_threshold > short_threshold (trend): LONG at or above the first,"
     " SHORT at or below the second; else (reversal, equal ones too): LONG at or below the first,"
     " SHORT at or above the second",
@@ -96,6 +99,19 @@ class Output:
     rule: Rule | None
     axes: tuple[str, ...]
 
+    @property
+    def meaning(self) -> str:
+        """What its rule does in words, turned and with both outputs where that is so."""
+        if self.rule is None:
+            return "has no rule, it cannot vote"
+        text = FAMILY_MEANINGS[self.rule.family]
+        if self.rule.inverted:
+            turned = {"LONG": "SHORT", "SHORT": "LONG"}
+            text = re.sub("LONG|SHORT", lambda side: turned[side[0]], text)
+        if self.rule.long_output:
+            text += f"; LONG is read from {self.rule.long_output}, SHORT from {self.name}"
+        return text
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -104,9 +120,11 @@ class Definition:
     `inputs` are the candle series it always reads (for a source-axis id: those beside the source),
     `sources` the allowed values of its `source` axis, `axes` the tensor axes in variant order.
     `formula` is what is computed, `reference` who described it. `recursive`: a value depends on
-    every bar since the last hole, not on a window of them. `slow`: a value takes over 10 ns, so
+    every bar since the last hole, not on a window of them; `resumable`: its `rows` can go on where
+    the bars before ended, as `Resumable` says. `slow`: a value takes over 10 ns, so
     fewer are computed in one call. `ordered`: pairs of parameters of which the first must not
-    exceed the second in any combination.
+    exceed the second in any combination. `voter` is the id that votes on the same values where no
+    output can.
     """
 
     indicator_id: str
@@ -121,8 +139,16 @@ class Definition:
     formula: str
     reference: str
     recursive: bool = False
+    resumable: bool = False
     slow: bool = False
     ordered: tuple[tuple[str, str], ...] = ()
+    voter: str | None = None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The recommended value of every axis; the first source where there is one."""
+        source = {SOURCE: self.sources[0]} if self.sources else {}
+        return {param.name: param.default for param in self.params} | source
 
     def param(self, name: str) -> Param:
         """The parameter called `name`. Raises KeyError."""
@@ -171,6 +197,22 @@ class Indicator(Protocol):
 
     def first(self, params: Mapping[str, Any], output: str) -> int:
         """First index at which `output` can be finite, without holes."""
+        ...
+
+
+class Resumable(Indicator, Protocol):
+    """A recursive indicator that can be computed piece by piece."""
+
+    def rows(
+        self,
+        series: BarSeries,
+        params: Mapping[str, NDArray[Any]],
+        source: str,
+        output: str,
+        out: NDArray[np.float32],
+        carry: Carry | None = None,
+    ) -> None:
+        """With a `carry`, fill `out` f4[R, n] with the n bars from its begin."""
         ...
 
 

@@ -40,13 +40,33 @@ def module(indicator_id: str) -> Indicator:
     """
     name = indicator_id.strip().lower()
     if name not in ids():
-        near = difflib.get_close_matches(name, ids(), n=3, cutoff=0.5)
+        near = nearest(name)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; see `roehub indicators`"
         raise InvalidGrid(
             f"unknown indicator '{indicator_id}'{hint}",
             details={"indicator_id": indicator_id, "near": near},
         )
     return _load(name)
+
+
+def nearest(text: str) -> list[str]:
+    """At most three ids that `text` can stand for, best first.
+
+    Ids with its name in any group, else ids and titles with its words in them, else ids like it.
+    """
+    name = text.strip().lower()
+    word = name.rpartition(".")[2]
+    named = [known for known in ids() if known.partition(".")[2] == word]
+    held = [known for known in ids() if word and not named and word in f"{known} {_title(known)}"]
+    like = difflib.get_close_matches(name, ids(), n=3, cutoff=0.5)
+    if not like:
+        tails = {known.partition(".")[2]: known for known in ids()}
+        like = [tails[tail] for tail in difflib.get_close_matches(word, tails, n=3)]
+    return (named or held or like)[:3]
+
+
+def _title(indicator_id: str) -> str:
+    return _load(indicator_id).DEFINITION.title.lower()
 
 
 def definition(indicator_id: str) -> Definition:

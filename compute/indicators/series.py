@@ -36,7 +36,9 @@ class BarSeries:
     close: NDArray[np.float32]
     volume: NDArray[np.float32]
     first_bar: int = 0
-    _derived: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
+    _derived: dict[tuple[str, str], NDArray[Any]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         for name in FIELDS:
@@ -48,13 +50,17 @@ class BarSeries:
         return self.close.size
 
     def derived(self, name: str, build: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """The array called `name`, built at its first use and read-only from then on."""
+        """The array called `name`, built at its first use and read-only from then on.
+
+        Names belong to the module that `build` is written in: two indicators may use the same.
+        """
         # Two threads may both build it; the arrays are equal, so no lock is needed.
-        known = self._derived.get(name)
+        key = build.__module__, name
+        known = self._derived.get(key)
         if known is None:
             known = np.ascontiguousarray(build()).view()
             known.flags.writeable = False
-            self._derived[name] = known
+            self._derived[key] = known
         return known
 
     def price(self, source: str) -> NDArray[np.float32]:
@@ -82,6 +88,11 @@ class BarSeries:
     def wide(self, name: str) -> NDArray[np.float64]:
         """A column as float64, f8[T]."""
         return self.derived(f"wide:{name}", lambda: self.column(name).astype(np.float64))
+
+    @property
+    def derived_bytes(self) -> int:
+        """Bytes of all derived arrays."""
+        return sum(array.nbytes for array in self._derived.values())
 
     def holes(self, *names: str) -> NDArray[np.int64]:
         """Bars at which one of the columns is NaN, i8[n]."""

@@ -57,12 +57,18 @@ class SingleOutput(NamedTuple):
 
 
 def single_output(
-    inner: Indicator, indicator_id: str, title: str, output: str, *, votes: bool = True
+    inner: Indicator,
+    indicator_id: str,
+    title: str,
+    output: str,
+    *,
+    votes: bool = True,
+    formula: str | None = None,
 ) -> SingleOutput:
     """The parts of a module that offers `output` of `inner` as `indicator_id`.
 
     The rule is the one of that output; `votes=False` is for an event that means something only
-    beside another one.
+    beside another one. Without a `formula` of its own it has the one of `inner`.
     """
     whole = inner.DEFINITION
     kept = whole.output(output)
@@ -72,7 +78,8 @@ def single_output(
         title=title,
         outputs=(kept if votes else replace(kept, rule=None),),
         primary=output,
-        formula=f"Output {output} of {whole.indicator_id}. {whole.formula}",
+        formula=f"Output {output} of {whole.indicator_id}. {formula or whole.formula}",
+        voter=None if votes else whole.indicator_id,
     )
 
     def oracle(

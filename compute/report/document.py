@@ -51,7 +51,8 @@ class Document(TypedDict):
 
     `generated` says that the candles come from the generator, not from a market; `ranking` and
     `execution` are the effective settings; `curves[].variant` is an index into `variants`;
-    `surface` is None when the grid's returns were not kept, and `surface_note` says why.
+    `idle_axes` are the axes of the grid that change no vote; `surface` is None when the grid's
+    returns were not kept, and `surface_note` says why.
     """
 
     result: Mapping[str, Any]
@@ -64,6 +65,7 @@ class Document(TypedDict):
     execution: Mapping[str, Any]
     market: MarketCurve | None
     curves: Sequence[VariantCurve]
+    idle_axes: Sequence[str]
     surface: SurfaceRecord | None
     surface_note: str | None
 

@@ -10,6 +10,8 @@ from compute.report.format import date_text, duration_text
 
 MARKETS = {1: "Binance spot", 2: "Binance futures", 3: "Bybit spot", 4: "Bybit futures"}
 
+# Settings of the account that one way of sizing alone looks at.
+_SIZED = {"fixed_quote": "fixed_quote", "safe_profit_percent": "strategy_compound_profit_lock"}
 _THIN = "\u202f"
 _UNITS = (("_pct", " %"), ("_percent", " %"), ("_seconds", " s"), ("_bars", " bars"))
 
@@ -96,8 +98,10 @@ def _ranking(document: Document) -> Iterator[tuple[str, str]]:
 
 def _account(document: Document) -> Iterator[tuple[str, str]]:
     yield "Direction", document["direction_mode"]
-    yield "Sizing", document["sizing_mode"].replace("_", " ")
-    yield from _scalars(document["execution"])
+    sizing = document["sizing_mode"]
+    yield "Sizing", sizing.replace("_", " ")
+    without = {name for name, mode in _SIZED.items() if mode != sizing}
+    yield from _scalars({k: v for k, v in document["execution"].items() if k not in without})
 
 
 def _run(run: Mapping[str, Any], version: Any) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ const byId = id => document.getElementById(id);
 const { table, market, surface } = data;
 const curves = new Map(data.curves.map(curve => [curve.variant, curve]));
 const REASONS = ["stop-loss", "take-profit", "signal", "end of data"];
+const anyRanked = table.rows.length > 0;
 const state = { sort: 0, descending: false, opened: new Set(), chosen: 0 };
 
 function node(tag, options = {}, ...children) {
@@ -55,7 +56,7 @@ function showHead() {
     tiles.append(tile("Median of the grid", percent(surface.median), plural(surface.variants, "base variant")));
     tiles.append(tile("Profitable", percent(surface.profitable_pct, false), "of the base variants"));
     const near = surface.neighbours;
-    if (near && surface.best_value !== null) byId("verdict").textContent =
+    if (near && anyRanked && surface.best_value !== null) byId("verdict").textContent =
       `Without its stops the marked variant returned ${percent(surface.best_value)}. Its ${plural(near.count, "neighbour")}, one step away on any axis, `
       + `returned ${percent(near.median)} in the median, from ${percent(near.min)} to ${percent(near.max)}.`;
   }
@@ -134,7 +135,6 @@ function showTable() {
     rows.push(rankedRow(group[0], group, false));
     if (state.opened.has(group[0])) for (const index of group.slice(1)) rows.push(rankedRow(index, group, true));
   }
-  if (!rows.length) rows.push(node("tr", {}, node("td", { colspan: table.columns.length }, "No variant was ranked.")));
   byId("ranked").tBodies[0].replaceChildren(...rows);
 }
 
@@ -216,19 +216,30 @@ function showCharts(curve) {
 
 const BLOCK_ENDS = new Set(["Duration", "Position Coverage [%]", "Avg. Drawdown Duration", "Expectancy", "Gross Exposure"]);
 
+// A duration to the minute, shorter ones to the second; any other text as it is.
+function durationText(text) {
+  const parts = /^(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)(\.\d+)?$/.exec(text);
+  if (!parts) return text;
+  const [days, hours, minutes, seconds, part] = parts.slice(1).map(p => Number(p ?? 0));
+  const total = Math.round(((days * 24 + hours) * 60 + minutes) + (seconds + part) / 60);
+  if (!days && !hours && !minutes) return `${seconds} s`;
+  const named = [[Math.floor(total / 1440), "d"], [Math.floor(total / 60) % 24, "h"], [total % 60, "min"]];
+  return named.filter(([count]) => count).map(([count, unit]) => `${count} ${unit}`).join(" ");
+}
+
 function showReport(variant) {
   const rows = data.reports[variant], later = data.holdout_reports[variant], report = byId("report");
   report.parentElement.hidden = !rows;
   if (!rows) return;
   report.tHead.replaceChildren(node("tr", {}, node("th", { scope: "col" }, "Metric"),
     node("th", { scope: "col" }, later ? "Ranked on" : "Value"), later ? node("th", { scope: "col" }, "Holdout") : null));
-  const short = text => text.replace(":00.000+00:00", "").replace("+00:00", "");
+  const short = text => durationText(text.replace(":00.000+00:00", "").replace("+00:00", ""));
   report.tBodies[0].replaceChildren(...data.metrics.map((metric, i) => node("tr", { class: BLOCK_ENDS.has(metric) ? "rule" : "" },
     node("td", {}, metric), node("td", { title: rows[i] }, short(rows[i])), later ? node("td", { title: later[i] }, short(later[i])) : null)));
 }
 
 function choose(variant) {
-  if (!table.rows.length) { byId("charts").hidden = true; byId("report").parentElement.hidden = true; return; }
+  if (!anyRanked) { for (const id of ["ranked", "variant"]) byId(id).closest("section").hidden = true; return; }
   state.chosen = variant;
   for (const row of byId("ranked").tBodies[0].rows) row.classList.toggle("chosen", row.dataset.variant === String(variant));
   const select = byId("variant");
@@ -267,12 +278,12 @@ function showHeat() {
   canvas.setAttribute("aria-label", `Heat map, ${chosen} return: ${names[x]} across` + (several ? `, ${names[y]} up` : "")
     + ". Arrow keys move between cells.");
   heat.show({ columns, rows, values, share: aggregate === "profitable", title: names[x] + " \u2192" + (several ? `,  ${names[y]} \u2191` : ""),
-    best: [surface.best_bins[x], several ? surface.best_bins[y] : 0] });
+    best: anyRanked ? [surface.best_bins[x], several ? surface.best_bins[y] : 0] : null });
 }
 
 function showCell(cell) {
   const line = byId("heat-readout");
-  if (!cell) { line.textContent = "The ring marks rank 1's base variant. Point at a cell for its numbers."; return; }
+  if (!cell) { line.textContent = (anyRanked ? "The ring marks rank 1's base variant. " : "") + "Point at a cell for its numbers."; return; }
   const { pair, columns, rows, place, x, y } = oriented, at = place(cell[0], cell[1]);
   const parts = [node("b", {}, `${surface.axes[x].name} ${columns[cell[0]]}` + (y === null ? "" : `, ${surface.axes[y].name} ${rows[cell[1]]}`))];
   for (const [name, label] of [["median", "median"], ["mean", "mean"], ["min", "min"], ["max", "max"], ["profitable", "profitable"]])
@@ -300,7 +311,8 @@ function showGrid() {
   byId("grid-note").textContent = `Total return of ${plural(surface.variants, "base variant")}, before stop-loss and take-profit`
     + (surface.non_finite ? `; ${plural(surface.non_finite, "non-finite value")} left out` : "");
   const marks = [{ value: surface.median, text: "median " + percent(surface.median), color: "soft" },
-    { value: surface.best_value, text: "rank 1 " + percent(surface.best_value), color: "mark" }].filter(mark => mark.value !== null);
+    ...(anyRanked ? [{ value: surface.best_value, text: "rank 1 " + percent(surface.best_value), color: "mark" }] : [])]
+    .filter(mark => mark.value !== null);
   histogram.show(surface.histogram, marks);
   byId("histogram").setAttribute("aria-label", `Histogram of ${plural(surface.variants, "return")}, median ${percent(surface.median)}`);
   showBin(null);
@@ -309,8 +321,10 @@ function showGrid() {
   const xs = byId("heat-x"), ys = byId("heat-y");
   surface.axes.forEach((axis, i) => { xs.append(node("option", { value: i }, axis.name)); ys.append(node("option", { value: i }, axis.name)); });
   byId("heat-y-field").hidden = surface.axes.length < 2;
-  // The two axes with the most values first: that is where a peak or a plateau can be seen.
-  const widest = surface.axes.map((axis, i) => i).sort((a, b) => surface.axes[b].labels.length - surface.axes[a].labels.length);
+  // First the two axes with the most values that change a vote: there a peak or a plateau can be seen.
+  const idle = surface.axes.map(axis => data.idle_axes.includes(axis.name));
+  const widest = surface.axes.map((axis, i) => i)
+    .sort((a, b) => idle[a] - idle[b] || surface.axes[b].labels.length - surface.axes[a].labels.length);
   let [x, y] = [String(widest[0]), String(widest[1] ?? "")];
   xs.value = x; ys.value = y;
   const changed = () => {

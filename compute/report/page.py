@@ -15,7 +15,7 @@ from typing import Any
 from compute.report.document import Document
 from compute.report.facts import heading, sections
 from compute.report.format import NOT_AVAILABLE
-from compute.report.ranked import ranked_table
+from compute.report.ranked import ranked_table, silence
 from compute.report.rows import METRICS
 
 _SYNTHETIC = "These candles were made by a generator. Nothing here happened on a market."
@@ -51,12 +51,18 @@ def _notices(document: Document) -> str:
     found = []
     if document["generated"]:
         found.append(("SYNTHETIC DATA.", _SYNTHETIC))
+    if why := silence(document["result"], document["ranking"].get("min_trades") or 0):
+        found.append(("NOTHING TRADES." if "ever trades" in why else "NOTHING RANKED.", why))
     for caution in document["result"].get("cautions") or ():
-        found.append(("CAUTION.", caution["message"][:1].upper() + caution["message"][1:] + "."))
+        found.append(("CAUTION.", caution["message"]))
+    texts = ((html.escape(title), html.escape(_sentence(text))) for title, text in found)
     return "\n  ".join(
-        f'<p class="notice"><strong>{html.escape(title)}</strong> {html.escape(text)}</p>'
-        for title, text in found
+        f'<p class="notice"><strong>{title}</strong> {text}</p>' for title, text in texts
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].removesuffix(".") + "."
 
 
 def json_for_html(value: Any) -> str:
@@ -82,6 +88,7 @@ def _data(document: Document) -> dict[str, Any]:
         else [],
         "market": document["market"],
         "curves": document["curves"],
+        "idle_axes": document["idle_axes"],
         "surface": document["surface"],
         "surface_note": document["surface_note"],
     }

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
+
+from compute.quantities import spaced
 
 Scalar = str | int | float | bool | None
 
+NO_TRADES: Final = (
+    "no variant ever trades: thresholds are never reached, votes never agree, or only on a side"
+    " that direction_mode does not trade"
+)
 METRIC_COLUMNS = (
     ("total_return_pct", "Return", "%"),
     ("max_drawdown_pct", "Max. drawdown", "%"),
@@ -60,6 +66,21 @@ def ranked_table(variants: Sequence[Mapping[str, Any]]) -> RankedTable:
         fixed=[(n, parameters[0].get(n)) for n in names if n not in varied],
         keys=[str(variant.get("variant_key", "")) for variant in variants],
         equals=[_equals_text(variant.get("equals")) for variant in variants],
+    )
+
+
+def silence(result: Mapping[str, Any], min_trades: int) -> str:
+    """Why a run ranked nothing, or nothing that trades; empty where it ranked some trades."""
+    most = (result.get("plan") or {}).get("most_trades")
+    if most == 0:
+        return NO_TRADES
+    if result.get("variants"):
+        return ""
+    if most is None:
+        return "no variant was ranked"
+    return (
+        f"no variant has enough trades to be ranked: ranking.min_trades is {spaced(min_trades)},"
+        f" the most that any variant has is {spaced(most)}; lower it"
     )
 
 

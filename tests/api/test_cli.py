@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 import api.cli
 import api.doctor
-from compute.indicators.definition import FAMILY_MEANINGS
+from compute.cli import indicator, indicators, matching
 from compute.indicators.registry import definition, ids
 from compute.results import ENGINE_VERSION
 from tests.cluster.cli import ROOT, call, started
@@ -83,7 +84,7 @@ def test_every_output_of_every_indicator_is_shown_with_its_vote() -> None:
                 assert vote.strip() == "has no rule, it cannot vote"
                 continue
             assert vote.startswith(f"    rule {output.rule.family}")
-            assert details[0].strip() == FAMILY_MEANINGS[output.rule.family]
+            assert details[0].strip() == output.meaning
             asked = output.rule.params
             for param, line in zip(asked, details[1 : 1 + len(asked)], strict=True):
                 assert line.startswith(f"    {param.name} ({param.kind})  ")
@@ -94,6 +95,70 @@ def test_one_indicator_is_shown_with_bounds_and_thresholds() -> None:
     rsi = call("indicators", "show", " Momentum.RSI ").stdout
     for word in ("2000", "threshold_band", "(trend)", "long_threshold", "close hlc3", "14"):
         assert word in rsi
+
+
+def test_one_indicator_is_shown_with_what_its_page_says() -> None:
+    macd = call("indicators", "show", "momentum.macd").stdout
+    assert "axes     fast_window, signal_window, slow_window, source: the last one" in macd
+    assert (
+        "values   from bar 0, settled after 130 bars at the defaults; depends on all bars" in macd
+    )
+    ichimoku = call("indicators", "show", "trend.ichimoku").stdout
+    assert "values   from conversion bar 8, base bar 25, span_a bar 51" in ichimoku
+    assert " default " in macd
+    assert (
+        "only     combinations with accel_start ≤ accel_max"
+        in call("indicators", "show", "trend.psar").stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("indicator_id", "words"),
+    [
+        ("volume.vwap_deviation", "SHORT while the price is above the output, LONG while below"),
+        ("trend.vortex", "SHORT above 1 + abs_threshold, LONG below 1 - abs_threshold"),
+        ("structure.pivots", "LONG is read from pivot_low, SHORT from pivot_high"),
+        ("structure.pivot_low", "structure.pivots votes on the same values"),
+        ("volume.obv", "the sign of the two is ignored"),
+    ],
+)
+def test_votes_are_told_as_they_are(indicator_id: str, words: str) -> None:
+    assert words in call("indicators", "show", indicator_id).stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("MACD", ["momentum.macd"]),
+        ("bollinger", [name for name in ids() if name.startswith("volatility.bbands")]),
+        ("supertrend_dir", ["trend.supertrend"]),
+    ],
+)
+def test_a_text_narrows_the_list(text: str, found: list[str]) -> None:
+    lines = call("indicators", text).stdout.split("\n\n")[0].splitlines()[1:]
+    assert [line.split()[0] for line in lines] == found
+    listed = json.loads(call("indicators", text, "--json").stdout)
+    assert [record["indicator_id"] for record in listed] == found
+    assert all(output["meaning"] for record in listed for output in record["outputs"])
+
+
+def test_a_text_that_nothing_has_is_refused() -> None:
+    done = call("indicators", "boolinger", "--json")
+    assert done.status == 2
+    assert "'boolinger'" in done.stderr
+    assert "'boolinger'" in json.loads(done.stdout)["error"]["message"]
+    assert len(json.loads(call("indicators", "--json").stdout)) == len(ids())
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_texts_are_folded_to_the_terminal(width: int) -> None:
+    listed = indicators(matching(), width)
+    assert max(map(len, listed.splitlines())) <= max(width, 31 + 25 + 16 + 4)
+    assert {*ids()} <= {*listed.split()}
+    for indicator_id in ids():
+        shown = indicator(indicator_id, width=width)
+        assert max(map(len, shown.splitlines())) <= width
+        assert shown.split() == indicator(indicator_id).split()
 
 
 def test_an_unknown_indicator_is_refused_with_the_nearest() -> None:

@@ -79,12 +79,14 @@ class Tensor:
     output: str
     series: BarSeries
     out: NDArray[np.float32]
+    parts: Sequence[NDArray[np.int64]]
 
     @classmethod
     def of(cls, indicator_id: str, series: BarSeries, room: NDArray[np.float32]) -> Tensor:
         """The W1 grid of an indicator, with the first rows of `room` to write to."""
         rows = output_rows(grid(indicator_id))
-        return cls(rows, rows.grid.output, series, room[: len(rows)])
+        size = tensor_rows(len(series), rows.grid.definition.slow)
+        return cls(rows, rows.grid.output, series, room[: len(rows)], rows.blocks(size))
 
     @property
     def known(self) -> Definition:
@@ -98,10 +100,10 @@ class Tensor:
 
     def blocks(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Rows of each block, and where they go: blocks lie behind each other in `out`."""
-        parts = self.rows.blocks(tensor_rows(len(self.series), self.known.slow))
-        ends = np.cumsum([len(part) for part in parts])
+        ends = np.cumsum([len(part) for part in self.parts])
         return [
-            (part, self.out[end - len(part) : end]) for part, end in zip(parts, ends, strict=True)
+            (part, self.out[end - len(part) : end])
+            for part, end in zip(self.parts, ends, strict=True)
         ]
 
     def compute(self, pool: ThreadPoolExecutor) -> None:

@@ -309,6 +309,25 @@ def test_nothing_ranked_is_said_and_still_a_result(candles: Path, tmp_path: Path
     assert pq.read_metadata(out / "variants.parquet").num_rows == VARIANTS
 
 
+@pytest.mark.parametrize("min_trades", [0, 1])
+def test_a_grid_that_never_trades_is_told_so(
+    min_trades: int, candles: Path, tmp_path: Path
+) -> None:
+    changes = {
+        "template.signal_grids": {
+            "momentum.rsi": {"long_threshold": axis(-5), "short_threshold": axis(105)},
+        },
+        "ranking": {"primary_metric": "total_return_pct", "min_trades": min_trades},
+    }  # fmt: skip
+    body = write_json(tmp_path / "request.json", request(changes))
+    out = tmp_path / "out"
+    done = call("backtest", body, "--candles", candles, "--executor", "local", "--out", out)
+    assert done.status == 0, done.stderr
+    assert "no variant ever trades: thresholds are never reached" in done.stdout
+    assert "lower it" not in done.stdout
+    assert "NOTHING TRADES." in (out / "report.html").read_text()
+
+
 def test_other_outputs_other_frames_other_costs(candles: Path, tmp_path: Path) -> None:
     changes = {
         "template.timeframe": "4h",

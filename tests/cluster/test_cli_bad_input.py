@@ -90,6 +90,24 @@ REQUESTS: list[tuple[str, dict[str, Any], list[str]]] = [
         ["template.signal_grids.momentum.rsi.level: ", "unknown signal param", "long_threshold"],
     ),
     (
+        "rule parameter of no indicator",
+        {"template.signal_grids": {"momentum.ris": {"long_threshold": axis(50)}}},
+        ["template.signal_grids.momentum.ris: unknown indicator", "did you mean momentum.rsi"],
+    ),
+    (
+        "lag of no bars",
+        {
+            "template.indicator_grids": [{"indicator_id": "volume.obv"}],
+            "template.signal_grids": {
+                "volume.obv": {"long_delta_periods": axis(0), "short_delta_periods": axis(0)}
+            },
+        },
+        [
+            "grids.volume.obv.long_delta_periods: absolute value must be > 0, got 0",
+            "grids.volume.obv.short_delta_periods: absolute value must be > 0, got 0",
+        ],
+    ),
+    (
         "unknown source",
         {"template.indicator_grids.0.source": axis("typical")},
         ["template.indicator_grids[0].source: ma.sma.source must be one of close", "'typical'"],

@@ -10,7 +10,7 @@ import pytest
 
 import compute.pipeline
 from compute.probe import narrowed
-from tests.cluster.cli import VARIANTS, call, request, write_json, write_market
+from tests.cluster.cli import VARIANTS, axis, call, request, write_json, write_market
 from tests.cluster.test_columns import grid
 
 
@@ -57,6 +57,8 @@ def test_text_names_the_parts_and_warns_of_slow_rankings(tmp_path: Path) -> None
     for word in ("Stage A", "Stage B", "planes", "memory", "spans", "seconds", "tensor formula"):
         assert word in done.stdout
     assert "SLOW: return_over_max_drawdown" in done.stdout
+    lines = [line for line in done.stdout.splitlines() if "tensor formula" in line]
+    assert [line.split()[0] for line in lines] == ["nominal"]
 
 
 def test_candles_are_warned_of_as_by_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +79,63 @@ def test_candles_are_warned_of_as_by_a_run(tmp_path: Path, monkeypatch: pytest.M
     run = call("backtest", path, "--candles", bare, "--executor", "local")
     assert [line for line in run.stdout.splitlines() if line.startswith("WARNING: ")] == warnings
     assert json.loads(call("estimate", path, "--json").stdout)["cautions"] == []
+
+
+@pytest.mark.parametrize("start", ["2024-01-20T00:00:00Z", "2024-01-20T00:07:30Z"])
+@pytest.mark.parametrize("warmup", [1, 120])
+def test_made_up_candles_are_as_many_as_a_file_gives(
+    start: str, warmup: int, tmp_path: Path
+) -> None:
+    times = {"start": start, "end": "2024-02-20T00:00:00Z"}
+    path = write_json(
+        tmp_path / "request.json", request({"time_range": times, "warmup_bars": warmup})
+    )
+    candles = write_market(tmp_path / "candles.parquet")
+    counts = []
+    for flags in ([], ["--candles", candles]):
+        found = json.loads(call("estimate", path, "--json", *flags).stdout)
+        counts.append((found["loaded_bars"], found["ranked_bars"]))
+    assert counts[0] == counts[1]
+    first_close = 1 if start.endswith("07:30Z") else 0  # the bar that closes at the start
+    assert counts[0][1] == 31 * 24 - first_close
+    assert counts[0][0] == counts[0][1] + warmup - 1 + first_close
+
+
+def test_axes_that_change_no_vote_are_named(tmp_path: Path) -> None:
+    macd = {
+        "indicator_id": "momentum.macd",
+        "source": axis("close"),
+        "params": {
+            "fast_window": axis(5, 12), "slow_window": axis(26), "signal_window": axis(7, 9),
+        },
+    }  # fmt: skip
+    path = write_json(
+        tmp_path / "r.json",
+        request({"template.indicator_grids": [macd], "template.signal_grids": {}}),
+    )
+    found = json.loads(call("estimate", path, "--json").stdout)
+    assert (found["stage_a_variants_total"], found["stage_a_distinct_total"]) == (4, 2)
+    assert found["idle_axes"] == ["momentum.macd.signal_window"]
+    line = "with votes that can differ; what votes does not depend on momentum.macd.signal_window"
+    assert line in call("estimate", path).stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "line", "marks"),
+    [
+        (["--max-variants", 100], "base variants; the guard is 100 – OVER", 2),
+        (["--max-variants", 350], "= best 80 × 6 stop pairs; the guard is 350 – OVER", 1),
+        (["--memory-bytes", 100_000], "of a budget of 0.1 MiB – OVER, made of", 1),
+    ],
+)
+def test_the_line_over_a_guard_is_marked(
+    flags: list[object], line: str, marks: int, tmp_path: Path
+) -> None:
+    path = write_json(tmp_path / "request.json", request({"preselect": 80}))
+    text = call("estimate", path, *flags).stdout
+    assert line in text
+    assert text.count("OVER") == marks
+    assert "OVER" not in call("estimate", path).stdout
 
 
 def test_a_refusal_is_foretold_with_the_numbers(tmp_path: Path) -> None:
@@ -108,6 +167,6 @@ def test_a_narrowed_grid_keeps_neighbours(most: int) -> None:
     whole = grid(50)
     small = narrowed(whole, most)
     assert small.total <= max(1, most)
-    for axis, before in zip(small.axes, whole.axes, strict=True):
-        start = before.values.index(axis.values[0])
-        assert before.values[start : start + len(axis)] == axis.values
+    for cut, before in zip(small.axes, whole.axes, strict=True):
+        start = before.values.index(cut.values[0])
+        assert before.values[start : start + len(cut)] == cut.values

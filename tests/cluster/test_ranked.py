@@ -47,6 +47,32 @@ def test_without_equal_rows_there_is_no_legend(candles: Path, tmp_path: Path) ->
     assert "equal" not in text
 
 
+MACD = {
+    "indicator_id": "momentum.macd",
+    "source": axis("close"),
+    "params": {
+        "fast_window": axis(5, 12),
+        "slow_window": axis(26),
+        "signal_window": axis(7, 8, 9),
+    },
+}
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_copies_are_told_as_such(distinct: bool, candles: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "template.indicator_grids": [MACD],
+        "template.signal_grids": {},
+        "template.risk_grid": {},
+        "top_k": 6,
+    }
+    text = table(candles, tmp_path, changes | ({"ranking": DISTINCT} if distinct else {}))
+    hint = "6 ranked rows, 2 different results: ranking.distinct keeps one of each"
+    assert (hint in text) is not distinct
+    assert ("any: the output that votes does not depend on it" in text) is distinct
+    assert (len(re.findall(r"\d +any\b", text)) == 2) is distinct
+
+
 @pytest.fixture(scope="module")
 def found(
     candles: Path, tmp_path_factory: pytest.TempPathFactory

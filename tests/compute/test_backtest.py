@@ -10,7 +10,7 @@ import pytest
 
 from compute import keys
 from compute.account import PROFIT_LOCK, SHORT_ONLY
-from compute.backtest import Backtest, resolve, settle_bars
+from compute.backtest import Backtest, resolve
 from compute.errors import InvalidGrid, InvalidInput, InvalidRequest
 from compute.indicators.defaults import (
     IndicatorDefaults,
@@ -21,6 +21,7 @@ from compute.indicators.defaults import (
 from compute.indicators.registry import module
 from compute.request import parse_request
 from compute.settings import Defaults
+from compute.settling import settle_bars
 from tests.compute.test_keys import WORKED_HASH, WORKED_REQUEST
 
 
@@ -234,7 +235,7 @@ def test_materialised_values_have_the_definitions_kind() -> None:
                     }
                 }
             },
-            "volume.obv.short_delta_periods: absolute value must be > 0",
+            "volume.obv.short_delta_periods: absolute value must be > 0, got 0",
         ),
         (SMA, {"risk_grid": {"sl_enabled": True}}, "risk_grid.sl must be provided when sl_enabled"),
         (SMA, {"risk_grid": {"tp_enabled": True, "tp_pct": -1}}, "tp_pct must be >= 0 when enab"),
@@ -264,14 +265,60 @@ def test_missing_signal_param_is_found_before_any_compute(monkeypatch: pytest.Mo
     assert caught.value.details == {
         "errors": [
             {
-                "path": "body.template.signal_grids.momentum.rsi.long_threshold",
+                "path": f"body.template.signal_grids.momentum.rsi.{name}",
                 "code": "grid_validation_error",
-                "message": caught.value.message,
+                "message": f"momentum.rsi: missing required signal param '{name}'",
             }
+            for name in ("long_threshold", "short_threshold")
         ],
         "indicator_id": "momentum.rsi",
         "param": "long_threshold",
     }
+
+
+def test_every_fault_of_every_block_is_told_with_its_place() -> None:
+    wrong = body(
+        {"indicator_id": "ma.smaa", "output": "value"},
+        {
+            "indicator_id": "ma.sma",
+            "source": explicit("typical"),
+            "params": {"window": explicit(1)},
+        },
+        {
+            "indicator_id": "trend.adx",
+            "output": "di",
+            "params": {"length": explicit(3), "window": explicit(5.5)},
+        },
+        {"indicator_id": "momentum.rsi"},
+        {"indicator_id": "structure.pivot_low", "output": "pivot_low"},
+        signal_grids={
+            "momentum.rsi": {"window": explicit(7), "long_threshold": explicit("x")},
+            "momentum.ris": {"long_threshold": explicit(50)},
+        },
+        risk_grid={"sl_enabled": True},
+    )
+    with pytest.raises(InvalidGrid) as caught:
+        backtest(wrong)
+    faults = {fault["path"]: fault["message"] for fault in caught.value.details["errors"]}
+    blocks, rules = "body.template.indicator_grids", "body.template.signal_grids"
+    assert list(faults) == sorted(faults)
+    assert set(faults) == {
+        f"{blocks}.0.indicator_id", f"{blocks}.1.params.window", f"{blocks}.1.source",
+        f"{blocks}.2.output", f"{blocks}.2.params.length", f"{blocks}.2.params.window",
+        f"{blocks}.2.params.smoothing", f"{blocks}.4.indicator_id",
+        f"{rules}.momentum.ris", f"{rules}.momentum.rsi.window",
+        f"{rules}.momentum.rsi.long_threshold",
+        "body.template.risk_grid",
+    }  # fmt: skip
+    assert "did you mean momentum.rsi" in faults[f"{rules}.momentum.ris"]
+    assert faults[f"{blocks}.4.indicator_id"] == (
+        "structure.pivot_low has no output that can vote; structure.pivots votes on the same values"
+    )
+
+
+def test_rule_parameters_of_an_absent_indicator_are_remembered() -> None:
+    sent = {"ma.ema": {}, "momentum.rsi": {"long_threshold": explicit(50)}}
+    assert backtest(body(SMA, signal_grids=sent)).ignored_signals == ("ma.ema", "momentum.rsi")
 
 
 def test_outputs_choose_their_rule() -> None:

@@ -50,6 +50,14 @@ def test_a_run_with_enough_history_has_none() -> None:
     assert cautions(*prepared(hours(30))) == []
 
 
+def test_rule_parameters_of_an_absent_indicator_are_said() -> None:
+    signals = {"momentum.rsi": {"long_threshold": {"mode": "explicit", "values": [50]}}}
+    template = {**BODY["template"], "signal_grids": signals}
+    (found,) = cautions(*prepared(hours(30), template=template))
+    assert found.code == "signals_ignored"
+    assert "momentum.rsi" in found.message
+
+
 @pytest.mark.parametrize(("warmup", "early"), [(1, 35), (20, 16), (35, 1), (36, 0)])
 def test_a_warmup_shorter_than_the_settling_is_said(warmup: int, early: int) -> None:
     job, line = prepared(hours(30), warmup_bars=warmup)

@@ -9,7 +9,7 @@ from compute.errors import InvalidGrid
 from compute.indicators.definition import Listed, Rule, RuleParam
 from compute.indicators.registry import definition
 from compute.indicators.series import BarSeries
-from compute.packing import body_words, pack
+from compute.packing import Packer, body_words
 from compute.rules import check_signals, reference_series, sides, voting_rule
 from tests.compute.ballot import codes
 
@@ -46,7 +46,8 @@ def votes(rule, out, signals=None, *, series=None, start=0, stop=None, low_outpu
         if side.output == "low":
             rows = np.atleast_2d(np.asarray(low_output, np.float32))
         table = np.zeros((side.count, words(stop - start)), np.uint64)
-        pack([(side, 0)], rows, reference_series(rule, series, ""), start, stop, table)
+        reference = reference_series(rule, series, "")
+        Packer([(side, 0)]).put(0, rows, start, stop, reference, start, table)
         if side.body:
             table &= body_words(series, start, stop, side.body)
         assert not np.any(table & ~pack_bits(np.ones(stop - start, np.bool_)))

@@ -79,10 +79,15 @@ def test_the_page_tells_the_contents_and_every_rule(wanted: dict[PurePosixPath, 
 def test_outputs_say_how_they_vote(wanted: dict[PurePosixPath, str]) -> None:
     found = sections(wanted[PAGE])
     link = "(#how-an-output-votes)"
-    vortex = f"| `vi_minus` | [`threshold_centered`]{link}, swapped | "
+    vortex = (
+        f"| `vi_minus` | [`threshold_centered`]{link}, inverted: SHORT above 1 + abs_threshold,"
+        " LONG below 1 - abs_threshold | "
+    )
     assert vortex + "`abs_threshold` 0.0 to 0.3 by 0.02 |" in found["trend.vortex"]
     assert "| `pivot_low` | cannot vote | – |" in found["structure.pivots"]
-    assert f"[`pivot_events`]{link}, LONG from `pivot_low` |" in found["structure.pivots"]
+    pivots = f"[`pivot_events`]{link}, LONG read from `pivot_low`, SHORT from `pivot_high` |"
+    assert pivots in found["structure.pivots"]
+    assert "A low strictly below all of `left` bars" in found["structure.pivot_low"]
     assert f"[`compare_price_to_output`]{link}, source |" in found["ma.sma"]
     assert "- **First value:** bar 19; **settled** after 19 bars" in found["ma.sma"]
     assert "**Only combinations with** `accel_start` ≤ `accel_max`" in found["trend.psar"]

@@ -64,7 +64,7 @@ def _wide() -> dict[str, NDArray[np.float64]]:
 def example(indicator: Indicator) -> Example:
     """The indicator at its defaults on the last `SHOWN_BARS` bars of the market."""
     known, series = indicator.DEFINITION, market()
-    params = defaults(known)
+    params = known.defaults
     outputs = {
         name: values.astype(np.float32)
         for name, values in indicator.oracle(_wide(), params).items()
@@ -79,14 +79,6 @@ def example(indicator: Indicator) -> Example:
     shown = BarSeries(*(getattr(series, name)[last] for name in FIELDS))
     cut = {item.name: outputs[item.name][last] for item in known.outputs}
     return Example(known, shown, cut, params, signals, codes[last])
-
-
-def defaults(definition: Definition) -> dict[str, Any]:
-    """The default of every parameter, and the first source where there is a choice."""
-    params: dict[str, Any] = {param.name: param.default for param in definition.params}
-    if definition.sources:
-        params["source"] = definition.sources[0]
-    return params
 
 
 def proposed(param: RuleParam) -> tuple[int | float, ...]:

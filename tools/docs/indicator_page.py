@@ -18,7 +18,7 @@ from compute.indicators.definition import (
     RuleParam,
 )
 from tools.docs.conformance import conformance_line
-from tools.docs.indicator_example import SHOWN_BARS, Example, defaults
+from tools.docs.indicator_example import SHOWN_BARS, Example
 from tools.docs.indicator_picture import description
 
 GROUP_TITLES: Final = {
@@ -42,7 +42,8 @@ same facts in a terminal: `roehub indicators show ID`.
 - **The formula** stands under the picture. `o h l c v` are open, high, low, close and volume of a
   bar, `x` is the chosen source, `w` the window; a digit counts bars back (`c1` is the previous
   close). `hl2`, `hlc3` and `ohlc4` are means of the prices named.
-- **Parameters.** A request may use any value between *from* and *to* on the grid of *step*.
+- **Parameters.** A request may use any value between *from* and *to*. Only a range is held to the
+  grid of *step*: its step is a multiple of that one, its values are *from* plus a multiple.
   *Default* is what the picture shows. What a request that leaves a parameter out gets is set by
   [the deployment](../configs/prod/indicators.yaml).
 - **Axes** are the dimensions of the grid, in the order that numbers variants; the last one varies
@@ -72,8 +73,8 @@ agree.
 |---|---|
 {{rules}}
 
-*Source* in a comparison is the selected price, otherwise the price is the close. *Swapped* means
-that LONG and SHORT change places.
+*Source* in a comparison is the selected price, otherwise the price is the close. What an inverted
+rule does is written beside it.
 """
 
 
@@ -96,7 +97,7 @@ def page(indicators: Sequence[Indicator], examples: Sequence[Example]) -> str:
 def section(indicator: Indicator, shown: Example) -> str:
     """One indicator's part of the page."""
     known = indicator.DEFINITION
-    params = defaults(known)
+    params = known.defaults
     first = [(output.name, indicator.first(params, output.name)) for output in known.outputs]
     lines = [
         f"### {known.indicator_id}\n",
@@ -131,9 +132,9 @@ def rule_text(output: Output) -> str:
     if rule.family == "compare_price_to_output" and rule.price == "source":
         extra = ", source"
     if rule.inverted:
-        extra += ", swapped"
+        extra += f", inverted: {plain(output.meaning)}"
     if rule.long_output:
-        extra += f", LONG from `{rule.long_output}`"
+        extra += f", LONG read from `{rule.long_output}`, SHORT from `{output.name}`"
     return f"[`{rule.family}`](#{VOTES}){extra}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.kernels.smoothing import LANES, ema_weights, lanes
 from compute.jit import kernel
 
@@ -19,26 +20,33 @@ _TILE = 1024  # bars: a page of a row at once (0.70 ns a value with 256, 0.53 wi
 
 
 @kernel
-def _cross_rows(x, spans, weights, fast, slow, signal_weights, percent, form, out):
+def _cross_rows(
+    x, spans, weights, fast, slow, signal_weights, percent, form, first, state, line, out
+):
     """`fast`, `slow` i8[R] index `weights`; a signal line keeps one state a row; `percent` asks
-    for the difference as percent of the slow row."""
+    for the difference as percent of the slow row. `state` f8[n] and `line` f8[R] are those of the
+    smoothed windows and of the signal lines at bar `first`, where `out` begins."""
     rows, bars = out.shape
-    keeps = 1.0 - weights
+    keeps, end = 1.0 - weights, first + bars
     tile, apart = np.empty((weights.size, _TILE)), np.empty(_TILE)
-    state, line = np.empty(weights.size), np.empty(rows)
     done = 0
     for i in range(spans.shape[0]):
-        begin, stop = spans[i, 0], spans[i, 1]
-        out[:, done:begin] = np.nan
-        none = np.nan if percent and x[begin] == 0.0 else 0.0
-        out[:, begin] = none
-        state[:], line[:] = x[begin], none
-        for at in range(begin + 1, stop, _TILE):
+        begin, stop = max(spans[i, 0], first), min(spans[i, 1], end)
+        if begin >= stop:
+            continue
+        out[:, done : begin - first] = np.nan
+        done = stop - first
+        if begin == spans[i, 0]:
+            none = np.nan if percent and x[begin] == 0.0 else 0.0
+            out[:, begin - first] = none
+            state[:], line[:] = x[begin], none
+            begin += 1
+        for at in range(begin, stop, _TILE):
             count = min(_TILE, stop - at)
             for group in range(0, weights.size, LANES):
                 lanes(x, at, count, weights, keeps, state, tile, 0, group)
             for r in range(rows):
-                row = out[r, at : at + count]
+                row = out[r, at - first : at - first + count]
                 quick, lazy = tile[fast[r]], tile[slow[r]]
                 if form == LINE and not percent:
                     for k in range(count):
@@ -59,7 +67,6 @@ def _cross_rows(x, spans, weights, fast, slow, signal_weights, percent, form, ou
                     y = weight * cross + (1.0 - weight) * y if y == y else cross
                     row[k] = y if form == SIGNAL else cross - y
                 line[r] = y
-        done = stop
     out[:, done:bars] = np.nan
 
 
@@ -70,12 +77,20 @@ def cross_rows(
     form: int,
     out: NDArray[np.float32],
     percent: bool = False,
+    carry: Carry | None = None,
 ) -> None:
     """Row r of `out` f4[R, T]: ema(x, fast_window) - ema(x, slow_window), that line's ema over
-    signal_window, or the difference of the two, as `form` says; NaN outside `spans`."""
+    signal_window, or the difference of the two, as `form` says; NaN outside `spans`.
+
+    With a `carry`, `out` is the piece of bars from its begin.
+    """
     pairs = np.stack((params["fast_window"], params["slow_window"]))
     windows, at = np.unique(pairs, return_inverse=True)
     fast, slow = at.reshape(pairs.shape)
     signals = params.get("signal_window", pairs[0])
-    signal_weights = 2.0 / (signals + 1.0)
-    _cross_rows(x, spans, ema_weights(windows), fast, slow, signal_weights, percent, form, out)
+    weights, signal_weights = ema_weights(windows), 2.0 / (signals + 1.0)
+    carry = Carry() if carry is None else carry
+    state, line = carry.state("windows", weights.size), carry.state("lines", len(out))
+    _cross_rows(
+        x, spans, weights, fast, slow, signal_weights, percent, form, carry.begin, state, line, out
+    )

@@ -6,9 +6,12 @@ Every run between holes starts again from its first value.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.kernels.recursions import smooth_8, smooth_16
 from compute.indicators.kernels.vectors import LANES
 from compute.jit import kernel
@@ -56,27 +59,55 @@ def smooth_row(x, spans, weight, out):
 
 
 @kernel
-def smooth_rows(x, spans, weights, out):
-    """Row r of `out` f4[R, T]: `x` f8[T] smoothed with `weights[r]`, NaN outside `spans`."""
+def _smooth_rows(x, spans, weights, first, before, out):
+    """Bars first .. first + out.shape[1] of `smooth_rows`; `before` f8[1, n] is the state of the
+    rows at its bar `first`, and then that at its end."""
     rows, bars = out.shape
-    if rows < LANES:
-        for r in range(rows):
-            smooth_row(x, spans, weights[r], out[r])
-        return
-    keeps, state = 1.0 - weights, np.empty((1, rows))
-    step = 2 * LANES if rows >= 2 * LANES else LANES
-    for first in range(0, rows, step):
-        group = min(first, rows - step)  # the last group may overlap: its rows come out the same
+    end = first + bars
+    keeps, state = 1.0 - weights, before.copy()
+    step = 2 * LANES if rows >= 2 * LANES else min(rows, LANES)
+    for row in range(0, rows, step):
+        group = min(row, rows - step)  # the last group may overlap: its rows come out the same
+        stop_row = group + step
+        state[0, group:stop_row] = before[0, group:stop_row]
         done = 0
         for i in range(spans.shape[0]):
-            begin, stop = spans[i, 0], spans[i, 1]
-            out[group : group + step, done:begin] = np.nan
-            out[group : group + step, begin] = x[begin]
-            state[0, group : group + step] = x[begin]
-            at = begin + 1
+            begin, stop = max(spans[i, 0], first), min(spans[i, 1], end)
+            if begin >= stop:
+                continue
+            at = begin - first
+            out[group:stop_row, done:at] = np.nan
+            done = stop - first
+            if begin == spans[i, 0]:
+                out[group:stop_row, at] = x[begin]
+                state[0, group:stop_row] = x[begin]
+                begin, at = begin + 1, at + 1
             if step > LANES:
-                smooth_16(x, at, stop - at, weights, keeps, state, state, out, at, group)
+                smooth_16(x, begin, stop - begin, weights, keeps, state, state, out, at, group)
+            elif step == LANES:
+                smooth_8(x, begin, stop - begin, weights, keeps, state, state, out, at, group)
             else:
-                smooth_8(x, at, stop - at, weights, keeps, state, state, out, at, group)
-            done = stop
-        out[group : group + step, done:bars] = np.nan
+                for r in range(rows):
+                    y, weight, keep = state[0, r], weights[r], keeps[r]
+                    for t in range(begin, stop):
+                        y = weight * x[t] + keep * y
+                        out[r, t - first] = y
+                    state[0, r] = y
+        out[group:stop_row, done:bars] = np.nan
+    before[:] = state
+
+
+def smooth_rows(
+    x: NDArray[np.float64],
+    spans: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    out: NDArray[np.floating[Any]],
+    carry: Carry | None = None,
+) -> None:
+    """Row r of `out` f4[R, T]: `x` f8[T] smoothed with `weights[r]`, NaN outside `spans`.
+
+    `weights` are padded to whole lanes. With a `carry`, `out` is the piece of bars from its begin.
+    """
+    carry = Carry() if carry is None else carry
+    state = carry.state("smoothed", 1, weights.size)
+    _smooth_rows(x, spans, weights, carry.begin, state, out)

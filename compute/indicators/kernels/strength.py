@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.kernels.recursions import strength_8
 from compute.indicators.kernels.smoothing import TILE
 from compute.indicators.kernels.sums import copy
@@ -26,44 +27,74 @@ def changes(x, lag, gain, loss):
 
 
 @kernel
-def strength_rows(gain, loss, spans, weights, out):
-    """Row r of `out` f4[R, T]: 100 G / (G + L), `gain` and `loss` f8[T] smoothed with `weights[r]`;
-    0 / 0 and everything outside `spans` is NaN. `weights` are padded to whole lanes."""
+def _strength_rows(gain, loss, spans, weights, first, before, out):
+    """Bars first .. first + out.shape[1] of `strength_rows`; `before` f8[2, n] is the state of the
+    rows at its bar `first`, and then that at its end."""
     rows, bars = out.shape
-    keeps, state = 1.0 - weights, np.empty((2, weights.size))
+    end = first + bars
+    keeps, state = 1.0 - weights, before.copy()
     tile = np.empty((LANES, TILE), np.float32)
-    for first in range(0, rows, LANES):
-        group = max(min(first, rows - LANES), 0)  # overlapping rows come out the same
+    for row in range(0, rows, LANES):
+        group = max(min(row, rows - LANES), 0)  # overlapping rows come out the same
         last = min(group + LANES, rows)
+        state[:, group : group + LANES] = before[:, group : group + LANES]
         done = 0
         for i in range(spans.shape[0]):
-            begin, stop = spans[i, 0], spans[i, 1]
-            out[group:last, done:begin] = np.nan
-            state[0, group : group + LANES] = gain[begin]
-            state[1, group : group + LANES] = loss[begin]
-            done = stop
+            begin, stop = max(spans[i, 0], first), min(spans[i, 1], end)
+            if begin >= stop:
+                continue
+            out[group:last, done : begin - first] = np.nan
+            done = stop - first
+            if begin == spans[i, 0]:
+                state[0, group : group + LANES] = gain[begin]
+                state[1, group : group + LANES] = loss[begin]
             if rows >= LANES:
-                count = stop - begin
-                strength_8(gain, loss, begin, count, weights, keeps, state, out, begin, group)
+                count, at = stop - begin, begin - first
+                strength_8(gain, loss, begin, count, weights, keeps, state, out, at, group)
                 continue
             for at in range(begin, stop, TILE):
                 count = min(TILE, stop - at)
                 strength_8(gain, loss, at, count, weights, keeps, state, tile, 0, 0)
                 for r in range(rows):
-                    copy(tile[r, :count], out[r, at:])
+                    copy(tile[r, :count], out[r, at - first :])
         out[group:last, done:bars] = np.nan
+    before[:] = state
+
+
+def strength_rows(
+    gain: NDArray[np.float64],
+    loss: NDArray[np.float64],
+    spans: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    out: NDArray[np.float32],
+    carry: Carry | None = None,
+) -> None:
+    """Row r of `out` f4[R, T]: 100 G / (G + L), `gain` and `loss` f8[T] smoothed with `weights[r]`;
+    0 / 0 and everything outside `spans` is NaN. `weights` are padded to whole lanes.
+
+    With a `carry`, `out` is the piece of bars from its begin.
+    """
+    carry = Carry() if carry is None else carry
+    state = carry.state("moves", 2, weights.size)
+    _strength_rows(gain, loss, spans, weights, carry.begin, state, out)
 
 
 def moves(
     series: BarSeries, source: str, lag: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Rises and falls f8[T] of a price over `lag` bars, and the spans i8[n, 2] that have them."""
+    """Rises and falls f8[T] of a price over `lag` bars, and the spans i8[n, 2] that have them.
+
+    Those over one bar are kept with the series; of any number of lags they would fill the memory.
+    """
 
     def build() -> NDArray[np.float64]:
         both = np.empty((2, len(series)))
         changes(series.price(source), min(lag, len(series)), both[0], both[1])
         return both
 
-    gain, loss = series.derived(f"moves:{source}:{lag}", build)
-    spans = series.derived(f"spans:moves:{source}:{lag}", lambda: valid_spans(np.isnan(gain)))
+    if lag != 1:
+        gain, loss = build()
+        return gain, loss, valid_spans(np.isnan(gain))
+    gain, loss = series.derived(f"moves:{source}", build)
+    spans = series.derived(f"spans:moves:{source}", lambda: valid_spans(np.isnan(gain)))
     return gain, loss, spans

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
 from compute.indicators.kernels.smoothing import ema_weights, smooth_rows
 from compute.indicators.series import BarSeries
@@ -28,6 +29,7 @@ DEFINITION = Definition(
     formula="y = a x + (1 - a) y, a = 2 / (w + 1), seeded with the first value after a hole.",
     reference="Exponential smoothing, Brown 1956.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -37,9 +39,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     weights = ema_weights(params["window"])
-    smooth_rows(series.wide(source), series.spans(source), weights, out)
+    smooth_rows(series.wide(source), series.spans(source), weights, out, carry)
 
 
 def oracle(

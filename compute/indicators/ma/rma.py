@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
 from compute.indicators.kernels.smoothing import rma_weights, smooth_rows
 from compute.indicators.series import BarSeries
@@ -28,6 +29,7 @@ DEFINITION = Definition(
     formula="y = a x + (1 - a) y, a = 1 / w, seeded with the first value after a hole.",
     reference="J. Welles Wilder, New Concepts in Technical Trading Systems, 1978.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -37,8 +39,11 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    smooth_rows(series.wide(source), series.spans(source), rma_weights(params["window"]), out)
+    smooth_rows(
+        series.wide(source), series.spans(source), rma_weights(params["window"]), out, carry
+    )
 
 
 def oracle(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
 from compute.indicators.kernels.crosses import HISTOGRAM, LINE, SIGNAL, cross_rows
 from compute.indicators.series import BarSeries
@@ -35,6 +36,7 @@ DEFINITION = Definition(
     formula="ema(fast) - ema(slow); signal is its ema, hist the difference of the two.",
     reference="Gerald Appel, 1979; histogram by Thomas Aspray, 1986.",
     recursive=True,
+    resumable=True,
 )
 _FORMS = {"macd": LINE, "signal": SIGNAL, "hist": HISTOGRAM}
 
@@ -45,8 +47,9 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    cross_rows(series.wide(source), series.spans(source), params, _FORMS[output], out)
+    cross_rows(series.wide(source), series.spans(source), params, _FORMS[output], out, carry=carry)
 
 
 def oracle(

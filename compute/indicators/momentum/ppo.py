@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
 from compute.indicators.kernels.crosses import HISTOGRAM, LINE, SIGNAL, cross_rows
 from compute.indicators.series import BarSeries
@@ -36,6 +37,7 @@ DEFINITION = Definition(
     " the two.",
     reference="Gerald Appel's MACD in percent, 1980s.",
     recursive=True,
+    resumable=True,
 )
 _FORMS = {"ppo": LINE, "signal": SIGNAL, "hist": HISTOGRAM}
 
@@ -46,9 +48,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     x, spans = series.wide(source), series.spans(source)
-    cross_rows(x, spans, params, _FORMS[output], out, percent=True)
+    cross_rows(x, spans, params, _FORMS[output], out, percent=True, carry=carry)
 
 
 def oracle(

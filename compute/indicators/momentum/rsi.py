@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Span, band_rule, window
 from compute.indicators.kernels.smoothing import rma_weights
 from compute.indicators.kernels.strength import moves, strength_rows
@@ -29,6 +30,7 @@ DEFINITION = Definition(
     formula="100 - 100 / (1 + G / L), G and L gains and losses smoothed with weight 1 / w.",
     reference="J. Welles Wilder, New Concepts in Technical Trading Systems, 1978.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -38,9 +40,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     gain, loss, spans = moves(series, source, 1)
-    strength_rows(gain, loss, spans, rma_weights(params["window"]), out)
+    strength_rows(gain, loss, spans, rma_weights(params["window"]), out, carry)
 
 
 def oracle(

@@ -66,10 +66,14 @@ def _fill_part(opened, high, low, closed, part, share, out):
 
 def candle_part(series: BarSeries, name: str) -> NDArray[np.float64]:
     """Body, range or a wick of each candle f8[T]."""
-    out = np.empty(len(series))
-    columns = series.open, series.high, series.low, series.close
-    _fill_part(*columns, _PARTS.index(name), False, out)
-    return out
+
+    def build() -> NDArray[np.float64]:
+        out = np.empty(len(series))
+        columns = series.open, series.high, series.low, series.close
+        _fill_part(*columns, _PARTS.index(name), False, out)
+        return out
+
+    return series.derived(f"part:{name}", build)
 
 
 def rows(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import (
     Definition,
     Output,
@@ -45,6 +46,7 @@ DEFINITION = Definition(
     " 1 / w; the atr is rounded to float32 first.",
     reference="Textbook; average true range of J. Welles Wilder, 1978.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -64,10 +66,13 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     weights = rma_weights(params["atr_window"])
-    smooth_rows(true_range(series), series.spans("high", "low"), weights, out)
-    _divide(candle_part(series, output.removesuffix("_atr")), out)
+    smooth_rows(true_range(series), series.spans("high", "low"), weights, out, carry)
+    begin = carry.begin if carry else 0
+    parts = candle_part(series, output.removesuffix("_atr"))
+    _divide(parts[begin : begin + out.shape[1]], out)
 
 
 def oracle(

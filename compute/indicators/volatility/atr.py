@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, delta_rule, window
 from compute.indicators.kernels.ranges import true_range
 from compute.indicators.kernels.smoothing import rma_weights, smooth_rows
@@ -27,6 +28,7 @@ DEFINITION = Definition(
     formula="True range smoothed with weight 1 / w, seeded with its first value.",
     reference="J. Welles Wilder, New Concepts in Technical Trading Systems, 1978.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -36,9 +38,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     weights = rma_weights(params["window"])
-    smooth_rows(true_range(series), series.spans("high", "low"), weights, out)
+    smooth_rows(true_range(series), series.spans("high", "low"), weights, out, carry)
 
 
 def oracle(

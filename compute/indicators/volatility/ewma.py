@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, delta_rule, real
 from compute.indicators.kernels.ranges import log_returns
 from compute.indicators.kernels.smoothing import padded, smooth_rows
@@ -29,6 +30,7 @@ DEFINITION = Definition(
     " return, in percent a bar.",
     reference="RiskMetrics technical document, J.P. Morgan, 1996.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -38,10 +40,11 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     squares = series.derived(f"squares:{source}", lambda: log_returns(series, source) ** 2)
     spans = series.derived(f"spans:squares:{source}", lambda: valid_spans(np.isnan(squares)))
-    smooth_rows(squares, spans, padded(1.0 - params["decay"]), out)
+    smooth_rows(squares, spans, padded(1.0 - params["decay"]), out, carry)
     np.sqrt(out, out=out)
     out *= np.float32(100)
 

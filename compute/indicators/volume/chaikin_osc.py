@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.crosses import LINE, cross_rows
 from compute.indicators.series import BarSeries
@@ -29,6 +30,7 @@ DEFINITION = Definition(
     " Unlike in volume.ad_line a bar without range adds nothing and the sum goes on.",
     reference="Marc Chaikin, 1980s.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -44,9 +46,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     line = series.derived("distribution", lambda: _line(series))
-    cross_rows(line, series.spans(*DEFINITION.inputs), params, LINE, out)
+    cross_rows(line, series.spans(*DEFINITION.inputs), params, LINE, out, carry=carry)
 
 
 def oracle(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.smoothing import ema_weights, smooth_rows
 from compute.indicators.series import BarSeries, valid_spans
@@ -26,6 +27,7 @@ DEFINITION = Definition(
     formula="ema((c - previous c) · v, w).",
     reference="Alexander Elder, Trading for a Living, 1993.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -35,11 +37,12 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     close, volume = series.wide("close"), series.wide("volume")
     pushes = series.derived("pushes", lambda: np.diff(close, prepend=np.nan) * volume)
     spans = series.derived("push_spans", lambda: valid_spans(np.isnan(pushes)))
-    smooth_rows(pushes, spans, ema_weights(params["window"]), out)
+    smooth_rows(pushes, spans, ema_weights(params["window"]), out, carry)
 
 
 def oracle(

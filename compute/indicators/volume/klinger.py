@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.crosses import HISTOGRAM, LINE, SIGNAL, cross_rows
 from compute.indicators.series import BarSeries
@@ -39,6 +40,7 @@ DEFINITION = Definition(
     " previous bar's or there is none, else -1; m = sum of d since the bar before T last turned.",
     reference="Stephen Klinger, Identifying Trends with Volume Analysis, 1997.",
     recursive=True,
+    resumable=True,
 )
 
 
@@ -73,9 +75,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     force = series.derived("volume_force", lambda: _force(series))
-    cross_rows(force, series.spans(*DEFINITION.inputs), params, _FORMS[output], out)
+    cross_rows(force, series.spans(*DEFINITION.inputs), params, _FORMS[output], out, carry=carry)
 
 
 def oracle(

@@ -95,11 +95,14 @@ def test_first_finite_bar_of_every_output_and_settling(name):
     for output in indicator.DEFINITION.outputs:
         rows = computed(indicator, series, params, sources(indicator)[0], output.name)
         for r, values in enumerate(rows):
-            first = indicator.first(row(params, r, ""), output.name)
+            setting = row(params, r, "")
+            first, settled = indicator.first(setting, output.name), indicator.settle(setting)
+            label = f"{name}.{output.name} {setting}: first says bar {first}"
+            assert np.isfinite(values).any(), f"{label}, none of {len(values)} bars is finite"
             found = int(np.argmax(np.isfinite(values)))
-            assert np.isfinite(values[found]), output.name
-            assert found >= first if name in EVENTFUL else found == first, output.name
-            assert indicator.settle(row(params, r, "")) >= first
+            right = found >= first if name in EVENTFUL else found == first
+            assert right, f"{label}, the first finite one is {found}"
+            assert settled >= first, f"{label}, settle says {settled}"
 
 
 @pytest.mark.parametrize("name", [name for name in ids() if definition(name).recursive])

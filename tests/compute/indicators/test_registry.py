@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compute.errors import InvalidGrid
-from compute.indicators.registry import definition, ids, module
+from compute.indicators.registry import definition, ids, module, nearest
 
 
 def test_ids_are_the_files_sorted():
@@ -31,6 +31,27 @@ def test_unknown_id_names_near_ones():
     for odd in ("", "kernels.sums", "ma", "ma.sma.x", "../jit"):
         with pytest.raises(InvalidGrid):
             definition(odd)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("macd", "momentum.macd"),
+        ("momentum.adx", "trend.adx"),
+        ("volume.vwma", "ma.vwma"),
+        (" RSI", "momentum.rsi"),
+        ("bollinger", "volatility.bbands"),
+        ("rsii", "momentum.rsi"),
+        ("ma.smo", "ma.sma"),
+    ],
+)
+def test_the_nearest_has_the_name_then_the_word_then_the_letters(text: str, first: str):
+    assert nearest(text)[0] == first
+
+
+def test_a_word_of_a_title_names_all_of_them():
+    assert {"momentum.stoch", "momentum.stoch_rsi"} <= {*nearest("stochastic")}
+    assert nearest("") == nearest("qqqq") == []
 
 
 def test_one_lookup_imports_one_indicator():

@@ -236,6 +236,7 @@ def document(
             variant_curve(made, variant=rank, init_cash=INIT_CASH)
             for rank, (_, _, made) in enumerate(ranked[:detailed])
         ],
+        idle_axes=[],
         surface=surface_record(over),
         surface_note=None,
     )

@@ -146,3 +146,36 @@ def test_nothing_ranked_and_nothing_kept_is_still_a_page(small: Document) -> Non
     assert data["table"]["rows"] == []
     assert data["surface"] is None
     assert data["surface_note"] == "too many variants"
+    assert "<strong>NOTHING RANKED.</strong> No variant was ranked.</p>" in report_page(bare)
+
+
+@pytest.mark.parametrize(
+    ("most", "title", "words"),
+    [
+        (0, "NOTHING TRADES.", "No variant ever trades: thresholds are never reached"),
+        (7, "NOTHING RANKED.", "ranking.min_trades is 1 000, the most that any variant has is 7"),
+    ],
+)
+def test_why_nothing_is_ranked_comes_first(
+    small: Document, most: int, title: str, words: str
+) -> None:
+    ranking = {**small["ranking"], "min_trades": 1_000}
+    result = {**small["result"], "variants": [], "plan": {"most_trades": most}}
+    page = report_page(Document(**{**small, "ranking": ranking, "result": result}))
+    assert f"<strong>{title}</strong> No variant" in page
+    assert words in page
+    assert page.index(title) < page.index("<main>")
+
+
+def test_settings_of_another_sizing_are_left_out(small: Document) -> None:
+    execution = {"init_cash_quote": 1.0, "fixed_quote": 100.0, "safe_profit_percent": 30.0}
+    shown = {}
+    for sizing in ("all_in", "fixed_quote", "strategy_compound_profit_lock"):
+        found = sections(Document(**{**small, "sizing_mode": sizing, "execution": execution}))
+        account = next(s for s in found if s["title"] == "Account and costs")
+        shown[sizing] = [fact["label"] for fact in account["facts"][2:]]
+    assert shown == {
+        "all_in": ["Init cash"],
+        "fixed_quote": ["Init cash", "Fixed"],
+        "strategy_compound_profit_lock": ["Init cash", "Safe profit"],
+    }

@@ -47,7 +47,7 @@ class Opened:
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.goto(path.as_uri())
-        self.tab.wait_for_selector("#ranked tbody tr")
+        self.tab.wait_for_selector("#facts dl")
 
     def inked(self, canvas: str) -> int:
         """Number of colours on a canvas: 1 is a blank one."""
@@ -197,3 +197,46 @@ def test_hostile_names_are_shown_and_not_run(browser: Browser, tmp_path: Path) -
     assert opened.tab.locator("img").count() == 0
     assert opened.complaints == []
     opened.context.close()
+
+
+def test_a_page_without_ranked_rows_has_no_marks_and_no_empty_parts(
+    browser: Browser, tmp_path: Path
+) -> None:
+    whole = document(bars=300, top=4)
+    result = {**whole["result"], "variants": [], "plan": {"most_trades": 3}}
+    shown = Document(**{**whole, "result": result, "market": None, "curves": []})
+    opened = Opened(browser, tmp_path / "report.html", shown)
+    text = opened.tab.locator("body").inner_text()
+    assert "the most that any variant has is 3" in text
+    assert "ank 1" not in text
+    assert "Ranked variants" not in text
+    assert "One variant" not in text
+    assert opened.inked("heat") > 5
+    assert opened.complaints == []
+    opened.context.close()
+
+
+def test_the_heat_map_begins_with_axes_that_change_votes(browser: Browser, tmp_path: Path) -> None:
+    shown = Document(**{**document(bars=300, top=4), "idle_axes": ["ma.fast.window"]})
+    opened = Opened(browser, tmp_path / "report.html", shown)
+    chosen = [
+        opened.tab.locator(f"#{name} option:checked").inner_text() for name in ("heat-x", "heat-y")
+    ]
+    assert chosen == ["ma.slow.window", "ma.fast.source"]
+    opened.context.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("1 day, 3:24:13.714000", "1 d 3 h 24 min"),
+        ("2 days, 23:59:45", "3 d"),
+        ("0:15:00", "15 min"),
+        ("0:00:30.500000", "30 s"),
+        ("0:00:00", "0 s"),
+        ("N/A", "N/A"),
+        ("-1.5", "-1.5"),
+    ],
+)
+def test_durations_are_told_to_the_minute(report: Opened, text: str, shown: str) -> None:
+    assert report.tab.evaluate("text => durationText(text)", text) == shown

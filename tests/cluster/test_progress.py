@@ -1,0 +1,39 @@
+"""Lines about the course of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+import cluster.progress
+from cluster.progress import Lines
+from compute.control import Progress
+
+
+def test_time_left_is_told_once_there_is_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [(0.0, 0), (2.0, 10), (10.0, 100), (20.0, 200), (40.0, 1_000)]
+    times = iter(seconds for seconds, _ in steps)
+    monkeypatch.setattr(cluster.progress.time, "monotonic", lambda: next(times))
+    lines: list[str] = []
+    tell = Lines(lines.append)
+    for _, done in steps:
+        tell(Progress("stage_a", done, 1_000))
+    assert lines == [
+        "Stage A: 10 %, 100 of 1 000, 10/s, about 90 s left",
+        "Stage A: 20 %, 200 of 1 000, 10/s, about 80 s left",
+        "Stage A: 1 000 done in 40.0 s, 25/s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "text"),
+    [
+        (0, 60.0, ""),
+        (1, 0.1, ""),
+        (1, 4.9, ""),
+        (500, 10.0, "about 10 s left"),
+        (10, 100.0, "about 165 min left"),
+        (1_000, 10.0, ""),
+    ],
+)
+def test_no_guess_from_the_first_moments(done: int, seconds: float, text: str) -> None:
+    assert cluster.progress._left(Progress("stage_a", done, 1_000), seconds) == text

@@ -1,0 +1,127 @@
+"""Rows made piece by piece are the rows made at once, to the bit."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+import compute.pieces
+from compute.bits import words
+from compute.grid import Axis, IndicatorGrid
+from compute.indicators.definition import SOURCE
+from compute.indicators.registry import definition, ids, module
+from compute.indicators.series import FIELDS, BarSeries
+from compute.pieces import PIECE_BARS, piece_columns, pieces
+from compute.planes import build_votes, scratch_shape, vote_layout
+from compute.settling import settling
+from tests.compute.indicators.candles import candles
+
+BARS, START, STOP = 4 * PIECE_BARS + 700, 333, 4 * PIECE_BARS + 690
+BY_PIECES = [
+    (name, output.name)
+    for name in ids()
+    for output in definition(name).outputs
+    if definition(name).resumable or not definition(name).recursive
+]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(compute.pieces, "_FEWEST", 2)
+
+
+def grid_of(name: str) -> IndicatorGrid:
+    """A few settings of each parameter, long windows among them."""
+    item = definition(name)
+    axes = []
+    for axis in item.axes:
+        if axis == SOURCE:
+            axes.append(Axis(axis, ("close",)))
+            continue
+        param = item.param(axis)
+        odd = 5 * param.default + 3 if param.kind == "int" else param.default
+        axes.append(Axis(axis, tuple(dict.fromkeys((param.default, min(odd, param.hard_max))))))
+    return IndicatorGrid(item, item.primary, tuple(axes), ())
+
+
+@pytest.fixture(scope="module")
+def series():
+    whole = candles(BARS, 11, holes=True)
+    columns = {name: getattr(whole, name).copy() for name in FIELDS}
+    for piece in (PIECE_BARS, 2 * PIECE_BARS):  # and at borders, where a piece begins and ends
+        for bar in (START + piece - 1, START + piece, START + piece + 40):
+            for column in columns.values():
+                column[bar] = np.nan
+    return BarSeries(**columns, first_bar=whole.first_bar)
+
+
+@pytest.mark.parametrize(("name", "output"), BY_PIECES)
+@pytest.mark.parametrize("lag", [0, 70])
+def test_pieces_equal_the_whole(few, series, name, output, lag):
+    grid, indicator = grid_of(name), module(name)
+    reach = settling(grid)
+    assert piece_columns(indicator, STOP - START, reach, lag) is not None
+    names = [axis.name for axis in grid.compute if axis.name != SOURCE]
+    corners = list(product(*(axis.values for axis in grid.compute if axis.name != SOURCE)))
+    columns = zip(*corners, strict=True)
+    params = {name: np.array(column) for name, column in zip(names, columns, strict=True)}
+    count = len(corners)
+    whole = np.empty((count, BARS), np.float32)
+    indicator.rows(series, params, "close", output, whole)
+    made = pieces(indicator, series, START, STOP, reach, lag)
+    flat, at = np.empty(count * BARS, np.float32), START
+
+    def room(columns: int):
+        flat[:] = 7  # a piece must not lean on what another left here
+        return flat[: count * columns].reshape(count, columns)
+
+    for piece in made(params, "close", output, room):
+        assert piece.bar == at
+        assert (at - START) % 64 == 0
+        assert piece.rows.flags.c_contiguous
+        before = min(lag, piece.bar)
+        assert piece.start >= before
+        expected = whole[:, piece.bar - before : piece.bar + piece.stop - piece.start]
+        np.testing.assert_array_equal(piece.rows[:, piece.start - before : piece.stop], expected)
+        at += piece.stop - piece.start
+    assert at == STOP
+
+
+CASES = {
+    "ma.sma": {},
+    "ma.ema": {},
+    "momentum.rsi": {"long_threshold": (30, 60), "short_threshold": (70, 40)},
+    "volatility.atr": {"long_delta_periods": (-1, -3, -90), "short_delta_periods": (-1, -5)},
+    "volatility.tr": {"long_delta_periods": (-2,), "short_delta_periods": (-70,)},
+    "structure.candle_stats_atr_norm": {"min_body_atr": (0.5, 1.0)},
+    "structure.pivots": {},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_votes_of_pieces_equal_those_of_the_whole(monkeypatch, series, name):
+    base = grid_of(name)
+    signals = tuple(Axis(key, values) for key, values in sorted(CASES[name].items()))
+    grid = IndicatorGrid(base.definition, base.output, base.compute, signals)
+    layout = vote_layout(grid)
+    whole = build_votes(layout, series, START, STOP)
+    monkeypatch.setattr(compute.pieces, "_FEWEST", 2)
+    rows, columns = scratch_shape(grid, BARS, STOP - START)
+    assert rows > 1
+    assert columns < BARS
+    found = build_votes(layout, series, START, STOP)
+    assert found.long.shape[1] == words(STOP - START)
+    np.testing.assert_array_equal(found.long, whole.long)
+    np.testing.assert_array_equal(found.short, whole.short)
+
+
+def test_too_long_a_reach_or_lag_is_made_at_once():
+    bars = 100 * PIECE_BARS
+    assert piece_columns(module("ma.sma"), bars, 200, 0) is not None
+    assert piece_columns(module("ma.sma"), bars, 5000, 0) is None
+    assert piece_columns(module("ma.ema"), bars, 10**6, 10) is not None
+    assert piece_columns(module("ma.ema"), bars, 10, PIECE_BARS) is None
+    assert piece_columns(module("trend.psar"), bars, 1, 0) is None
+    assert piece_columns(module("ma.sma"), 2 * PIECE_BARS, 10, 0) is None
