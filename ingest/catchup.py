@@ -15,7 +15,7 @@ from ingest import gaps
 from ingest.errors import NoSeed, StoreUnavailable
 from ingest.fetching import Fetcher, Filled, Run
 from ingest.progress import Progress, Say, silent
-from ingest.rows import MINUTE_MS
+from ingest.rows import MINUTE_MS, floor_day
 
 Status = Literal["ok", "failed", "skipped_no_seed"]
 
@@ -96,6 +96,8 @@ async def catch_up(fetcher: Fetcher, instrument: Instrument, *, say: Say = silen
     scan = Period(first_ms, tail_ms)
     counts = await fetcher.run(fetcher.candles.day_counts, instrument, scan)
     short = gaps.short_days(counts, scan)
+    there = sum(counts.get(floor_day(day.start_ms), 0) for day in short)
+    progress.expect(gaps.minutes_in(short) - there)
     filled = await _filled(fetcher, instrument, short, progress)
     return CatchUpReport(
         instrument_id=instrument,

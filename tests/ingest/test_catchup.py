@@ -18,6 +18,7 @@ from ingest.catchup import catch_up, catch_up_all, fetch_history
 from ingest.errors import ExchangeError, MalformedFrame, NoSeed
 from ingest.fetching import Fetcher, FetchSettings
 from ingest.http import HttpClients
+from ingest.progress import Progress
 from ingest.rows import DAY_MS, MINUTE_MS, Candle, Origin, table_of
 from ingest.stores.clickhouse import ClickHouse
 from tests.ingest.candle_tables import candle_of
@@ -223,6 +224,18 @@ def test_gaps_are_found_and_filled_a_whole_day_too(either: Place) -> None:
     either.asked()
     again = either.catch_up()
     assert (again.gap_days_with_gaps, again.gap_rows_read, either.asked()) == (0, 0, 0)
+
+
+def test_progress_counts_tail_and_gaps_alike(place: Place, monkeypatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setitem(Progress.__init__.__kwdefaults__, "every_s", 0.0)
+    place.seed(*range(10), *range(30, 40))
+    place.at(100.5)
+    place.do(lambda fetcher: catch_up(fetcher, place.instrument, say=lines.append))
+    assert [line.split(",")[0].split(": ")[1] for line in lines] == [
+        "60 of 60 (100 %)",
+        "80 of 80 (100 %)",
+    ]
 
 
 def test_gaps_close_together_share_a_request(place: Place) -> None:

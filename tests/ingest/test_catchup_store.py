@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,15 @@ def test_without_patience_it_fails_and_the_next_run_goes_on(
     assert caught_up(db, server, instrument).gap_days_with_gaps == 0
 
 
+def test_two_catch_ups_at_once_over_a_server(db: ClickHouse, server: BinanceServer) -> None:
+    instrument = listed(server, db, "BOTHUSDT")
+    with ThreadPoolExecutor(2) as pool:  # a loop, a fetcher and clients of the store each
+        both = [pool.submit(caught_up, db, server, instrument) for _ in range(2)]
+        assert all(one.result().instrument_id == instrument for one in both)
+    assert_whole(db, instrument)
+
+
+@pytest.mark.soak
 def test_two_processes_at_once(
     db: ClickHouse, server: BinanceServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
@@ -157,7 +167,7 @@ def test_two_processes_at_once(
     path.write_text(yaml.safe_dump(document))
     command = [
         sys.executable, "-m", "api.cli", "ingest", "rest-catchup", "--config", str(path),
-        "--market-id", "1", "--symbol", instrument.symbol, "--batch-size", "300",
+        "--market-id", "1", "--symbol", instrument.symbol, "--batch-size", "1000",
         "--report-format", "json",
     ]  # fmt: skip
     processes = [
