@@ -1,7 +1,7 @@
 """Archives of candles as exchanges publish them: ZIP files, CSV without a header, checksums.
 
-An archive's CSV has twelve columns, `LAYOUT`, sometimes under a header and mostly not; times are
-milliseconds, in newer files microseconds. Its name tells symbol and frame
+What the columns of an archive without a header are, its exchange says (`archive_columns`); times
+are milliseconds or microseconds. An archive's name tells symbol and frame
 (`BTCUSDT-1m-2025-01.zip`), and `<name>.CHECKSUM` beside it holds its sha256.
 """
 
@@ -16,22 +16,7 @@ from typing import IO, Final
 
 from compute.errors import InvalidCandles
 from compute.market.instrument import Instrument
-
-LAYOUT: Final = (
-    "ts_open",
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume_base",
-    "close_time",
-    "volume_quote",
-    "trades_count",
-    "taker_buy_volume_base",
-    "taker_buy_volume_quote",
-    "ignore",
-)
-"""Columns of an archive without a header, in their order; the last may be left out."""
+from ingest.exchanges.registry import exchange_of
 
 CHECKSUM_ENDING: Final = ".CHECKSUM"
 FRAME: Final = "1m"
@@ -115,15 +100,23 @@ def headless(first_row: Sequence[str]) -> bool:
     return cell.lstrip("-").isdigit()
 
 
-def layout_of(path: Path | str, first_row: Sequence[str]) -> tuple[str, ...]:
-    """The names of the columns of a CSV without a header.
+def layout_of(
+    path: Path | str, first_row: Sequence[str], instrument: Instrument
+) -> tuple[str, ...]:
+    """The names of the columns of a CSV without a header, as the instrument's exchange has them.
 
     Raises:
-        InvalidCandles: it has another number of columns than an archive.
+        InvalidCandles: the exchange has no archives, or others than this.
     """
-    if len(first_row) not in (len(LAYOUT), len(LAYOUT) - 1):
+    columns = exchange_of(instrument.market_id).archive_columns
+    if not columns:
+        raise InvalidCandles(
+            f"{path}: has no header and the exchange of {instrument} publishes no archives without "
+            f"one; write the names of its columns into the first line"
+        )
+    if len(first_row) not in (len(columns), len(columns) - 1):
         raise InvalidCandles(
             f"{path}: has no header and {len(first_row)} columns; without a header it must have "
-            f"the {len(LAYOUT)} of an exchange archive: {', '.join(LAYOUT)}"
+            f"the {len(columns)} of an exchange archive: {', '.join(columns)}"
         )
-    return LAYOUT[: len(first_row)]
+    return columns[: len(first_row)]

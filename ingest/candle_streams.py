@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -23,6 +24,7 @@ from compute.market.instrument import Instrument
 from compute.market.period import Period, epoch_ms
 from ingest.archives import headless, layout_of, member, members, refuse_other_name, verify_checksum
 from ingest.candle_columns import (
+    SYNTHETIC_METADATA,
     TIMEFRAME_METADATA,
     attempted,
     csv_head,
@@ -70,7 +72,8 @@ class Stream:
 
     `read(period)` yields batches with the number of their first row, counted from 0 and without a
     header; it may leave out rows that lie outside the period, and takes no more memory than a few
-    batches. `name` is the file's in messages, with a member's for a ZIP.
+    batches. `name` is the file's in messages, with a member's for a ZIP. `synthetic` is what the
+    file says of itself; only Parquet has a place for it.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Stream:
     columns: tuple[str, ...]
     read: Callable[[Period | None], Batches]
     labelled_frame: str | None = None
+    synthetic: bool = False
 
 
 def streams(paths: Sequence[Path], instrument: Instrument) -> Iterator[Stream]:
@@ -96,10 +100,11 @@ def streams(paths: Sequence[Path], instrument: Instrument) -> Iterator[Stream]:
         if ending == ".parquet":
             yield _parquet(path)
         elif ending == ".csv":
-            yield _csv(path, str(path), lambda path=path: path.open("rb"))
+            yield _csv(path, str(path), instrument, lambda path=path: path.open("rb"))
         else:
             for name in members(path):
-                yield _csv(path, f"{path}/{name}", lambda path=path, name=name: member(path, name))
+                opened = partial(member, path, name)
+                yield _csv(path, f"{path}/{name}", instrument, opened)
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
@@ -144,8 +149,9 @@ def _parquet(path: Path) -> Stream:
                     at += batch.num_rows
             first_row += rows
 
-    labelled = own_metadata(schema).get(TIMEFRAME_METADATA)
-    return Stream(str(path), path, tuple(names), read, labelled)
+    told = own_metadata(schema)
+    synthetic = told.get(SYNTHETIC_METADATA) == "true"
+    return Stream(str(path), path, tuple(names), read, told.get(TIMEFRAME_METADATA), synthetic)
 
 
 def _parquet_file(path: Path) -> pq.ParquetFile:
@@ -172,10 +178,12 @@ def _touches(file: pq.ParquetFile, group: int, name: str, period: Period) -> boo
     return epoch_ms(last) >= period.start_ms and epoch_ms(first) < period.end_ms
 
 
-def _csv(path: Path, label: str, opened: Callable[[], IO[bytes]]) -> Stream:
+def _csv(path: Path, label: str, instrument: Instrument, opened: Callable[[], IO[bytes]]) -> Stream:
     rows = csv_head(path, opened)
     bare = headless(rows[0])
-    header = layout_of(label, rows[0]) if bare else tuple(name.strip() for name in rows[0])
+    header = (
+        layout_of(label, rows[0], instrument) if bare else tuple(name.strip() for name in rows[0])
+    )
     names = _columns(label, header)
     sample = dict(zip(header, rows[0] if bare else rows[-1], strict=False))
     types = {names[name]: pa.float64() for name in names}

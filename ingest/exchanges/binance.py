@@ -57,6 +57,20 @@ class Binance:
 
     name = "binance"
     markets = (SPOT, USD_M)
+    archive_columns = (
+        "ts_open",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume_base",
+        "close_time",
+        "volume_quote",
+        "trades_count",
+        "taker_buy_volume_base",
+        "taker_buy_volume_quote",
+        "ignore",
+    )
     max_connection_age_s = 23 * 3600.0  # the exchange ends a socket at 24 h
     ping_every_s = None  # the server pings, and the WebSocket library answers
 

@@ -60,6 +60,7 @@ class Bybit:
 
     name = "bybit"
     markets = (SPOT, LINEAR)
+    archive_columns = ()  # none of candles without a header
     max_connection_age_s = None
     ping_every_s = 20.0  # the exchange recommends it, and counts no protocol ping as a sign of life
 

@@ -110,6 +110,12 @@ class Exchange(Protocol):
     def markets(self) -> tuple[Market, ...]: ...
 
     @property
+    def archive_columns(self) -> tuple[str, ...]:
+        """Columns of the CSV archives it publishes without a header, ours by our names; () is
+        no such archives. The last one may be left out."""
+        ...
+
+    @property
     def max_connection_age_s(self) -> float | None:
         """When a stream should be replaced, ahead of the exchange cutting it; None is never."""
         ...

@@ -33,6 +33,7 @@ class Toy:
 
     name = "toy"
     markets = (TOY,)
+    archive_columns = ()
     max_connection_age_s = None
     ping_every_s = None
 
