@@ -51,8 +51,9 @@ class BackfillReport:
     `candles_read` are the rows that were meant: of the instrument, in the range, closed. Of them
     `rows_written` went to the store, `rows_repeated` gave way to a later row of their minute.
     Passed over were `rows_of_others`, `rows_outside` the range, `rows_not_closed` and `rows_empty`
-    (a minute declared missing). `time_range` is the one asked for, else from the first candle to
-    the end of the last one.
+    (a minute declared missing). `synthetic_files` say of themselves that a generator made them;
+    the store does not keep that, so nothing that reads it can know. `time_range` is the one asked
+    for, else from the first candle to the end of the last one.
     """
 
     instrument_id: Instrument
@@ -68,12 +69,14 @@ class BackfillReport:
     rows_outside: int
     rows_not_closed: int
     rows_empty: int
+    synthetic_files: int
 
 
 @dataclass(slots=True)
 class _Survey:
     """What a first look at a file found."""
 
+    synthetic: bool = False
     read: int = 0
     others: int = 0
     outside: int = 0
@@ -140,6 +143,11 @@ def backfill(
         for stream in streams(paths, instrument):
             survey = _surveyed(stream, wanted)
             surveys.append(survey)
+            if survey.synthetic:
+                say(
+                    f"WARNING: {stream.name} holds SYNTHETIC candles; the store does not keep that "
+                    f"label, so a back-test from it cannot show it"
+                )
             progress.expect(survey.read)
             for table in _batches(_unique(stream, wanted, survey.ascending), batch_rows):
                 writer.write(stamped(table, instrument, origin))
@@ -213,6 +221,7 @@ def _report(
         rows_outside=sum(one.outside for one in surveys),
         rows_not_closed=sum(one.open for one in surveys),
         rows_empty=sum(one.empty for one in surveys),
+        synthetic_files=sum(one.synthetic for one in surveys),
     )
 
 
@@ -223,7 +232,7 @@ def _surveyed(stream: Stream, wanted: Wanted) -> _Survey:
             f"{stream.name}: holds candles of {stream.labelled_frame} by its metadata; the store "
             f"takes {FRAME} only, longer bars are made of these"
         )
-    survey = _Survey()
+    survey = _Survey(synthetic=stream.synthetic)
     for first_row, batch in stream.read(wanted.period):
         survey.add(chosen(stream.name, first_row, batch, wanted))
     if survey.fault_count:
@@ -254,7 +263,7 @@ def _fits(survey: _Survey, frame_ms: int) -> bool:
 def _unique(stream: Stream, wanted: Wanted, ascending: bool) -> Iterator[pa.Table]:
     """The wanted rows of a file, ascending, each minute once."""
     found = (
-        chosen(stream.name, first_row, batch, wanted).table
+        _still_whole(stream, chosen(stream.name, first_row, batch, wanted))
         for first_row, batch in stream.read(wanted.period)
     )
     if ascending:
@@ -266,6 +275,17 @@ def _unique(stream: Stream, wanted: Wanted, ascending: bool) -> Iterator[pa.Tabl
             buckets.add(table)
         for table in buckets.ordered():
             yield from _last_of_minute([table])
+
+
+def _still_whole(stream: Stream, batch: Chosen) -> pa.Table:
+    """The rows of a file's second reading. Raises: InvalidCandles, for what the first had not."""
+    if batch.faults:
+        raise InvalidCandles(
+            f"{stream.name}: changed while it was loaded: row {batch.faults[0].row}: "
+            f"{batch.faults[0].reason}; load it again when nothing writes to it",
+            rows=[fault.row for fault in batch.faults],
+        )
+    return batch.table
 
 
 def _last_of_minute(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -146,7 +146,7 @@ def _times_ms(
             raise InvalidCandles(
                 f"{label}: ts_open has no time zone, so its instant is unknown; store it as UTC "
                 f"(Arrow type timestamp[ms, UTC], in CSV 2026-01-01T00:00:00Z), or say with "
-                f"--naive-utc that these times are UTC"
+                f"--naive-is-utc that these times are UTC"
             )
     elif not pa.types.is_integer(kind):
         raise InvalidCandles(

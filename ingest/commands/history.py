@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,9 +25,6 @@ from ingest.commands.options import (
     store,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 def backfill_1m(
     context: typer.Context,
@@ -37,6 +34,7 @@ def backfill_1m(
         list[Path] | None,
         typer.Option(
             "--parquet",
+            "--file",
             help="Parquet, CSV or ZIP (an exchange's archive), or a directory; may be repeated.",
             show_default=False,
         ),
@@ -63,7 +61,6 @@ def backfill_1m(
     from ingest.backfill import backfill
     from ingest.stores.candles import CandleStore
 
-    _warn_of_synthetic(parquet or [])
     with store("roehub ingest backfill-1m") as db:
         report = backfill(
             CandleStore(db),
@@ -102,23 +99,6 @@ def quality(
         report = quality_of(candles, instrument, clock=clock_ms, period=period)
         keep(candles, report)
     _print(report, as_json)
-
-
-def _warn_of_synthetic(paths: Sequence[Path]) -> None:
-    """Says which Parquet files a generator made: the store has no place for that label."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from ingest.candle_columns import SYNTHETIC_METADATA, own_metadata
-
-    inside = [one for path in paths if path.is_dir() for one in sorted(path.rglob("*.parquet"))]
-    for path in [*(one for one in paths if one.suffix == ".parquet"), *inside]:
-        try:
-            found = own_metadata(pq.read_schema(path))
-        except (OSError, pa.ArrowException):
-            continue  # the backfill says what is wrong with it
-        if found.get(SYNTHETIC_METADATA) == "true":
-            say(f"WARNING: {path} holds SYNTHETIC candles; the store does not keep that label")
 
 
 def _print(report: Any, as_json: bool) -> None:

@@ -81,6 +81,7 @@ def test_a_file_of_every_column_arrives_and_is_reported(store, instrument, tmp_p
         rows_outside=0,
         rows_not_closed=0,
         rows_empty=0,
+        synthetic_files=0,
     )
     assert_holds(store, instrument, table)
     stored = store.arrow(instrument, WHOLE)
@@ -163,7 +164,7 @@ def test_naive_times_are_refused_or_declared_utc(store, instrument, tmp_path) ->
     paths = [parquet(tmp_path / "a.parquet", naive), tmp_path / "a.csv"]
     pc.write_csv(naive, paths[1])
     for path in paths:
-        with pytest.raises(InvalidCandles, match=r"no time zone.*--naive-utc"):
+        with pytest.raises(InvalidCandles, match=r"no time zone.*--naive-is-utc"):
             load(store, instrument, path)
     assert store.bounds(instrument) is None
     for path in paths:
@@ -355,6 +356,15 @@ def test_archives_of_exchanges(store, tmp_path, unit, header, zipped) -> None:
     assert_holds(store, instrument, table)
 
 
+def test_only_an_exchange_with_archives_has_columns_without_a_header(store, tmp_path) -> None:
+    """Twelve columns mean nothing for an exchange that publishes no such files."""
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(archive_lines(candle_table(60))) + "\n")
+    with pytest.raises(InvalidCandles, match=r"no header and .* publishes no archives"):
+        load(store, Instrument(3, "BAREUSDT"), path)
+    assert load(store, Instrument(2, "BAREUSDT"), path).rows_written == 60
+
+
 def test_a_damaged_archive_is_refused(store, instrument, tmp_path) -> None:
     path = tmp_path / f"{instrument.symbol}-1m-2025-01.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -449,6 +459,32 @@ def test_rows_that_came_live_are_overruled(store, instrument, tmp_path) -> None:
     table = candle_table(10, seed=6)
     load(store, instrument, parquet(tmp_path / "a.parquet", table))
     assert_holds(store, instrument, table)
+
+
+def test_synthetic_files_are_counted_and_said(store, instrument, tmp_path) -> None:
+    plain = candle_table(60)
+    made = plain.replace_schema_metadata({"roehub.synthetic": "true"})
+    said: list[str] = []
+    paths = parquet(tmp_path / "a.PARQUET", made), parquet(tmp_path / "b.parquet", plain)
+    report = load(store, instrument, *paths, say=said.append)
+    assert (report.files, report.synthetic_files) == (2, 1)
+    (line,) = said
+    assert line.startswith(f"WARNING: {paths[0]} holds SYNTHETIC candles")
+
+
+def test_a_file_that_changes_while_it_is_loaded_is_refused(store, instrument, tmp_path) -> None:
+    """Between its two readings, where the label is said: no row is written that was not judged."""
+    table = candle_table(300).replace_schema_metadata({"roehub.synthetic": "true"})
+    low = table["low"].to_numpy().copy()
+    low[200] = table["high"][200].as_py() + 1
+    path = parquet(tmp_path / "a.parquet", table)
+
+    def spoil(_: str) -> None:
+        parquet(path, replaced(table, low=pa.array(low)))
+
+    with pytest.raises(InvalidCandles, match="changed while it was loaded: row 200: "):
+        load(store, instrument, path, say=spoil)
+    assert store.bounds(instrument) is None
 
 
 def test_a_report_has_the_contracts_fields() -> None:

@@ -74,7 +74,8 @@ def test_the_report(file: Path) -> None:
     assert report["instrument_id"] == {"market_id": 1, "symbol": "FILEDUSDT"}
     assert report["time_range"]["start"] == "2024-01-01T00:00:00.000Z"
     assert report["batches_written"] == -(-report["rows_written"] // 5000)
-    text = loaded(file, "--batch-size", "none")
+    assert report["synthetic_files"] == 0
+    text = call("ingest", "backfill-1m", *NAMED, "--file", file, "--batch-size", "none")
     assert "instrument_id: 1:FILEDUSDT" in text.stdout
     assert "batches_written: 1" in text.stdout
 
@@ -125,8 +126,10 @@ def test_times_without_a_zone_are_refused_unless_told(file: Path, tmp_path: Path
     pq.write_table(table.set_column(at, "ts_open", naive), path)
     done = loaded(path, "--report-format", "json")
     assert done.status == 2
-    assert "zone" in json.loads(done.stdout)["error"]["message"]
-    assert found(loaded(path, "--naive-is-utc", "--report-format", "json"))["rows_written"] == 10
+    message = json.loads(done.stdout)["error"]["message"]
+    # The flag that the refusal names, given.
+    (flag,) = [word for word in message.split() if word.startswith("--")]
+    assert found(loaded(path, flag, "--report-format", "json"))["rows_written"] == 10
 
 
 def test_the_label_of_a_made_up_market_is_missed_aloud(tmp_path: Path) -> None:
