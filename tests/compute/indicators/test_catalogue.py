@@ -38,13 +38,14 @@ def test_definition_is_the_catalogues(name):
 @pytest.mark.parametrize("name", ids())
 def test_an_oracle_shares_nothing_with_the_kernel(name):
     """It uses its arguments, `math`, `numpy`, its own functions inside, and DEFINITION."""
-    tree = ast.parse(inspect.getsource(cast(ModuleType, module(name))))
+    file = cast(ModuleType, module(name))
+    tree = ast.parse(inspect.getsource(file))
     oracle = next(
         (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "oracle"),
         None,
     )
     if oracle is None:  # another id of the same values, whose oracle it is
-        assert module(name).oracle.__module__ != module(name).__name__
+        assert module(name).oracle.__module__ != file.__name__
         return
     ours = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     for node in tree.body:
