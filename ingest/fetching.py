@@ -67,7 +67,7 @@ class Filled:
     `slices` were looked through. `rows_skipped_existing` came on a page beside the wanted ones,
     `ranges` are the missing ranges inside UTC days, of which `ranges_filled` have every minute now.
     `minutes_left` were asked for in vain, `minutes_absent` not asked for: the exchange does not
-    have them.
+    have them. `minutes_open` had not settled yet by the exchange's clock.
     """
 
     started_at_ms: int
@@ -81,6 +81,7 @@ class Filled:
     ranges_filled: int = 0
     minutes_left: int = 0
     minutes_absent: int = 0
+    minutes_open: int = 0
 
 
 class Fetcher:
@@ -265,7 +266,10 @@ class _Filling:
         )
         left = gaps.cut_at_midnights(gaps.without(asked, came))
         filled = sum(not gaps.within(left, one) for one in asked)
-        self._count(ranges_filled=filled, minutes_left=gaps.minutes_in(left))
+        open_minutes = gaps.minutes_in(list(group)) - gaps.minutes_in(asked)
+        self._count(
+            ranges_filled=filled, minutes_left=gaps.minutes_in(left), minutes_open=open_minutes
+        )
         # Forced minutes that are stored are no gap, though the exchange has them no more.
         left = [part for lack in self.lacking for part in gaps.within(left, lack)]
         for part, before in _with_ledger(left, known):

@@ -53,6 +53,7 @@ class Duties:
         self._settings = settings
         self._listed = listed
         self._clients = clients
+        self._ends: dict[FillTask, Period] = {}  # of fills that were begun and have not ended
         self._metrics = metrics
         self._threads = Threads(THREADS, "store")
         self._fetcher = Fetcher(
@@ -131,19 +132,39 @@ class Duties:
 
         Of a fill that reaches back before the first stored minute, the ends are looked up when it
         begins: what an earlier one has stored is not asked for again, nor what was never traded.
+
+        Raises:
+            ExchangeError: a request failed, or minutes that ended by the clock here have not
+                settled by the exchange's; what came is stored, and trying again fetches the rest.
+            StoreFailed: the store failed; what was stored stays.
         """
         period, instrument = task.period, task.instrument
         if task.reason in REASONS_TO_CLAMP:
-            start_ms = max(period.start_ms, await self._fetcher.first_ms(instrument))
-            bounds = await self._threads.run(self.candles.bounds, instrument)
-            end_ms = period.end_ms if bounds is None else min(period.end_ms, bounds[0])
-            if start_ms >= end_ms:
+            ends = self._ends.get(task) or await self._clamped(task)
+            if ends is None:
                 return None
-            period = Period(start_ms, end_ms)
+            # A try that fails has stored its oldest minutes: the next one must not end there.
+            period = self._ends[task] = ends
         # Minutes of a gap are closed whatever a clock says, for a later one has come.
         gap = task.reason == "gap"
         closed_ms = period.end_ms if gap else None
-        return await self._fetcher.fill(instrument, period, as_gaps=gap, closed_ms=closed_ms)
+        filled = await self._fetcher.fill(instrument, period, as_gaps=gap, closed_ms=closed_ms)
+        if filled.minutes_open:
+            raise ExchangeError(
+                f"{filled.minutes_open} minutes of {instrument} still run or settle by the clock of"
+                " the exchange",
+                market_id=instrument.market_id,
+                retryable=True,
+            )
+        self._ends.pop(task, None)
+        return filled
+
+    async def _clamped(self, task: FillTask) -> Period | None:
+        """The part of a task between the listing of its instrument and the first stored minute."""
+        start_ms = max(task.period.start_ms, await self._fetcher.first_ms(task.instrument))
+        bounds = await self._threads.run(self.candles.bounds, task.instrument)
+        end_ms = task.period.end_ms if bounds is None else min(task.period.end_ms, bounds[0])
+        return Period(start_ms, end_ms) if start_ms < end_ms else None
 
     async def trouble(self) -> str | None:
         """What keeps the store from answering, None when nothing does."""

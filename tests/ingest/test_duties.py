@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -14,7 +15,7 @@ from compute.market.instrument import Instrument
 from compute.market.period import Period
 from configs.load import config
 from ingest.commands.duties import Duties
-from ingest.errors import NoSeed
+from ingest.errors import ExchangeError, NoSeed, StoreUnavailable
 from ingest.http import HttpClients
 from ingest.live.fills import FillTask, Reason
 from ingest.metrics import RestMetrics
@@ -147,3 +148,40 @@ def test_catching_up_and_what_there_is(scene: Scene) -> None:
         return duties.known_beginning(scene.instrument)
 
     assert scene.do(known) == T0
+
+
+@pytest.mark.parametrize("reason", ["bootstrap", "historical_backfill"])
+def test_history_that_failed_midway_is_fetched_to_its_end(scene: Scene, reason: Reason) -> None:
+    scene.at(3 * 1440 + 0.5)
+    task = FillTask(scene.instrument, Period(T0, T0 + 3 * DAY_MS), reason)
+
+    async def twice(duties: Duties) -> None:
+        insert, calls = duties.candles.insert, itertools.count()
+        fetcher = duties._fetcher
+
+        def failing(table):
+            if next(calls) == 1:
+                raise StoreUnavailable("the store went away")
+            return insert(table)
+
+        fetcher.settings = replace(fetcher.settings, batch_rows=1000)
+        fetcher.candles.insert = failing
+        with pytest.raises(StoreUnavailable):
+            await duties.fill(task)
+        assert await duties.fill(task) is not None
+        assert await duties.fill(task) is None
+
+    scene.do(twice)
+    scene.assert_whole(*range(3 * 1440))
+
+
+def test_a_minute_that_the_exchange_has_not_settled_is_fetched_later(scene: Scene) -> None:
+    scene.seed(0)
+    scene.at(10 + 1 / 60)  # a second into minute 10 there, three and a half here
+    scene.skew_ms = 2_500
+    with pytest.raises(ExchangeError, match="still run or settle") as caught:
+        scene.fill(1, 10, "reconnect_tail")
+    assert caught.value.retryable
+    scene.at(10 + 5 / 60)
+    scene.fill(1, 10, "reconnect_tail")
+    scene.assert_whole(*range(10))
