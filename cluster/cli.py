@@ -21,7 +21,12 @@ class ExecutorName(StrEnum):
 
 
 Request = Annotated[Path, typer.Argument(help="JSON file: what to try; see docs/api/files.md.")]
-Candles = Annotated[Path, typer.Option(help="Parquet or CSV file of candles.", show_default=False)]
+Candles = Annotated[
+    Path | None,
+    typer.Option(
+        help="Parquet or CSV file of candles; default: the candle store.", show_default=False
+    ),
+]
 CandlesTimeframe = Annotated[
     str | None, typer.Option(help="What the candle file holds, when it does not say so: 1m … 1d.")
 ]
@@ -38,7 +43,7 @@ RayAddress = Annotated[
 def backtest(
     context: typer.Context,
     request: Request,
-    candles: Candles,
+    candles: Candles = None,
     candles_timeframe: CandlesTimeframe = None,
     executor: Executor = ExecutorName.ray,
     ray_address: RayAddress = None,
@@ -54,7 +59,7 @@ def backtest(
     max_variants: MaxVariants = None,
     memory_bytes: MemoryBytes = None,
 ) -> None:
-    """Back-test every combination of a request over a candle file.
+    """Back-test every combination of a request over a candle file, or over the candle store.
 
     Exit codes: 0 done, 2 bad input, 1 failure, 130 stopped by Ctrl-C or SIGTERM.
     """
@@ -85,7 +90,8 @@ def estimate(
     context: typer.Context,
     request: Request,
     candles: Annotated[
-        Path | None, typer.Option(help="Candle file; default: as many made-up bars.")
+        Path | None,
+        typer.Option(help="Candle file; default: the candle store, else as many made-up bars."),
     ] = None,
     candles_timeframe: CandlesTimeframe = None,
     threads: Threads = None,

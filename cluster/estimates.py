@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -87,7 +88,9 @@ def estimated(
 ) -> Estimate:
     """The `Estimate` of a request, timed on its candles or on as many made-up ones.
 
-    A request that a guard refuses is not timed. Raises: InvalidInput, InvalidConfig.
+    The candles are those of a file, else of the store; made up where the store has none of them.
+    A request that a guard refuses is not timed.
+    Raises: InvalidInput, InvalidConfig, StoreUnavailable.
     """
     from compute.cautions import ignored
     from compute.plan import plan
@@ -97,7 +100,9 @@ def estimated(
     job = inputs.effective(body)
     limits = inputs.limits(max_variants, memory_bytes)
     workers = inputs.threads(threads)
-    market = None if candles is None else inputs.read_market(job, candles, frame)
+    market: inputs.Market | None = None
+    with suppress(inputs.NoStoredCandles):
+        market = inputs.read_market(job, candles, frame)
     timeline = None if market is None else market.timeline
     cautions = ignored(job) if market is None else market.cautions(job)
     bars, traded = _bars(job) if timeline is None else _sizes(timeline)
@@ -160,7 +165,7 @@ def text(found: Estimate) -> str:
             )
             for stage, count in made.spans.items()
         ]
-        source = "made-up candles" if found.made_up else "these candles"
+        source = "made-up candles, the store has none" if found.made_up else "these candles"
         cores = f"{made.workers} core{'s' if made.workers > 1 else ''}"
         rows.append(("seconds", f"{made.total_seconds:.2f}", f"on {cores}, probed on {source}"))
         rows += [("", f"{s:.2f}", name.replace("_", " ")) for name, s in made.seconds.items()]

@@ -1,14 +1,15 @@
-"""What a command was given: a request file, a candle file, settings and flags."""
+"""What a command was given: a request file, candles of a file or the store, settings and flags."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compute.errors import InvalidInput
+from compute.errors import InvalidInput, NoMarketData
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
@@ -19,13 +20,28 @@ if TYPE_CHECKING:
 CONFIG = "backtest"
 
 
+class NoStoredCandles(NoMarketData):
+    """The candle store has none of what was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A timeline, whether its candles say that a generator made them, doubts about their file."""
+    """A timeline, whether its candles say that a generator made them, doubts about their file.
+
+    `store` names the store that they were read from; None is a file.
+    """
 
     timeline: Timeline
     synthetic: bool
     doubts: tuple[Caution, ...]
+    store: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The candles as one calls them."""
+        if self.synthetic:
+            return "SYNTHETIC candles, made by a generator"
+        return "candles" if self.store is None else f"candles of the store at {self.store}"
 
     def cautions(self, job: Backtest) -> list[Caution]:
         """All that a reader of numbers made from these candles should know first."""
@@ -104,8 +120,22 @@ def threads(wanted: int | None) -> int:
     return cpu.threads(wanted)
 
 
-def read_market(job: Backtest, path: Path, frame: str | None) -> Market:
-    """The bars of `job` from a candle file. Raises: InvalidCandles, NoMarketData, InvalidInput."""
+def read_market(job: Backtest, path: Path | None, frame: str | None) -> Market:
+    """The bars of `job` from a candle file, or from the candle store when there is none.
+
+    Raises: InvalidCandles, NoMarketData, InvalidInput, StoreUnavailable.
+    """
+    if path is not None:
+        return _file_market(job, path, frame)
+    if frame is not None:
+        raise InvalidInput(
+            "--candles-timeframe says what a file holds; give --candles, or leave it out: "
+            "the store holds 1m"
+        )
+    return _store_market(job)
+
+
+def _file_market(job: Backtest, path: Path, frame: str | None) -> Market:
     from compute.cautions import taken_for
     from compute.market.timeline import covered, timeline
     from ingest.candle_files import read_candles
@@ -114,9 +144,67 @@ def read_market(job: Backtest, path: Path, frame: str | None) -> Market:
     bars = timeline(
         file.candles, file.frame, job.instrument, job.timeframe, job.period, job.warmup_bars
     )
+    _refuse_no_bar(job, bars, covered(file.candles, file.frame))
+    return Market(bars, file.synthetic, tuple(taken_for(job.instrument, file.unnamed)))
+
+
+def _store_market(job: Backtest) -> Market:
+    """The bars of `job` from the store that the environment names; it is closed again before a
+    cluster starts, for nothing after this needs it and an embedded one belongs to one process."""
+    from compute.market.timeframe import TIMEFRAMES
+    from compute.market.timeline import load_window, timeline
+    from ingest.stores.settings import ClickHouseSettings
+
+    frame = TIMEFRAMES["1m"]
+    settings = ClickHouseSettings.from_environment(os.environ)
+    if settings.path is not None and not settings.path.is_dir():
+        raise _no_stored_candles(job, settings.place, None)
+    from ingest.stores.candles import CandleStore
+    from ingest.stores.ready import ready_store
+
+    load = load_window(job.period, job.timeframe, job.warmup_bars, frame)
+    with ready_store(settings, "roehub backtest") as db:
+        store = CandleStore(db)
+        candles = store.candles(job.instrument, load)
+        inside = len(candles) and int(candles.ts_open_ms[-1]) + frame.ms > job.period.start_ms
+        bounds = store.bounds(job.instrument)
+    if not inside or bounds is None:
+        raise _no_stored_candles(job, settings.place, bounds)
+    bars = timeline(candles, frame, job.instrument, job.timeframe, job.period, job.warmup_bars)
+    _refuse_no_bar(job, bars, _covered(settings.place, bounds))
+    return Market(bars, synthetic=False, doubts=(), store=settings.place)
+
+
+def _refuse_no_bar(job: Backtest, bars: Timeline, covered: str) -> None:
     if bars.start == bars.stop:
         raise InvalidInput(
             f"no bar of {job.timeframe.code} closes within time_range {job.period};"
-            f" {covered(file.candles, file.frame)}: lengthen time_range"
+            f" {covered}: lengthen time_range"
         )
-    return Market(bars, file.synthetic, tuple(taken_for(job.instrument, file.unnamed)))
+
+
+def _no_stored_candles(
+    job: Backtest, place: str, bounds: tuple[int, int] | None
+) -> NoStoredCandles:
+    """What fills the store, or where in it to look."""
+    chosen = f"--market-id {job.instrument.market_id} --symbol {job.instrument.symbol}"
+    if bounds is not None:
+        return NoStoredCandles(
+            f"no market data for requested range {job.period}; {_covered(place, bounds)}: "
+            f"move the time range inside, or load more with `roehub ingest backfill-1m {chosen} "
+            f"--parquet FILE`"
+        )
+    return NoStoredCandles(
+        f"the candle store at {place} has no candle of {job.instrument}; load some with "
+        f"`roehub ingest backfill-1m {chosen} --parquet FILE`, or give --candles FILE"
+    )
+
+
+def _covered(place: str, bounds: tuple[int, int]) -> str:
+    from compute.market.period import instant
+
+    first_ms, last_ms = bounds
+    return (
+        f"the store at {place} has candles of it in [{instant(first_ms)}, "
+        f"{instant(last_ms + 60_000)}), not necessarily without gaps"
+    )

@@ -60,8 +60,11 @@ class Session:
     files: list[Path] = field(default_factory=list)
 
 
-def search(body: object, candles: Path, frame: str | None, options: Options, say: Say) -> Session:
-    """The finished `Session` of a request over a candle file; `say` gets lines about its course.
+def search(
+    body: object, candles: Path | None, frame: str | None, options: Options, say: Say
+) -> Session:
+    """The finished `Session` of a request over a candle file, or over the candle store without
+    one; `say` gets lines about its course.
 
     Everything that can be refused is refused before a cluster is started or a kernel runs.
     Raises: InvalidInput, InvalidConfig; Cancelled after having said what was kept.
@@ -88,7 +91,12 @@ def search(body: object, candles: Path, frame: str | None, options: Options, say
 
 
 def _prepared(
-    body: object, candles: Path, frame: str | None, options: Options, say: Say, started: datetime
+    body: object,
+    candles: Path | None,
+    frame: str | None,
+    options: Options,
+    say: Say,
+    started: datetime,
 ) -> Session:
     """The session before anything is computed: request, guards, output directory, candles."""
     from compute.plan import check_variants, plan
@@ -108,11 +116,10 @@ def _prepared(
     )  # fmt: skip
     if out is not None and columns:
         out.receive(job, bars.fingerprint)
-    kind = "SYNTHETIC candles, made by a generator" if market.synthetic else "candles"
     say(
         f"{job.instrument} {job.timeframe.code}, {instant(job.period.start_ms)} to "
         f"{instant(job.period.end_ms)}: {spaced(bars.stop - bars.start)} bars from "
-        f"{spaced(bars.rows)} {kind}"
+        f"{spaced(bars.rows)} {market.kind}"
     )
     for caution in market.cautions(job):
         say(f"WARNING: {caution.message}")

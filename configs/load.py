@@ -41,6 +41,7 @@ _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "indicators": (("schema_version", "defaults"), ()),
+    "market_data": (("version", "market_data"), ("market_data",)),
 }
 
 
@@ -61,12 +62,12 @@ class ConfigFile:
 
         Keys of those sections are the dataclass's fields, each of which must be in one of them or
         have a default. `PICKED` sections belong to another dataclass: only known keys are read.
+        A field may itself be a dataclass, or a tuple of them: a mapping, or a list of mappings.
         `overrides` are values by dotted path, None counting as absent.
         """
         owned: Sequence[str] = cast(Any, target).SECTIONS
         picked: Sequence[str] = getattr(target, "PICKED", ())
-        hints = typing.get_type_hints(target)
-        fields = {f.name: f for f in dataclasses.fields(cast(Any, target)) if f.init}
+        fields, hints = _fields(target)
         self._refuse_strays(target, overrides or {}, (*owned, *picked), fields)
         values: dict[str, Any] = {}
         places: dict[str, str] = {}
@@ -81,13 +82,27 @@ class ConfigFile:
                     raise self._fault(place, f"given by {places[key]} already")
                 places[key] = place
                 values[key] = self._value(place, value, hints[key])
-        for key, item in fields.items():
+        return self._built(owned, target, values)
+
+    def _built(self, sections: Sequence[str], target: type[_T], values: Mapping[str, Any]) -> _T:
+        """The dataclass of some values, none of the required ones missing."""
+        for key, item in _fields(target)[0].items():
             if key not in values and item.default is item.default_factory is dataclasses.MISSING:
-                raise self._fault(f"{owned[0]}.{key}", "required")
+                raise self._fault(f"{sections[0]}.{key}", "required")
         try:
             return target(**values)
         except Exception as error:  # whatever the dataclass raises to refuse a value
-            raise InvalidConfig(f"{self.path}: {', '.join(owned)}: {error}") from error
+            raise InvalidConfig(f"{self.path}: {', '.join(sections)}: {error}") from error
+
+    def _nested(self, place: str, value: object, target: type[_T]) -> _T:
+        """A dataclass inside another one, from a mapping whose keys are its fields."""
+        fields, hints = _fields(target)
+        values: dict[str, Any] = {}
+        for key, entry in self._mapping(place, value).items():
+            if key not in fields:
+                raise self._fault(f"{place}.{key}", f"unknown key; known are {', '.join(fields)}")
+            values[key] = self._value(f"{place}.{key}", entry, hints[key])
+        return self._built((place,), target, values)
 
     def _entries(self, section: str, overrides: Mapping[str, object]) -> dict[str, object]:
         """Scalar entries of a section with its overrides; nested sections are left out."""
@@ -152,6 +167,8 @@ class ConfigFile:
                 raise self._fault(place, f"must be a list, got {value!r}")
             items = cast("list[object]", value)
             return tuple(self._value(f"{place}.{i}", v, arguments[0]) for i, v in enumerate(items))
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            return self._nested(place, value, hint)
         return self._scalar(place, value, hint)
 
     def _scalar(self, place: str, value: object, kind: Any) -> Any:
@@ -174,6 +191,12 @@ class ConfigFile:
         return InvalidConfig(f"{self.path}: {place}: {reason}")
 
 
+def _fields(target: type[object]) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+    """Fields that a constructor takes, and the types of all, by name."""
+    found = {f.name: f for f in dataclasses.fields(cast(Any, target)) if f.init}
+    return found, typing.get_type_hints(target)
+
+
 def environment(environ: Mapping[str, str] | None = None) -> str:
     """Name of the environment: `ROEHUB_ENV`, `dev` when it is unset or blank."""
     name = (os.environ if environ is None else environ).get("ROEHUB_ENV", "").strip() or "dev"
@@ -189,13 +212,20 @@ def config_path(name: str, environ: Mapping[str, str] | None = None) -> Path:
     return Path(chosen) if chosen else _DIRECTORY / environment(known) / f"{name}.yaml"
 
 
-def config(name: str, environ: Mapping[str, str] | None = None) -> ConfigFile:
-    """The parsed file for `name` (`backtest` or `indicators`).
+def environment_file(name: str, environ: Mapping[str, str] | None = None) -> Path:
+    """A file of the environment that is no configuration, such as `whitelist.csv`."""
+    return _DIRECTORY / environment(environ) / name
+
+
+def config(
+    name: str, environ: Mapping[str, str] | None = None, *, path: Path | None = None
+) -> ConfigFile:
+    """The parsed file for `name` (`backtest`, `indicators`, `market_data`), `path` if it is given.
 
     Raises: InvalidConfig for an unknown environment, an unreadable file, YAML that is broken or
     repeats a key, another version, an unknown key at the top.
     """
-    path = config_path(name, environ)
+    path = config_path(name, environ) if path is None else path
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -218,7 +248,10 @@ def config(name: str, environ: Mapping[str, str] | None = None) -> ConfigFile:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Safe YAML that refuses a repeated key; plain YAML lets the last one win."""
+    """Safe YAML that refuses a repeated key; plain YAML lets the last one win.
+
+    A time stays the text that it is: whoever wants one says whether it may lack a zone.
+    """
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -233,3 +266,9 @@ def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if not tag.endswith(":timestamp")]
+    for first, rules in cast(
+        "dict[str, list[tuple[str, Any]]]", yaml.CSafeLoader.yaml_implicit_resolvers
+    ).items()
+}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import IO, Any, Final, Protocol, TypeVar
+from zipfile import BadZipFile
 
 from compute.errors import InvalidCandles
 from compute.market.candles import SERIES
@@ -71,16 +73,27 @@ def opened(path: Path) -> Columns:
     Raises:
         InvalidCandles: no such file, another format, a broken file, missing or repeated columns.
     """
+    ending = file_ending(path, (".parquet", ".csv"))
+    return _opened_parquet(path) if ending == ".parquet" else _opened_csv(path)
+
+
+def file_ending(path: Path, known: Sequence[str]) -> str:
+    """The ending of a file's name in lower case, one of `known`.
+
+    Raises:
+        InvalidCandles: another ending, no such file, or no file.
+    """
     ending = path.suffix.lower()
-    if ending not in (".parquet", ".csv"):
+    kinds = " or ".join(known)
+    if ending not in known:
         raise InvalidCandles(
-            f"{path}: cannot tell the format from the name; candles are read from .parquet or .csv"
+            f"{path}: cannot tell the format from the name; candles are read from {kinds}"
         )
     if not path.exists():
         raise InvalidCandles(f"{path}: no such file; check the path")
     if not path.is_file():
-        raise InvalidCandles(f"{path}: not a file; name one .parquet or .csv file")
-    return _opened_parquet(path) if ending == ".parquet" else _opened_csv(path)
+        raise InvalidCandles(f"{path}: not a file; name one {kinds} file")
+    return ending
 
 
 def attempted(path: Path, read: Callable[[], Read]) -> Read:
@@ -89,7 +102,7 @@ def attempted(path: Path, read: Callable[[], Read]) -> Read:
 
     try:
         return read()
-    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
+    except (pa.ArrowException, OSError, ValueError, csv.Error, BadZipFile) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InvalidCandles(
             f"{path}: cannot be read as {path.suffix.lower()[1:]}: {reason}; "
@@ -102,23 +115,39 @@ def _opened_parquet(path: Path) -> Columns:
 
     file = attempted(path, lambda: pq.ParquetFile(path))
     schema = file.schema_arrow
+    volume_name = _volume_name(path, schema.names)
+    return _Parquet(path, schema.names, own_metadata(schema), volume_name, file)
+
+
+def own_metadata(schema: Any) -> dict[str, str]:
+    """What the metadata of an Arrow schema say to us."""
     raw: dict[bytes, bytes] = schema.metadata or {}
-    metadata = {
+    return {
         key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
         for key, value in raw.items()
         if key.startswith(b"roehub.")
     }
-    return _Parquet(path, schema.names, metadata, _volume_name(path, schema.names), file)
 
 
-def _opened_csv(path: Path) -> Columns:
+def csv_head(path: Path, opened: Callable[[], IO[bytes]]) -> list[list[str]]:
+    """The first two rows of a CSV, the second one if there is one.
+
+    Raises:
+        InvalidCandles: it is empty or cannot be read.
+    """
+
     def head() -> list[list[str]]:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
+        with TextIOWrapper(opened(), encoding="utf-8-sig", newline="") as lines:
             return list(islice(csv.reader(lines), 2))
 
     rows = attempted(path, head)
     if not rows or not rows[0]:
         raise InvalidCandles(f"{path}: the file is empty; it needs a header and candles")
+    return rows
+
+
+def _opened_csv(path: Path) -> Columns:
+    rows = csv_head(path, lambda: path.open("rb"))
     names = rows[0]
     volume_name = _volume_name(path, names)
     first = dict(zip(names, rows[1], strict=False)) if len(rows) > 1 else {}

@@ -1,4 +1,7 @@
-"""The command that makes candles."""
+"""The commands of market data: what makes candles, and the group that loads and keeps them.
+
+Every command imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+import ingest.commands.catchup
+import ingest.commands.history
+import ingest.commands.references
+import ingest.commands.services
+import ingest.commands.stores
+
+app = typer.Typer(
+    name="ingest",
+    help="Market data in: files, exchanges, the candle store.",
+    no_args_is_help=True,
+)
+app.command("migrate")(ingest.commands.stores.migrate)
+app.command("backfill-1m")(ingest.commands.history.backfill_1m)
+app.command("rest-catchup")(ingest.commands.catchup.rest_catchup)
+app.command("coverage")(ingest.commands.stores.coverage)
+app.command("quality")(ingest.commands.history.quality)
+app.command("sync-instruments")(ingest.commands.references.sync_instruments)
+app.command("enrich")(ingest.commands.references.enrich)
+app.command("live")(ingest.commands.services.live)
+app.command("schedule")(ingest.commands.services.schedule)
 
 
 def synthetic(

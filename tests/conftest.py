@@ -1,8 +1,10 @@
-"""What every test may use: reproducible property tests, and real candles where there are some."""
+"""What every test may use: reproducible property tests, real candles where there are some, and no
+store but its own."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,16 +20,12 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
-# Two clusters on one machine take each other's ports, and peak memory wants a quiet neighbour.
-_TOGETHER = ("api", "benchmarks", "cluster")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread over workers, a file stays whole, and files that start clusters follow each other."""
-    for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        group = "clusters" if place.parts[0] in _TOGETHER else place.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+# No test may find the store of whoever runs it, on a server or in the home directory.
+for _name in [name for name in os.environ if name.startswith(("CH_", "CLICKHOUSE_", "REDIS_"))]:
+    del os.environ[_name]
+os.environ["ROEHUB_DATA_DIR"] = os.path.join(
+    tempfile.gettempdir(), f"roehub-no-store-{os.getpid()}"
+)
 
 
 @pytest.fixture(scope="session")

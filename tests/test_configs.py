@@ -14,7 +14,15 @@ from compute.indicators.defaults import check_defaults, indicator_defaults
 from compute.indicators.registry import ids
 from compute.keys import backtest_runtime_config_hash
 from compute.settings import Cpu, Defaults, Limits
-from configs.load import ENVIRONMENTS, ConfigFile, InvalidConfig, config, config_path, environment
+from configs.load import (
+    ENVIRONMENTS,
+    ConfigFile,
+    InvalidConfig,
+    config,
+    config_path,
+    environment,
+    environment_file,
+)
 
 # Ids that are one output of another one: a request names their parameters.
 WITHOUT_DEFAULTS = {"structure.pivot_high", "structure.pivot_low"}
@@ -241,6 +249,69 @@ def test_fields_without_default_are_required_and_lists_become_tuples(tmp_path: P
         file.settings(Jobs)
     with pytest.raises(InvalidConfig, match=r"backtest\.jobs\.lease_seconds: required"):
         written(tmp_path, "version: 1\n").settings(Jobs)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    spokes: int
+    name: str = "front"
+
+    def __post_init__(self) -> None:
+        if self.spokes < 1:
+            raise ValueError("spokes must be > 0")
+
+
+@dataclass(frozen=True)
+class Cart:
+    SECTIONS: ClassVar = ("market_data",)
+
+    wheels: tuple[Wheel, ...]
+    spare: Wheel | None = None
+    built: str = ""
+
+
+def cart(tmp_path: Path, text: str) -> Cart:
+    path = tmp_path / "market_data.yaml"
+    path.write_text(f"version: 1\nmarket_data: {text}")
+    return config("market_data", path=path).settings(Cart)
+
+
+def test_dataclasses_inside_dataclasses(tmp_path: Path) -> None:
+    found = cart(tmp_path, "{wheels: [{spokes: 3}, {spokes: 4, name: back}], spare: {spokes: 5}}")
+    assert found == Cart((Wheel(3), Wheel(4, "back")), Wheel(5))
+    assert cart(tmp_path, "{wheels: [], spare: null}") == Cart(())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{wheels: [{spokes: 3}, {spokes: x}]}", "market_data.wheels.1.spokes: must be an integer"),
+        ("{wheels: [{name: x}]}", "market_data.wheels.0.spokes: required"),
+        ("{wheels: [{spokes: 3, rim: 1}]}", "market_data.wheels.0.rim: unknown key; known are"),
+        ("{wheels: [{spokes: 0}]}", "market_data.wheels.0: spokes must be > 0"),
+        ("{wheels: {spokes: 3}}", "market_data.wheels: must be a list"),
+        ("{wheels: [3]}", "market_data.wheels.0: must be a mapping, got 3"),
+        ("{wheels: [], spare: {}}", "market_data.spare.spokes: required"),
+        ("{wheels: [], spare: [1]}", "market_data.spare: must be a mapping"),
+        ("{wheels: [], colour: red}", "market_data.colour: unknown key; known are wheels, spare"),
+    ],
+)
+def test_faults_inside_name_the_place(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        cart(tmp_path, text)
+    assert reason in str(caught.value)
+
+
+def test_a_time_stays_a_text(tmp_path: Path) -> None:
+    for text in ("2017-01-01", "2017-01-01T00:00:00Z", "2017-01-01 00:00:00"):
+        assert cart(tmp_path, f"{{wheels: [], built: {text}}}").built == text
+
+
+def test_other_files_of_the_environment() -> None:
+    path = environment_file("whitelist.csv", {"ROEHUB_ENV": "prod"})
+    assert path.parts[-2:] == ("prod", "whitelist.csv")
+    assert path.is_file()
+    assert environment_file("whitelist.csv", {}).parts[-2] == "dev"
 
 
 def test_threads_are_flag_then_setting_then_cores() -> None:

@@ -36,12 +36,10 @@ LINT: tuple[tuple[str, ...], ...] = (
     ("python", "-m", "tools.docs.generate_docs_index", "--check"),
     ("python", "-m", "tools.docs.generate_indicator_docs", "--check"),
 )
-# As many workers as cores, a file to a worker; tests/conftest.py says which files share one.
-_TESTS = ("python", "-m", "pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "loadgroup")
 JOBS: dict[str, tuple[tuple[str, ...], ...]] = {
     "setup": (),
     "demo": (("python", "-m", "api.cli", "demo", "--out", "out/demo"),),
-    "test": (*LINT, _TESTS),
+    "test": (*LINT, ("python", "-m", "pytest")),
     "lint": LINT,
     "soak": (("python", "-m", "pytest", "-m", "soak"),),
     "bench": (("python", "-m", "api.cli", "bench"),),

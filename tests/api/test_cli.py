@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -32,7 +33,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     )
     assert done.returncode == 0, done.stderr
     for name in (
-        "backtest", "estimate", "demo", "synthetic", "indicators", "doctor", "bench",
+        "backtest", "estimate", "demo", "synthetic", "ingest", "indicators", "doctor", "bench",
     ):  # fmt: skip
         assert f" {name} " in done.stdout
 
@@ -203,9 +204,27 @@ def test_doctor_finds_this_machine_ready() -> None:
         "too large for the guard of 600 000",
         "Ray",
         "GPU",
+        f"none yet at {os.environ['ROEHUB_DATA_DIR']}",
     ):
         assert subject in done.stdout
     assert "ready: the main job can run" in done.stdout
+
+
+def test_doctor_looks_into_the_candle_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROEHUB_DATA_DIR", str(tmp_path))
+    assert call("ingest", "migrate").status == 0
+    found = api.doctor.candle_store()
+    assert (found.status, found.text) == (
+        "ok",
+        f"{tmp_path / 'clickhouse'}, in this process, candles of 0 instruments",
+    )
+    monkeypatch.setenv("CH_HOST", "127.0.0.1")
+    monkeypatch.setenv("CH_PORT", "9")
+    found = api.doctor.candle_store()
+    assert found.status == "note"
+    assert "http://127.0.0.1:9/market_data" in found.text
 
 
 def test_doctor_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

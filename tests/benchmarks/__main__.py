@@ -1,6 +1,8 @@
 """The benchmark: proves that results are right, then measures what they cost.
 
-    python -m tests.benchmarks [w1 votes w2 w3 w4 w5 scaling corners memory cold ray peers]
+    python -m tests.benchmarks
+        [w1 votes w2 w3 w4 w5 scaling corners memory cold store backfill live ray
+        peers]
         [--threads 1,2] [--json FILE] [--page FILE] [--quick] [--check]
 
 Without a section all of them run. `--check` ends with status 1 when a goal is missed, `--quick`
@@ -41,6 +43,9 @@ SECTIONS: Final = {
     "corners": "scaling",
     "memory": "memory",
     "cold": "cold",
+    "store": "candle_store",
+    "backfill": "backfill",
+    "live": "live_feed",
     "ray": "spread",
     "peers": "peers",
 }

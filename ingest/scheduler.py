@@ -1,0 +1,282 @@
+"""The scheduler: reference data kept in step, history and holes filled, again and again.
+
+At the start once and in order: the whitelist, the metadata, a scan that plans what is missing.
+Then every job at its interval, first after one interval. A job that fails is counted and has its
+next run; nothing of it ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from compute.errors import RoehubError
+from compute.market.instrument import Instrument
+from compute.market.period import Period
+from ingest.errors import NoSeed
+from ingest.live.fills import FillQueue, FillTask, Reason
+from ingest.metrics import SchedulerMetrics
+from ingest.rows import MINUTE_MS, floor_minute
+
+EVERY_REASON: Final[tuple[Reason, ...]] = (
+    "scheduler_bootstrap",
+    "historical_backfill",
+    "scheduler_tail",
+)
+HOURLY_REASONS: Final[tuple[Reason, ...]] = ("scheduler_bootstrap", "historical_backfill")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """First and last stored minute of an instrument, and where its history may begin."""
+
+    stored: tuple[int, int] | None
+    earliest_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """What catching up with an instrument came to."""
+
+    tail_minutes: int = 0
+    tail_rows_written: int = 0
+    gap_days_scanned: int = 0
+    gap_days_with_gaps: int = 0
+    gap_ranges_filled: int = 0
+    gap_rows_written: int = 0
+
+
+class Duties(Protocol):
+    """What the jobs do, each a call that may wait but does not block."""
+
+    async def sync_whitelist(self) -> object:
+        """Seeds markets, reads the whitelist and writes what has changed."""
+
+    async def enrich(self) -> object:
+        """Fetches the metadata of the active instruments."""
+
+    async def active(self) -> Sequence[Instrument]:
+        """The active instruments."""
+        ...
+
+    async def history(self, instrument: Instrument) -> History:
+        """What is stored of an instrument."""
+        ...
+
+    async def catch_up(self, instrument: Instrument) -> CatchUp:
+        """Fetches the tail and the gaps of an instrument.
+
+        Raises:
+            NoSeed: there is no candle to begin from.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSettings:
+    """Intervals of the jobs, and how the hourly pass goes through the instruments."""
+
+    sync_whitelist_s: float = 3600
+    enrich_s: float = 21_600
+    rest_insurance_catchup_s: float = 3600
+    tail_lookback_minutes: int = 180
+    concurrency: int = 4
+    inter_instrument_delay_s: float = 0.0
+
+
+class JobFailed(RoehubError):
+    """Some of a job's instruments failed; the others are done."""
+
+    code = "job_failed"
+
+
+class Scheduler:
+    """The jobs, while `run` does; the fill queue is started and closed with them."""
+
+    def __init__(
+        self,
+        duties: Duties,
+        fills: FillQueue,
+        metrics: SchedulerMetrics,
+        *,
+        clock: Callable[[], int],
+        settings: SchedulerSettings | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._duties = duties
+        self._fills = fills
+        self._metrics = metrics
+        self._clock = clock
+        self._settings = settings or SchedulerSettings()
+        self._sleep = sleep
+        self.started = False
+        """Whether the jobs of the start are through."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop`; jobs that run then are cut off, queued fills are dropped."""
+        self._fills.start()
+        jobs = asyncio.create_task(self._jobs(), name="scheduler")
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({jobs, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if jobs.done():
+                jobs.result()  # it does not end by itself, but by a fault of ours
+        finally:
+            for task in (jobs, stopped):
+                task.cancel()
+            await asyncio.gather(jobs, stopped, return_exceptions=True)
+            await self._fills.close()
+
+    async def trouble(self) -> str | None:
+        """What keeps the scheduler from its work now, None when nothing does."""
+        return None if self.started else "the jobs of the start are not through"
+
+    async def _jobs(self) -> None:
+        await self._job("sync_whitelist", self._duties.sync_whitelist)
+        await self._job("enrich", self._duties.enrich)
+        await self._job("startup_scan", self._scan)
+        self.started = True
+        settings = self._settings
+        async with asyncio.TaskGroup() as group:
+            for name, work, interval_s in (
+                ("sync_whitelist", self._duties.sync_whitelist, settings.sync_whitelist_s),
+                ("enrich", self._duties.enrich, settings.enrich_s),
+                (
+                    "rest_insurance_catchup",
+                    self._insure,
+                    settings.rest_insurance_catchup_s,
+                ),
+            ):
+                group.create_task(self._repeated(name, work, interval_s), name=name)
+
+    async def _repeated(
+        self, name: str, work: Callable[[], Awaitable[object]], interval_s: float
+    ) -> None:
+        while True:
+            await self._sleep(interval_s)
+            await self._job(name, work)
+
+    async def _job(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        self._metrics.runs.labels(name).inc()
+        began = time.perf_counter()
+        try:
+            await work()
+        except Exception as error:
+            self._metrics.errors.labels(name).inc()
+            if isinstance(error, RoehubError):
+                log.error("job %s failed: %s", name, error)
+            else:
+                log.exception("job %s failed", name)
+        finally:
+            self._metrics.duration.labels(name).observe(time.perf_counter() - began)
+
+    async def _scan(self) -> None:
+        """The startup scan: everything that is missing, planned."""
+        instruments = await self._duties.active()
+        for instrument in instruments:
+            self._metrics.scanned.labels(instrument.market_id).inc()
+        await self._plan(instruments, EVERY_REASON)
+
+    async def _insure(self) -> None:
+        """The hourly pass: history that is missing is planned, tails and gaps are fetched."""
+        instruments = await self._duties.active()
+        failed: list[str] = []
+        try:
+            await self._plan(instruments, HOURLY_REASONS)
+        except JobFailed as error:
+            failed.append(error.message)
+        waiting = list(reversed(instruments))
+        failures = 0
+
+        async def work() -> None:
+            nonlocal failures
+            while waiting:
+                failures += not await self._caught_up(waiting.pop())
+                if waiting and self._settings.inter_instrument_delay_s:
+                    await self._sleep(self._settings.inter_instrument_delay_s)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._settings.concurrency, len(waiting))):
+                group.create_task(work())
+        if failures:
+            failed.append(f"{failures} of {len(instruments)} instruments were not caught up")
+        if failed:
+            raise JobFailed("; ".join(failed))
+
+    async def _caught_up(self, instrument: Instrument) -> bool:
+        """Catches up with an instrument; False when that failed."""
+        metrics, market_id = self._metrics, instrument.market_id
+        try:
+            done = await self._duties.catch_up(instrument)
+        except NoSeed:  # its bootstrap is in the queue
+            metrics.caught_up.labels(market_id, "skipped_no_seed").inc()
+            return True
+        except Exception as error:
+            metrics.caught_up.labels(market_id, "failed").inc()
+            log.warning("%s was not caught up: %s", instrument, error)
+            return False
+        metrics.caught_up.labels(market_id, "ok").inc()
+        metrics.tail_minutes.labels(market_id).inc(done.tail_minutes)
+        metrics.tail_rows.labels(market_id).inc(done.tail_rows_written)
+        metrics.days_scanned.labels(market_id).inc(done.gap_days_scanned)
+        metrics.days_with_gaps.labels(market_id).inc(done.gap_days_with_gaps)
+        metrics.ranges_filled.labels(market_id).inc(done.gap_ranges_filled)
+        metrics.gap_rows.labels(market_id).inc(done.gap_rows_written)
+        return True
+
+    async def _plan(self, instruments: Sequence[Instrument], reasons: Collection[Reason]) -> None:
+        """Plans and enqueues fills of these reasons.
+
+        Raises:
+            JobFailed: some instruments could not be looked at; the others are planned.
+        """
+        failures = 0
+        for instrument in instruments:
+            try:
+                history = await self._duties.history(instrument)
+            except Exception as error:
+                failures += 1
+                log.warning("%s could not be planned: %s", instrument, error)
+                continue
+            tasks = planned(
+                instrument,
+                history,
+                floor_minute(self._clock()),
+                self._settings.tail_lookback_minutes,
+            )
+            for task in tasks:
+                if task.reason in reasons:
+                    self._metrics.planned.labels(instrument.market_id, task.reason).inc()
+                    if self._fills.add(task):
+                        self._metrics.enqueued.labels(instrument.market_id, task.reason).inc()
+        if failures:
+            raise JobFailed(f"{failures} of {len(instruments)} instruments could not be planned")
+
+
+def planned(
+    instrument: Instrument, history: History, now_floor_ms: int, lookback_minutes: int
+) -> list[FillTask]:
+    """What an instrument lacks, ascending and without overlap; gaps inside are not looked for."""
+    earliest_ms = history.earliest_ms
+    if earliest_ms >= now_floor_ms:
+        return []
+    if history.stored is None:
+        return [FillTask(instrument, Period(earliest_ms, now_floor_ms), "scheduler_bootstrap")]
+    first_ms, last_ms = history.stored
+    tasks: list[FillTask] = []
+    if first_ms > earliest_ms + MINUTE_MS:
+        tasks.append(
+            FillTask(
+                instrument, Period(earliest_ms, min(first_ms, now_floor_ms)), "historical_backfill"
+            )
+        )
+    tail_ms = max(last_ms + MINUTE_MS, now_floor_ms - lookback_minutes * MINUTE_MS)
+    if tail_ms < now_floor_ms:
+        tasks.append(FillTask(instrument, Period(tail_ms, now_floor_ms), "scheduler_tail"))
+    return tasks

@@ -1,0 +1,84 @@
+"""Alert rules, dashboard and metrics page speak of metrics that there are, and of all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from ingest.metrics import LiveMetrics, RestMetrics, SchedulerMetrics
+
+OPS = Path(__file__).resolve().parents[2] / "docs" / "ops"
+RUNBOOK = OPS.parent / "runbooks" / "market-data.md"
+FUNCTIONS = {"sum", "by", "rate", "increase", "histogram_quantile", "and", "or", "on"}
+LABELS = {"market_id", "status_code", "job", "le", "status"}
+
+
+@pytest.fixture(scope="module")
+def metrics() -> dict[str, tuple[str, str]]:
+    """Type and meaning of every metric, by the name it is scraped under."""
+    registry = CollectorRegistry()
+    LiveMetrics(registry)
+    RestMetrics(registry)
+    SchedulerMetrics(registry)
+    return {
+        one.name + ("_total" if one.type == "counter" else ""): (one.type, one.documentation)
+        for one in registry.collect()
+    }
+
+
+def named(expression: str) -> set[str]:
+    """Names of metrics in a PromQL expression, of histograms without what they add."""
+    bare = re.sub(r'"[^"]*"|\[\w+\]', "", expression)
+    words = set(re.findall(r"[a-z_][a-z0-9_]*", bare)) - FUNCTIONS - LABELS - {"up"}
+    return {re.sub(r"_(bucket|sum|count)$", "", word) for word in words}
+
+
+def rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((OPS / "alerts.yaml").read_text())["groups"]
+    return group["rules"]
+
+
+def test_alerts_watch_metrics_that_exist(metrics: dict[str, tuple[str, str]]) -> None:
+    found = set().union(*(named(rule["expr"]) for rule in rules()))
+    assert found <= metrics.keys()
+    assert {
+        "ws_connected", "insert_errors_total", "rest_fill_errors_total",
+        "redis_publish_errors_total", "ws_closed_to_insert_done_seconds",
+        "scheduler_job_errors_total",
+    } <= found  # fmt: skip
+    assert any(rule["expr"].startswith("up{") for rule in rules())
+
+
+def test_every_alert_has_its_paragraph_in_the_runbook() -> None:
+    headings = set(re.findall(r"^### (\w+)$", RUNBOOK.read_text(), re.MULTILINE))
+    assert {rule["alert"] for rule in rules()} == headings
+    for rule in rules():
+        assert rule["annotations"]["runbook"] == (
+            f"docs/runbooks/market-data.md#{rule['alert'].lower()}"
+        )
+        assert rule["labels"]["severity"] in ("warning", "critical")
+
+
+def test_the_dashboard_draws_metrics_that_exist(metrics: dict[str, tuple[str, str]]) -> None:
+    board = json.loads((OPS / "grafana-dashboard.json").read_text())
+    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert set().union(*map(named, expressions)) <= metrics.keys()
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_lists_every_metric_as_it_describes_itself(
+    metrics: dict[str, tuple[str, str]],
+) -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (gauge|counter|histogram) \| [^|]+ \| (.+) \|$",
+        (OPS / "metrics.md").read_text(),
+        re.MULTILINE,
+    )
+    assert {name: (kind, about) for name, kind, about in rows} == metrics
