@@ -21,7 +21,7 @@ from compute.grid import IndicatorGrid
 from compute.indicators.definition import Indicator
 from compute.indicators.registry import module
 from compute.indicators.series import BarSeries
-from compute.output_rows import OutputRows, block_rows, output_rows
+from compute.output_rows import OutputRows, block_rows, output_rows, tensor_rows
 from compute.packing import Packer, body_words
 from compute.pieces import Piece, Room, piece_columns, pieces
 from compute.rules import Side, reference_series, sides, voting_rule
@@ -221,4 +221,4 @@ def scratch_shape(grid: IndicatorGrid, total_bars: int, slice_bars: int) -> tupl
     columns = piece_columns(indicator, slice_bars, settling(grid), longest_lag(grid))
     if columns is None:
         return block_rows(total_bars, slow), total_bars
-    return block_rows(columns, slow), columns
+    return tensor_rows(columns, slow), columns
