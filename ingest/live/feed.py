@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+import numpy as np
 from redis.exceptions import RedisError, ResponseError
 
 from compute.errors import InvalidInput
@@ -83,6 +84,8 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self.failing: str | None = None
         """Why the latest batch was not published; None when it was."""
+        self.published = 0
+        """Candles that Redis has taken."""
 
     def __len__(self) -> int:
         return len(self._queue) + self._sending
@@ -147,23 +150,27 @@ class Feed:
         done_ms = self._clock()
         failures: list[Exception] = []
         metrics = self._metrics
+        received_ms: dict[int, list[int]] = {}
         for (candle, origin), answer in zip(batch, answers, strict=True):
             market_id = candle.instrument.market_id
             if not isinstance(answer, Exception):
-                metrics.published.labels(market_id).inc()
-                metrics.to_done.labels(market_id).observe((done_ms - origin.ingested_at_ms) / 1000)
+                received_ms.setdefault(market_id, []).append(origin.ingested_at_ms)
             elif _is_duplicate(answer):
                 metrics.duplicates.labels(market_id).inc()
             else:
                 metrics.errors.labels(market_id).inc()
                 failures.append(answer)
+        for market_id, received in received_ms.items():
+            self.published += len(received)
+            metrics.published.labels(market_id).inc(len(received))
+            metrics.to_done.observe(market_id, (done_ms - np.array(received)) / 1000)
         for market_id in {candle.instrument.market_id for candle, _ in batch}:
             metrics.duration.labels(market_id).observe(took_s)
         self._note(str(failures[0]) if failures else None, len(failures))
 
     def _failed(self, batch: list[tuple[Candle, Origin]], error: Exception) -> None:
-        for candle, _ in batch:
-            self._metrics.errors.labels(candle.instrument.market_id).inc()
+        for market_id, count in Counter(one.instrument.market_id for one, _ in batch).items():
+            self._metrics.errors.labels(market_id).inc(count)
         self._note(str(error) or type(error).__name__, len(batch))
 
     def _note(self, reason: str | None, lost: int) -> None:

@@ -99,7 +99,6 @@ class Worker:
         self._sockets = dict(sockets)
         self._access = access
         self._metrics = metrics.sockets
-        self._buffered = metrics.inserts.buffered
         self._clock = clock
         self._settings = settings or WorkerSettings()
         self._sleep = sleep
@@ -164,7 +163,7 @@ class Worker:
             closed_ms = since_ms if last_ms is None else last_ms + MINUTE_MS
             lags.append((instrument, (now_ms - closed_ms) / 1000))
         self._metrics.stale(lags)
-        self._buffered.set(len(self.buffer))
+        self.buffer.refresh_metrics()
 
     async def trouble(self) -> str | None:
         """What keeps the worker from its work now, None when nothing does."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from compute.market.instrument import Instrument
 from ingest.metrics import (
     FeedMetrics,
     FillMetrics,
     InsertMetrics,
+    Latencies,
     RestMetrics,
     SchedulerMetrics,
     SocketMetrics,
@@ -122,3 +126,46 @@ def test_lag_is_the_worst_of_a_market_and_old_instruments_go() -> None:
     assert registry.get_sample_value("instrument_staleness_s", labels) is None
     metrics.stale([])  # a market that is not followed any more does not lag
     assert registry.get_sample_value("lag_to_now_s", {"market_id": "1"}) == 0
+
+
+BUCKETS = (0.05, 0.1, 1.0, 2.0)
+
+
+@given(
+    st.lists(
+        st.lists(st.one_of(st.sampled_from((0.0, *BUCKETS)), st.floats(-5.0, 50.0)), max_size=12),
+        max_size=4,
+    )
+)
+def test_values_taken_at_once_are_counted_like_one_by_one(batches: list[list[float]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    latencies = Latencies("took_seconds", "How long", BUCKETS, (1, 2))
+    ours.register(latencies)
+    oracle = Histogram("took_seconds", "How long", ["market_id"], registry=theirs, buckets=BUCKETS)
+    for market_id in (1, 2):
+        oracle.labels(market_id)
+    for number, values in enumerate(batches):
+        market_id = 1 + number % 2
+        latencies.observe(market_id, np.array(values))
+        for value in values:
+            oracle.labels(market_id).observe(value)
+    samples = {
+        (one.name, *sorted(one.labels.items())): one.value
+        for metric in theirs.collect()
+        for one in metric.samples
+        if not one.name.endswith("_created")
+    }
+    found = {
+        (one.name, *sorted(one.labels.items())): one.value
+        for metric in ours.collect()
+        for one in metric.samples
+    }
+    assert found == pytest.approx(samples)
+    assert set(found) == set(samples)
+
+
+def test_a_name_is_taken_once() -> None:
+    registry = CollectorRegistry()
+    InsertMetrics(registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        registry.register(Latencies("ws_closed_to_insert_done_seconds", "again", BUCKETS, (1,)))

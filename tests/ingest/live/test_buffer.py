@@ -26,9 +26,11 @@ from tests.ingest.live.virtual import VirtualTime, settled
 class Case:
     """A buffer before a store that can be made to fail or to hang."""
 
-    def __init__(self, store: CandleStore, symbol: str, **settings: Any) -> None:
+    def __init__(
+        self, store: CandleStore, symbol: str, *, market_id: int = 1, **settings: Any
+    ) -> None:
         self.store = store
-        self.instrument = Instrument(1, symbol)
+        self.instrument = Instrument(market_id, symbol)
         self.time = VirtualTime(START_MS)
         self.registry = CollectorRegistry()
         self.error: Exception | None = None
@@ -37,15 +39,21 @@ class Case:
         self.open = threading.Event()  # lets inserts through
         self.open.set()
         self.at_once = 0
+        self.clocked: set[str] = set()
+        """Threads that looked at the clock, as one does to count."""
         self.buffer = InsertBuffer(
             self._insert,
             InsertMetrics(self.registry),
-            clock=self.time,
+            clock=self._clock,
             settings=BufferSettings(**settings),
             lost=lambda instrument, period: self.lost.append((instrument, period)),
             sleep=self.time.sleep,
             jitter=lambda: 0.0,
         )
+
+    def _clock(self) -> int:
+        self.clocked.add(threading.current_thread().name)
+        return self.time()
 
     def _insert(self, table: pa.Table) -> int:
         self.at_once += 1
@@ -60,16 +68,21 @@ class Case:
         finally:
             self.at_once -= 1
 
-    def add(self, first: int, end: int, **values: Any) -> None:
+    def add(
+        self, first: int, end: int, *, instrument: Instrument | None = None, **values: Any
+    ) -> None:
         for minute in range(first, end):
             given: dict[str, Any] = {"volume_base": 1.0, "trades_count": 1, **values}
             candle = Candle(
-                self.instrument, START_MS + minute * MINUTE_MS, 1.0, 2.0, 0.5, 1.5, **given
+                instrument or self.instrument,
+                START_MS + minute * MINUTE_MS,
+                *(1.0, 2.0, 0.5, 1.5),
+                **given,
             )
             assert self.buffer.add(candle, Origin("ws", self.time.now_ms))
 
-    def value(self, name: str) -> float:
-        found = self.registry.get_sample_value(name, {"market_id": "1"})
+    def value(self, name: str, market_id: int = 1, **labels: str) -> float:
+        found = self.registry.get_sample_value(name, {"market_id": str(market_id), **labels})
         assert found is not None
         return found
 
@@ -119,6 +132,34 @@ def test_a_batch_goes_when_its_first_row_is_old_enough(store: CandleStore) -> No
     # Receipt to start: 250, 50, 50 and 250 ms.
     assert case.value("ws_closed_to_insert_start_seconds_sum") == pytest.approx(0.6)
     assert case.value("ws_closed_to_insert_done_seconds_count") == 4
+
+
+def test_a_batch_counts_in_the_thread_for_each_of_its_markets(store: CandleStore) -> None:
+    case = Case(store, "BUFCOUNT", flush_s=0.25)
+    other = Instrument(4, "BUFCOUNT")
+
+    async def story() -> None:
+        case.add(0, 3)
+        await case.time.pass_s(0.1)
+        case.add(0, 2, instrument=other)
+        case.add(2, 3, instrument=other, volume_base=-1.0)
+        case.buffer.refresh_metrics()
+        assert (case.value("insert_buffer_rows"), case.value("insert_buffer_rows", 4)) == (3, 3)
+        await case.time.pass_s(0.15)
+        await until(lambda: len(case.buffer) == 0)
+        case.buffer.refresh_metrics()
+
+    tell(case, story)
+    assert case.buffer.stored == 5
+    for market_id, rows, refused, older_than_200_ms in ((1, 3, 0, 3), (4, 2, 1, 0)):
+        assert case.value("insert_buffer_rows", market_id) == 0
+        assert case.value("insert_rows_total", market_id) == rows
+        assert case.value("insert_batches_total", market_id) == 1
+        assert case.value("insert_refused_total", market_id) == refused
+        assert case.value("ws_closed_to_insert_start_seconds_count", market_id) == rows
+        within = case.value("ws_closed_to_insert_start_seconds_bucket", market_id, le="0.2")
+        assert rows - within == older_than_200_ms
+    assert case.clocked == {"insert 1"}  # the event loop has sockets to read
 
 
 def test_a_batch_goes_when_it_is_full_and_one_at_a_time(store: CandleStore) -> None:
