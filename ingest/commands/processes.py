@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from ingest.commands.duties import Duties
 from ingest.commands.options import clock_ms
@@ -56,9 +58,9 @@ async def run_live(
         client = None
         if redis is not None:
             valkey = stack.enter_context(open_valkey(redis))
-            log.info("live candles are published at %s", redis.place)
             client = valkey.client()
             stack.push_async_callback(client.aclose)
+            await _tell_of_publishing(client, redis.place)
         worker = Worker(
             sockets(settings),
             Access(
@@ -145,6 +147,20 @@ def scheduler_settings(settings: MarketDataSettings) -> SchedulerSettings:
         concurrency=ingestion.rest_concurrency_instruments,
         inter_instrument_delay_s=ingestion.rest_inter_instrument_delay_s,
     )
+
+
+async def _tell_of_publishing(client: Redis, place: str) -> None:
+    """Logs whether Redis takes candles now. One that does not is no reason not to start."""
+    try:
+        await client.ping()
+    except (RedisError, OSError) as error:
+        log.warning(
+            "live candles are not published: the server at %s cannot be used (%s); they are all "
+            "stored, and each is tried once",
+            place, error,
+        )  # fmt: skip
+    else:
+        log.info("live candles are published at %s", place)
 
 
 async def _together(worker: Worker, scheduler: Scheduler | None, stop: asyncio.Event) -> int:

@@ -36,6 +36,12 @@ FEED_S: Final = 2.0
 """What a shutdown waits for Redis: it is best effort, and the store comes first."""
 PLAUSIBLE_MS: Final = DAY_MS
 """How far from our clock a live candle may be: one of another day is no live candle."""
+UNREAD: Final = "the list of instruments has not been read yet"
+NOTHING: Final = (
+    "no instrument with a stream is active, so nothing is followed; run "
+    "`roehub ingest sync-instruments` over a whitelist that enables some (an embedded store is "
+    "taken meanwhile: run it before this process, or start this one with --schedule)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +131,8 @@ class Worker:
         """Since when, for those that have not told anything yet."""
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._without_socket: set[int] = set()
+        self._unfollowed: str | None = UNREAD
+        """Why nothing is followed; None when something is."""
 
     @property
     def connections(self) -> list[Connection]:
@@ -167,6 +175,8 @@ class Worker:
 
     async def trouble(self) -> str | None:
         """What keeps the worker from its work now, None when nothing does."""
+        if self._unfollowed is not None:
+            return self._unfollowed
         shut = [one for one in self._connections if not one.open]
         if shut:
             return f"{len(shut)} of {len(self._connections)} sockets are not connected"
@@ -194,8 +204,13 @@ class Worker:
         if strange:
             log.warning("markets %s have no stream configured", sorted(strange))
             self._without_socket |= strange
-        if not wanted:
-            log.warning("there is no active instrument to follow")
+        unfollowed = None if wanted else NOTHING
+        if unfollowed != self._unfollowed:
+            self._unfollowed = unfollowed
+            if unfollowed is not None:
+                log.warning(unfollowed)
+            else:
+                log.info("%d instruments are followed", len(wanted))
         gone = self._followed.keys() - set(wanted)
         self.tracker.forget(gone)
         now_ms = self._clock()
@@ -312,14 +327,20 @@ class Worker:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=self._settings.grace_s / 2)
-        await self.fills.close()
+        fills = await self.fills.close()
         rest_s = max(0.1, until_s - self._monotonic())
         closing = [self.buffer.close(rest_s)]
         if self.feed is not None:
             closing.append(self.feed.close(min(rest_s, FEED_S)))
-        left, *_ = await asyncio.gather(*closing)
+        left, *unpublished = await asyncio.gather(*closing)
         for task in essential:
             task.cancel()
         await asyncio.gather(*essential, return_exceptions=True)
         self.tails.close()
+        log.info(
+            "stopped: %d candles stored, %d published; left behind: %d not stored, "
+            "%d not published, %d fills",
+            self.buffer.stored, self.feed.published if self.feed is not None else 0, left,
+            sum(unpublished), fills,
+        )  # fmt: skip
         return left

@@ -85,11 +85,14 @@ def wall_clock() -> int:
 class Process:
     """A command that runs, and what it tells over HTTP."""
 
-    def __init__(self, data_dir: Path, *arguments: object) -> None:
+    def __init__(self, data_dir: Path, *arguments: object, **environ: str) -> None:
         self.stderr = data_dir.with_suffix(".log")
         with self.stderr.open("w") as log:
             self.running = started(
-                *arguments, "--metrics-port", 0, stderr=log.fileno(), ROEHUB_DATA_DIR=str(data_dir)
+                *arguments,
+                *("--metrics-port", 0),
+                stderr=log.fileno(),
+                **{"ROEHUB_DATA_DIR": str(data_dir), **environ},
             )
 
     def log(self) -> str:
@@ -168,6 +171,8 @@ def test_live_with_its_scheduler_fetches_follows_stores_and_publishes(
         assert "used by roehub ingest live --schedule (pid" in busy.stderr
     finally:
         process.stop()
+    assert f"are published at {data_dir / 'valkey'}" in process.log()
+    assert re.search(r"stopped: \d+ candles stored, 1 published; left behind: 0", process.log())
     stored = minutes_of(data_dir)
     assert stored[0] == first_ms
     assert set(range(first_ms, first_ms + 39 * MINUTE_MS, MINUTE_MS)) <= set(stored)
@@ -176,6 +181,29 @@ def test_live_with_its_scheduler_fetches_follows_stores_and_publishes(
     with open_valkey(place) as valkey, valkey.blocking_client() as client:
         entries: Any = client.xrange("md.candles.1m.binance:spot:BTCUSDT")
     assert [entry[0] for entry in entries] == [f"{last_ms}-0"]
+
+
+def test_live_alone_says_what_it_lacks_instruments_and_a_redis(
+    tmp_path: Path, server: BinanceServer
+) -> None:
+    flags = prepared(tmp_path, server, wall_clock())[:2]
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        process = Process(
+            tmp_path / "data", "ingest", "live", *flags, REDIS_HOST="127.0.0.1", REDIS_PORT=port
+        )
+        try:
+            process.until(lambda: "nothing is followed" in process.log(), "it says so")
+            status, body = process.get("/ready")
+        finally:
+            process.stop()
+    assert status == 503
+    assert "roehub ingest sync-instruments" in json.loads(body)["checks"]["worker"]
+    log = process.log()
+    assert f"not published: the server at redis://127.0.0.1:{port}/0 cannot be used" in log
+    assert "are published at" not in log
+    assert "stopped: 0 candles stored, 0 published" in log.splitlines()[-1]
 
 
 def call_in(data_dir: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

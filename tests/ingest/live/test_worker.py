@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -58,6 +60,67 @@ def test_a_changed_list_is_followed_without_a_restart(store: CandleStore) -> Non
     tell(story)
 
 
+def test_a_worker_with_nothing_to_follow_says_so_once_and_what_helps(
+    store: CandleStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ingest.live.worker")
+
+    def lines(part: str) -> int:
+        return sum(part in record.getMessage() for record in caplog.records)
+
+    async def story() -> None:
+        with Stage(store, ["NOBODY"]) as stage:
+            run = Running(stage, refresh_s=0.01)
+            assert "has not been read yet" in (await run.worker.trouble() or "")
+            looked = 0
+
+            def active() -> list[Instrument]:
+                nonlocal looked
+                looked += 1
+                return run.active
+
+            run.worker._access = replace(run.worker._access, active=active)
+            run.active = []
+            async with run.at_work():
+                for times in (1, 2):
+                    before = looked
+                    await until(lambda before=before: looked > before + 5)
+                    assert "`roehub ingest sync-instruments`" in (await run.worker.trouble() or "")
+                    assert lines("sync-instruments") == times
+                    run.active = list(stage.instruments)
+                    await run.connected()
+                    assert await run.worker.trouble() is None
+                    assert lines("1 instruments are followed") == times
+                    run.active = []
+
+    tell(story)
+
+
+def test_the_last_line_says_what_was_done_and_what_is_left(
+    store: CandleStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ingest.live.worker")
+
+    async def story() -> None:
+        with Stage(store, ["LASTA", "LASTB"]) as stage:
+            run = Running(stage, grace_s=0.5)
+            async with run.at_work():
+                await stage.subscribed()
+                await stage.close_minutes(0, 2)
+                await stage.complete(2)
+                await until(lambda: len(run.worker.fills) == 0)
+                run.store_error = StoreUnavailable("down")
+                await stage.close_minute(2)
+                await until(lambda: len(run.worker.buffer) == 2)
+            assert run.left == 2
+
+    tell(story)
+    assert caplog.records[-1].getMessage() == (
+        "stopped: 4 candles stored, 0 published; "
+        "left behind: 2 not stored, 0 not published, 0 fills"
+    )
+
+
 def test_a_list_that_cannot_be_read_is_an_error_at_the_start_and_none_later(
     store: CandleStore,
 ) -> None:
@@ -87,15 +150,15 @@ def test_a_list_that_cannot_be_read_is_an_error_at_the_start_and_none_later(
     tell(story)
 
 
-def test_markets_without_a_stream_and_no_instruments_are_no_errors(store: CandleStore) -> None:
+def test_markets_without_a_stream_and_no_instruments_end_nothing(store: CandleStore) -> None:
     async def story() -> None:
         with Stage(store, ["NONE"]) as stage:
             run = Running(stage)
             run.active = [Instrument(4, "NOSTREAM")]
             async with run.at_work():
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.1)
                 assert run.worker.connections == []
-                assert await run.worker.trouble() is None
+                assert "no instrument with a stream" in (await run.worker.trouble() or "")
             assert run.left == 0
 
     tell(story)
