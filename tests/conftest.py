@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 # No deadline: the first example of a kernel includes its compilation.
 settings.register_profile(
@@ -26,6 +27,23 @@ for _name in [name for name in os.environ if name.startswith(("CH_", "CLICKHOUSE
 os.environ["ROEHUB_DATA_DIR"] = os.path.join(
     tempfile.gettempdir(), f"roehub-no-store-{os.getpid()}"
 )
+
+
+class ByFile(LoadScopeScheduling):
+    """Tests spread over processes a file at a time, and all that start Ray in one of them.
+
+    A file shares its compiled kernels and stores. Two local clusters beside each other would each
+    think that the whole machine is theirs.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "ray" if file.startswith(("tests/cluster/", "tests/api/")) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    return ByFile(config, log)  # type: ignore[arg-type]  # the producer's type is not public
 
 
 @pytest.fixture(scope="session")

@@ -36,10 +36,11 @@ LINT: tuple[tuple[str, ...], ...] = (
     ("python", "-m", "tools.docs.generate_docs_index", "--check"),
     ("python", "-m", "tools.docs.generate_indicator_docs", "--check"),
 )
+SPREAD = ("-n", "logical", "--maxprocesses", "4", "--no-loadscope-reorder")  # see tests/conftest.py
 JOBS: dict[str, tuple[tuple[str, ...], ...]] = {
     "setup": (),
     "demo": (("python", "-m", "api.cli", "demo", "--out", "out/demo"),),
-    "test": (*LINT, ("python", "-m", "pytest")),
+    "test": (*LINT, ("python", "-m", "pytest", *SPREAD)),
     "lint": LINT,
     "soak": (("python", "-m", "pytest", "-m", "soak"),),
     "bench": (("python", "-m", "api.cli", "bench"),),
