@@ -55,6 +55,15 @@ def test_alerts_watch_metrics_that_exist(metrics: dict[str, tuple[str, str]]) ->
     assert any(rule["expr"].startswith("up{") for rule in rules())
 
 
+def test_whatever_counts_a_loss_or_a_failure_is_watched(
+    metrics: dict[str, tuple[str, str]],
+) -> None:
+    bad = re.compile(r"_(errors|dropped|refused|refused_symbols|idle|malformed)_total$")
+    watched = set().union(*(named(rule["expr"]) for rule in rules()))
+    # Errors of sockets are watched by what they come to: no socket, reconnects, silence.
+    assert {name for name in metrics if bad.search(name)} - watched == {"ws_errors_total"}
+
+
 def test_every_alert_has_its_paragraph_in_the_runbook() -> None:
     headings = set(re.findall(r"^### (\w+)$", RUNBOOK.read_text(), re.MULTILINE))
     assert {rule["alert"] for rule in rules()} == headings
@@ -68,7 +77,9 @@ def test_every_alert_has_its_paragraph_in_the_runbook() -> None:
 def test_the_dashboard_draws_metrics_that_exist(metrics: dict[str, tuple[str, str]]) -> None:
     board = json.loads((OPS / "grafana-dashboard.json").read_text())
     expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    assert set().union(*map(named, expressions)) <= metrics.keys()
+    drawn = set().union(*map(named, expressions))
+    assert drawn <= metrics.keys()
+    assert {"ws_refused_symbols_total", "rest_fill_dropped_total", "insert_buffer_rows"} <= drawn
     ids = [panel["id"] for panel in board["panels"]]
     assert len(ids) == len(set(ids))
 
@@ -77,8 +88,11 @@ def test_the_page_lists_every_metric_as_it_describes_itself(
     metrics: dict[str, tuple[str, str]],
 ) -> None:
     rows = re.findall(
-        r"^\| `(\w+)` \| (gauge|counter|histogram) \| [^|]+ \| (.+) \|$",
+        r"^\| `(\w+)` \| (gauge|counter|histogram) \| ([^|]+) \| (.+) \|$",
         (OPS / "metrics.md").read_text(),
         re.MULTILINE,
     )
-    assert {name: (kind, about) for name, kind, about in rows} == metrics
+    assert {name: (kind, about) for name, kind, _, about in rows} == metrics
+    assert {name for name, _, labels, _ in rows if "`market_id`" not in labels} == {
+        "scheduler_job_runs_total", "scheduler_job_errors_total", "scheduler_job_duration_seconds"
+    }  # fmt: skip
