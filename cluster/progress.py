@@ -120,4 +120,5 @@ def _left(now: Progress, seconds: float) -> str:
 
 
 def _rate(done: int, seconds: float) -> str:
-    return f", {spaced(round(done / seconds))}/s" if seconds > 0.05 and done else ""
+    rate = round(done / seconds) if seconds > 0.05 else 0
+    return f", {spaced(rate)}/s" if rate else ""

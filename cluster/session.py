@@ -157,8 +157,11 @@ def executor(session: Session) -> Iterator[Executor]:
 
 
 def _outcome(session: Session, pool: Executor, control: Control) -> Outcome:
+    from compute.jit import CACHE_DIR
     from compute.pipeline import backtest
 
+    if next(CACHE_DIR.rglob("*.nbi"), None) is None:
+        session.say("compiling the kernels, once for this version: some twenty seconds")
     sink = None if session.out is None else session.out.columns
     with progress() as report:
         return backtest(

@@ -18,6 +18,7 @@ import pytest
 
 import cluster.outputs
 import cluster.session
+import compute.jit
 import compute.results
 from compute.control import Progress, Report
 from compute.results import canonical_result
@@ -49,6 +50,16 @@ def test_writes_three_files_and_nothing_else(finished: tuple[Path, Called]) -> N
     ]  # fmt: skip
     assert "SYNTHETIC" in done.stdout
     assert all(name in done.stdout for name in ("result.json", "variants.parquet", "report.html"))
+
+
+def test_the_first_run_of_a_version_says_what_it_waits_for(
+    candles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute.jit, "CACHE_DIR", tmp_path / "none")
+    body = write_json(tmp_path / "request.json", request())
+    done = call("backtest", body, "--candles", candles, "--executor", "local")
+    assert done.status == 0
+    assert "compiling the kernels" in done.stdout
 
 
 def test_a_range_far_beyond_the_candles_is_warned_of(candles: Path, tmp_path: Path) -> None:
