@@ -13,7 +13,6 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,7 +20,14 @@ import httpx
 
 from compute.errors import InvalidInput
 from ingest.errors import ExchangeError, MalformedFrame, RateLimited
-from ingest.exchanges.exchange import Conversation, Exchange, HttpRequest, Market
+from ingest.exchanges.exchange import (
+    Conversation,
+    Exchange,
+    HttpRequest,
+    Market,
+    date_ms,
+    named_pause_s,
+)
 from ingest.exchanges.registry import exchange_of, market
 from ingest.limiter import Clock, LeftAlone, Limiter, Sleep
 from ingest.settings import RestSettings
@@ -171,8 +177,8 @@ class HttpClient:
                 raise self._error(request, f"no answer within {limit_s:g} s") from None
             except httpx.HTTPError as error:
                 raise self._error(request, f"{type(error).__name__} {error}".strip()) from error
-            date_ms = _date_ms(response.headers)
-            self._limiter.observe(ticket, self.exchange.usage(response.headers), date_ms)
+            headers = response.headers
+            self._limiter.observe(ticket, self.exchange.usage(headers), date_ms(headers))
         return self._body(request, response)
 
     def _body(self, request: HttpRequest, response: httpx.Response) -> Any:
@@ -185,8 +191,8 @@ class HttpClient:
         code, message = self.exchange.failure(body)
         said = f"{status}" + (f", {code}: {message}" if code is not None else "")
         pause_s = self.exchange.retry_after_s(status, headers, body)
-        if pause_s is None and status >= 500 and headers.get("retry-after", "").isdecimal():
-            pause_s = float(headers["retry-after"])
+        if pause_s is None and status >= 500:
+            pause_s = named_pause_s(headers)
         if pause_s is not None:
             raise RateLimited(
                 self._message(request, said),
@@ -289,11 +295,3 @@ class HttpClients:
                 observer=self._observer,
             )
         return self._clients[market_id]
-
-
-def _date_ms(headers: Mapping[str, str]) -> int | None:
-    """The exchange's clock when it answered."""
-    try:
-        return int(parsedate_to_datetime(headers["date"]).timestamp() * 1000)
-    except (KeyError, TypeError, ValueError):
-        return None

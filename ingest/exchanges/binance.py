@@ -9,11 +9,13 @@ A kline over REST is an array:
 
 Prices and volumes are texts. Over WebSocket the same fields have letters: t T open and close time,
 o h l c prices, v q volumes, n trades, V Q taker volumes, i interval, s symbol, x whether the minute
-is closed. `startTime` and `endTime` both include klines that open exactly there, rows ascend, and
-the running minute is among them.
+is closed. Ahead of the end of a socket comes an event `serverShutdown` (stream `!serverShutdown`).
+USD-M sends klines below the path `/market` only, since 2026-04-23. `startTime` and `endTime` both
+include klines that open exactly there, rows ascend, and the running minute is among them.
 
-Sources: Binance Spot API documentation, "Kline/Candlestick data", "Limits", "WebSocket Streams";
-USD-M Futures API, "Kline Candlestick Data", "Exchange Information", "WebSocket Market Streams".
+Sources: Binance Spot API documentation, "Kline/Candlestick data", "Limits", "WebSocket Streams",
+"Server Shutdown"; USD-M Futures API, "Kline Candlestick Data", "Exchange Information", "WebSocket
+Market Streams", "Important WebSocket Change Notice".
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from compute.market.instrument import Instrument
@@ -36,6 +37,8 @@ from ingest.exchanges.exchange import (
     WeightLimit,
     checked,
     nonblank,
+    date_ms,
+    named_pause_s,
     number,
 )
 from ingest.rows import Candle, floor_minute
@@ -150,11 +153,11 @@ class Binance:
         """
         if status not in (429, 418):
             return None
-        named = number(headers.get("retry-after"))
+        named = named_pause_s(headers)
         if named is not None:
             return named
         until = _BANNED_UNTIL.search(str(body.get("msg")) if isinstance(body, dict) else str(body))
-        now_ms = _date_ms(headers)
+        now_ms = date_ms(headers)
         if until is None or now_ms is None:
             return 0.0
         return max(0.0, (int(until.group(1)) - now_ms) / 1000)
@@ -179,7 +182,7 @@ class Binance:
         return []
 
     def parse_frame(self, market: Market, text: str | bytes) -> Frame:
-        """The minute of a combined-stream message, or the answer to a request."""
+        """The minute of a combined-stream message, a notice, or the answer to a request."""
         try:
             message = json.loads(text)
         except ValueError:
@@ -198,7 +201,7 @@ class Binance:
         if not isinstance(kline, dict):
             raise _malformed(market, "kline event has no kline", message)
         if kline.get("i") != "1m":
-            return Frame("other")
+            return Frame("ending" if data.get("e") == "serverShutdown" else "other")
         if kline.get("x") is not True:
             if kline.get("x") is not False:
                 raise _malformed(market, "kline does not say whether it is closed", message)
@@ -292,14 +295,6 @@ def _metadata(market: Market, row: Any) -> InstrumentMetadata:
         min_notional=least,
         trading=row.get("status") == _TRADING,
     )
-
-
-def _date_ms(headers: Mapping[str, str]) -> int | None:
-    """The exchange's clock when it answered, from `Date`."""
-    try:
-        return int(parsedate_to_datetime(headers["date"]).timestamp() * 1000)
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _malformed(market: Market, what: str, got: Any) -> MalformedFrame:

@@ -34,6 +34,7 @@ from ingest.exchanges.exchange import (
     WeightLimit,
     checked,
     nonblank,
+    named_pause_s,
     number,
 )
 from ingest.rows import DAY_MS, Candle, floor_minute
@@ -146,7 +147,7 @@ class Bybit:
             return _BANNED_S
         if status != 429 and _code(body) not in _TOO_MANY:
             return None
-        named = number(headers.get("retry-after"))
+        named = named_pause_s(headers)
         if named is not None:
             return named
         reset = headers.get("x-bapi-limit-reset-timestamp", "")

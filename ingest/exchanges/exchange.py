@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from ingest.errors import MalformedFrame
@@ -86,10 +88,11 @@ class Frame:
     """A message of a stream.
 
     `candles` are the closed minutes in it and `open_count` the minutes still running, which are
-    dropped. `ok` and `message` are the answer's when it is an `ack`.
+    dropped. `ok` and `message` are the answer's when it is an `ack`. `ending` says that the
+    exchange is about to end the socket.
     """
 
-    kind: Literal["kline", "ack", "pong", "other"]
+    kind: Literal["kline", "ack", "pong", "ending", "other"]
     candles: tuple[Candle, ...] = ()
     open_count: int = 0
     ok: bool = True
@@ -195,6 +198,35 @@ def number(value: Any) -> float | None:
 
 def nonblank(value: Any) -> str | None:
     """A text that is not blank, stripped, or None."""
+def date_ms(headers: Mapping[str, str]) -> int | None:
+    """The exchange's clock when it answered, to a second; None where it does not tell."""
+    return _moment_ms(headers.get("date", ""))
+
+
+def named_pause_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that Retry-After asks for, as a number or as a date (RFC 9110, section 10.2.3).
+
+    A date counts from the answer's own `Date`, so that it does not matter how the clock here goes.
+    None where there is none that can be read, or where it asks for no time.
+    """
+    text = headers.get("retry-after", "").strip()
+    until_ms, now_ms = _moment_ms(text), date_ms(headers)
+    if until_ms is None or now_ms is None:
+        return number(text)
+    return number((until_ms - now_ms) / 1000)
+
+
+def _moment_ms(text: str) -> int | None:
+    """Epoch ms of an HTTP date in any of its three forms."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    if moment.tzinfo is None:  # the form of asctime names no zone; all are UTC
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
     return value.strip() if isinstance(value, str) and value.strip() else None
 
 

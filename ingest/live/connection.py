@@ -37,7 +37,8 @@ class SocketSettings:
     `reconnect_factor` times as long up to `reconnect_max_s`, each with a random part of
     `reconnect_jitter_s` more. Without a closed candle for `idle_s` it is given up. When a socket
     is replaced, the old one stays until the new one has told something, `overlap_s` at most.
-    `max_age_s` is the exchange's, where None.
+    `max_age_s` is the exchange's, where None. A socket whose end the exchange announces is replaced
+    at once, but not before it is `reconnect_max_s` old: notice after notice makes no storm.
 
     Raises:
         InvalidInput: a blank url, a duration that is not positive, a factor below 1.
@@ -76,11 +77,17 @@ class SocketSettings:
 class _Socket:
     """An open socket with its tasks."""
 
-    def __init__(self, ws: ClientConnection, symbols: tuple[str, ...], now_s: float) -> None:
+    def __init__(
+        self, ws: ClientConnection, symbols: tuple[str, ...], now_s: float, life_s: float
+    ) -> None:
         self.ws = ws
         self.symbols = symbols
         self.opened_s = now_s
         self.closed_candle_s = now_s
+        self.replace_s = now_s + life_s
+        """When it is to be replaced."""
+        self.ending = False
+        """Whether the exchange has announced its end."""
         self.told = asyncio.Event()
         self.reader: asyncio.Task[str] | None = None
         self.pinger: asyncio.Task[None] | None = None
@@ -122,7 +129,8 @@ class Connection:
         self._sleep = sleep
         self._monotonic = monotonic
         self._jitter = jitter
-        self._changed = asyncio.Event()
+        self._changed = False
+        self._stirred = asyncio.Event()  # other symbols, or a socket that is about to end
         self._socket: _Socket | None = None
         market_id = market.market_id
         self._errors = metrics.errors.labels(market_id)
@@ -132,7 +140,8 @@ class Connection:
         """Changes the symbols: a socket with the new ones replaces the old one."""
         if tuple(symbols) != self.symbols:
             self.symbols = tuple(symbols)
-            self._changed.set()
+            self._changed = True
+            self._stirred.set()
 
     async def run(self) -> None:
         """Keeps a socket open until it is cancelled; then closes it, heard to its last frame."""
@@ -173,32 +182,32 @@ class Connection:
         Raises:
             ExchangeError: the socket has ended, or brings nothing.
         """
-        settings = self._settings
-        age_s = settings.max_age_s or self._exchange.max_connection_age_s
-        # Sockets that were opened together are not replaced together.
-        life_s = float("inf") if age_s is None else age_s * (1 - 0.05 * self._jitter())
-        replace_s, failures = self._monotonic() + life_s, 0
+        settings, failures = self._settings, 0
         while (socket := self._socket) is not None:
-            now_s = self._monotonic()
-            idle_s = socket.closed_candle_s + settings.idle_s - now_s
-            await self._woken(socket, max(0.0, min(idle_s, replace_s - now_s)))
+            idle_s = socket.closed_candle_s + settings.idle_s
+            await self._woken(socket, min(idle_s, socket.replace_s) - self._monotonic())
             now_s = self._monotonic()
             if socket.ended:
                 raise self._error(f"the socket has ended: {_end(socket)}")
             if now_s >= socket.closed_candle_s + settings.idle_s:
                 self._metrics.idle.labels(self.market.market_id).inc()
                 raise self._error(f"no closed candle for {settings.idle_s:g} s")
-            if not self._changed.is_set() and now_s < replace_s:
+            if not self._changed and now_s < socket.replace_s:
                 continue
             try:
                 await self._replace(socket)
-                replace_s, failures = self._monotonic() + life_s, 0
+                failures = 0
             except Exception as error:  # the old one serves on
                 self._errors.inc()
                 failures += 1
                 rest_s = settings.reconnect_min_s * settings.reconnect_factor ** min(failures, 30)
-                replace_s = self._monotonic() + min(rest_s, settings.reconnect_max_s)
+                socket.replace_s = self._monotonic() + min(rest_s, settings.reconnect_max_s)
                 log.warning("%s: a socket could not be replaced: %s", self.market.code, error)
+
+    def _life_s(self) -> float:
+        """How long a socket may live; those that are opened together are not replaced together."""
+        age_s = self._settings.max_age_s or self._exchange.max_connection_age_s
+        return float("inf") if age_s is None else age_s * (1 - 0.05 * self._jitter())
 
     def _error(self, reason: str) -> ExchangeError:
         return ExchangeError(
@@ -206,16 +215,18 @@ class Connection:
         )
 
     async def _woken(self, socket: _Socket, seconds: float) -> None:
-        """Returns when the socket ends, its symbols change, or the time is over."""
+        """Returns when the socket ends or is to end, its symbols change, or the time is over."""
         assert socket.reader is not None
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._changed.wait())]
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._stirred.wait())]
         if seconds != float("inf"):
-            waits.append(asyncio.ensure_future(self._sleep(seconds)))  # type: ignore[arg-type]
+            rest = self._sleep(max(0.0, seconds))
+            waits.append(asyncio.ensure_future(rest))  # type: ignore[arg-type]
         try:
             await asyncio.wait((socket.reader, *waits), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
+            self._stirred.clear()
 
     async def _replace(self, old: _Socket) -> None:
         """Puts a new socket in place of the old one, which is closed when the new one speaks."""
@@ -246,7 +257,7 @@ class Connection:
     async def _opened(self) -> _Socket:
         """A socket that is open, subscribed and read from."""
         settings, symbols = self._settings, self.symbols
-        self._changed.clear()
+        self._changed = False
         ws = await connect(
             self._exchange.stream_url(settings.url, self.market, symbols),
             open_timeout=settings.open_timeout_s,
@@ -257,7 +268,7 @@ class Connection:
             max_size=FRAME_BYTES,
             max_queue=FRAMES_AHEAD,
         )
-        socket = _Socket(ws, symbols, self._monotonic())
+        socket = _Socket(ws, symbols, self._monotonic(), self._life_s())
         try:
             await self._subscribe(socket)
         except BaseException:
@@ -331,6 +342,14 @@ class Connection:
             socket.told.set()
             if frame.candles:
                 socket.closed_candle_s = self._monotonic()
+        elif frame is not None and frame.kind == "ending" and not socket.ending:
+            log.info("%s: the exchange is about to end a socket", self.market.code)
+            socket.ending = True
+            settings = self._settings
+            early_s = max(self._monotonic(), socket.opened_s + settings.reconnect_max_s)
+            early_s += settings.reconnect_jitter_s * self._jitter()  # others are told at once
+            socket.replace_s = min(socket.replace_s, early_s)
+            self._stirred.set()
         return frame
 
     async def _read(self, socket: _Socket) -> str:

@@ -47,6 +47,17 @@ def test_every_setting_of_a_stream_reaches_its_socket() -> None:
     assert (spot.reconnect_factor, spot.reconnect_jitter_s) == (1.7, 0.3)
 
 
+@pytest.mark.parametrize("env", ["dev", "prod"])
+def test_streams_are_where_the_exchanges_send_klines(env: str) -> None:
+    """USD-M takes subscriptions at `/stream`, too, and sends no kline there."""
+    assert {one: found.url for one, found in sockets(shipped(env)).items()} == {
+        1: "wss://stream.binance.com:9443/stream",
+        2: "wss://fstream.binance.com/market/stream",
+        3: "wss://stream.bybit.com/v5/public/spot",
+        4: "wss://stream.bybit.com/v5/public/linear",
+    }
+
+
 def test_worker_and_scheduler_take_sizes_and_intervals() -> None:
     worker = worker_settings(shipped("prod"))
     assert (worker.buffer.flush_s, worker.buffer.flush_rows) == (0.25, 3000)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -187,6 +189,16 @@ def test_a_server_error_with_retry_after_pauses_too(rig: Rig) -> None:
     rig.server.fail(status=503, times=1, retry_after_s=11, path="kline")
     assert rig.minutes() == [0, 1, 2]
     assert rig.hours.slept == [11.0]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_may_be_a_date_of_the_exchanges_clock(rig: Rig, status: int) -> None:
+    until = datetime.fromtimestamp(rig.hours.now_ms // 1000 + 42, UTC)
+    rig.server.fail(
+        status=status, headers={"Retry-After": format_datetime(until, True)}, path="kline"
+    )
+    assert rig.minutes() == [0, 1, 2]
+    assert rig.hours.slept == [42.0]
 
 
 def test_a_complaint_of_one_task_holds_the_others_back(rig: Rig) -> None:

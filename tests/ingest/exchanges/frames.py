@@ -12,6 +12,9 @@ BINANCE_CLOSED = """{"stream":"bnbbtc@kline_1m","data":{"e":"kline","E":16725158
 
 BINANCE_RUNNING = BINANCE_CLOSED.replace('"x":true', '"x":false')
 
+BINANCE_SHUTDOWN = """{"stream":"!serverShutdown","data":{"e":"serverShutdown",
+"E":1770123456789}}"""
+
 BINANCE_SPOT_INFO = """{"timezone":"UTC","serverTime":1565246363776,"rateLimits":[
 {"rateLimitType":"RAW_REQUESTS","interval":"MINUTE","intervalNum":5,"limit":61000},
 {"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000}],

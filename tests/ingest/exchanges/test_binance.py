@@ -16,6 +16,7 @@ from tests.ingest.exchanges.conversation import hold
 
 BINANCE = Binance()
 NOTHING: dict[str, str] = {}
+TOLD_AT = "Sat, 30 Jul 2022 00:00:00 GMT"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,8 @@ def test_a_running_minute_is_counted_and_dropped() -> None:
             Frame("ack", ok=False, message="Invalid request: unknown variant"),
         ),
         ('{"stream":"x@trade","data":{"e":"trade","s":"X"}}', Frame("other")),
-        ('{"e":"serverShutdown","E":1770123456789}', Frame("other")),
+        ('{"e":"serverShutdown","E":1770123456789}', Frame("ending")),
+        (frames.BINANCE_SHUTDOWN, Frame("ending")),
         (frames.BINANCE_CLOSED.replace('"1m"', '"5m"'), Frame("other")),
     ],
 )
@@ -152,10 +154,16 @@ def test_used_weight() -> None:
     [
         (429, {"retry-after": "12"}, {}, 12.0),
         (418, {"retry-after": "300"}, {}, 300.0),
+        (429, {"retry-after": "Sat, 30 Jul 2022 00:02:00 GMT", "date": TOLD_AT}, {}, 120.0),
+        (429, {"retry-after": "Saturday, 30-Jul-22 00:02:00 GMT", "date": TOLD_AT}, {}, 120.0),
+        (429, {"retry-after": "Sat Jul 30 00:02:00 2022", "date": TOLD_AT}, {}, 120.0),
+        (429, {"retry-after": "Fri, 29 Jul 2022 00:00:00 GMT", "date": TOLD_AT}, {}, 0.0),
+        (429, {"retry-after": "Sat, 30 Jul 2022 00:02:00 GMT"}, {}, 0.0),  # by whose clock?
+        (429, {"retry-after": "soon", "date": TOLD_AT}, {}, 0.0),
         (429, NOTHING, {"code": -1003, "msg": "Too many requests"}, 0.0),
         (
             418,
-            {"date": "Sat, 30 Jul 2022 00:00:00 GMT"},
+            {"date": TOLD_AT},
             {"code": -1003, "msg": "Way too much; IP banned until 1659139260000. Please use"},
             60.0,
         ),

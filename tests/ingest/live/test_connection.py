@@ -23,6 +23,7 @@ from ingest.rows import MINUTE_MS, Candle
 from tests.ingest.exchange_servers.binance import BinanceServer
 from tests.ingest.exchange_servers.bybit import BybitServer
 from tests.ingest.exchange_servers.server import ExchangeServer
+from tests.ingest.exchanges.frames import BINANCE_SHUTDOWN
 from tests.ingest.live.stage import QUICK_SOCKETS, START_MS, Hand, until
 
 SPOT, LINEAR = 1, 4
@@ -229,6 +230,45 @@ def test_a_socket_is_replaced_before_it_is_too_old_and_loses_nothing() -> None:
             assert case.value("ws_reconnects_total") == 0
             assert case.value("ws_errors_total") == 0
             assert case.begun == [["A", "B"]]  # no stream has begun anew
+
+    tell(story)
+
+
+def test_a_socket_whose_end_is_announced_is_replaced_before_it_comes() -> None:
+    async def story() -> None:
+        with binance_server("A") as server:
+            case = Case(server, SPOT, ["A"], Binance(), reconnect_max_s=0.2)
+            async with case.running():
+                await case.subscribed(1)
+                await asyncio.to_thread(server.send_text, BINANCE_SHUTDOWN)
+                minute = 0
+                while case.value("ws_rotations_total") < 1:
+                    assert await case.publish("A", minute) >= 1  # somebody always listens
+                    minute += 1
+                await until(lambda: server.sockets == 1)
+                await case.publish("A", minute)
+                await until(lambda: ("A", minute) in case.minutes)
+            assert {at for _, at in case.minutes} == set(range(minute + 1))
+            assert server.connections == 2
+            assert case.begun == [["A"]]
+            assert case.value("ws_reconnects_total") == case.value("ws_errors_total") == 0
+
+    tell(story)
+
+
+def test_notice_after_notice_makes_no_storm() -> None:
+    async def story() -> None:
+        with binance_server("A") as server:
+            case = Case(server, SPOT, ["A"], Binance(), reconnect_max_s=3600)
+            async with case.running():
+                await case.subscribed(1)
+                for minute in range(20):
+                    await asyncio.to_thread(server.send_text, BINANCE_SHUTDOWN)
+                    await case.publish("A", minute)
+                await until(lambda: len(case.minutes) == 20)
+                assert server.connections == 1  # it is too young to be replaced
+                await asyncio.to_thread(server.drop_sockets)
+                await until(lambda: server.connections == 2)
 
     tell(story)
 
