@@ -1,8 +1,8 @@
-"""Archives of candles as exchanges publish them: ZIP files, CSV without a header, checksums.
+"""Archives of candles as exchanges publish them: ZIP and GZ, CSV without a header, checksums.
 
-What the columns of an archive without a header are, its exchange says (`archive_columns`); times
-are milliseconds or microseconds. An archive's name tells symbol and frame
-(`BTCUSDT-1m-2025-01.zip`), and `<name>.CHECKSUM` beside it holds its sha256.
+What the columns of an archive without a header are, its exchange says (`archive`). An archive's
+name tells symbol and frame (`BTCUSDT-1m-2025-01.zip`, `BTCUSDT_1_2025-01-01_2025-01-31.csv.gz`),
+and `<name>.CHECKSUM` beside it holds its sha256.
 """
 
 from __future__ import annotations
@@ -11,17 +11,24 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
 from compute.errors import InvalidCandles
 from compute.market.instrument import Instrument
-from ingest.exchanges.registry import exchange_of
+from ingest.exchanges.exchange import Archive
+from ingest.exchanges.registry import exchange_of, market
 
 CHECKSUM_ENDING: Final = ".CHECKSUM"
 FRAME: Final = "1m"
 
-_NAME: Final = re.compile(r"([A-Z0-9_]+)-(\d+[a-zA-Z]+)-\d{4}-\d{2}(-\d{2})?(\.[a-z]+)+")
+_DAY: Final = r"\d{4}-\d{2}-\d{2}"
+_NAMES: Final = (
+    re.compile(r"([A-Z0-9_]+)-(\d+[a-zA-Z]+)-\d{4}-\d{2}(-\d{2})?(\.[a-z]+)+"),
+    re.compile(rf"([A-Z0-9-]+)_(\d+)_{_DAY}_{_DAY}(\.[a-z]+)+"),
+)
 _DIGEST: Final = re.compile(r"([0-9a-fA-F]{64})(\s+\*?(\S+))?\s*")
 
 
@@ -50,25 +57,27 @@ def verify_checksum(path: Path) -> bool:
     return True
 
 
-def refuse_other_name(path: Path, instrument: Instrument) -> None:
-    """Returns when the name of an archive speaks of this symbol's minutes, or of nothing.
+def named_for(path: Path, instrument: Instrument) -> bool:
+    """Whether the name of an archive speaks of this symbol's minutes; else it says nothing.
 
     Raises:
         InvalidCandles: it names another symbol or another frame.
     """
-    found = _NAME.fullmatch(path.name)
+    found = next((match for name in _NAMES if (match := name.fullmatch(path.name))), None)
     if found is None:
-        return
+        return False
     if found[1] != instrument.symbol:
         raise InvalidCandles(
             f"{path}: by its name it holds {found[1]}, but {instrument} was asked for; "
             f"give the right archive, or rename it if it is"
         )
-    if found[2] != FRAME:
+    frame = f"{found[2]}m" if found[2].isdigit() else found[2]
+    if frame != FRAME:
         raise InvalidCandles(
-            f"{path}: by its name it holds candles of {found[2]}; the store takes {FRAME} only, "
+            f"{path}: by its name it holds candles of {frame}; the store takes {FRAME} only, "
             f"longer bars are made of these"
         )
+    return True
 
 
 def members(path: Path) -> list[str]:
@@ -95,28 +104,38 @@ def member(path: Path, name: str) -> IO[bytes]:
 
 
 def headless(first_row: Sequence[str]) -> bool:
-    """Whether the first row of a CSV is a candle already: it begins with a number."""
+    """Whether the first row of a CSV is a candle already: it begins with a digit."""
     cell = first_row[0].strip() if first_row else ""
-    return cell.lstrip("-").isdigit()
+    return cell.lstrip("-")[:1].isdigit()
 
 
-def layout_of(
-    path: Path | str, first_row: Sequence[str], instrument: Instrument
-) -> tuple[str, ...]:
-    """The names of the columns of a CSV without a header, as the instrument's exchange has them.
+def layout_of(path: Path | str, first_row: Sequence[str], instrument: Instrument) -> Archive:
+    """The layout of a CSV without a header, with the columns that this one has.
 
     Raises:
-        InvalidCandles: the exchange has no archives, or others than this.
+        InvalidCandles: no archive of the instrument's market is known here, or others than this.
     """
-    columns = exchange_of(instrument.market_id).archive_columns
-    if not columns:
+    place = market(instrument.market_id)
+    layout = exchange_of(place).archive(place)
+    if layout is None:
         raise InvalidCandles(
-            f"{path}: has no header and the exchange of {instrument} publishes no archives without "
-            f"one; write the names of its columns into the first line"
+            f"{path}: has no header, and no layout of {place.code} archives without one is known "
+            f"here; write the names of its columns into the first line"
         )
+    columns = layout.columns
     if len(first_row) not in (len(columns), len(columns) - 1):
         raise InvalidCandles(
             f"{path}: has no header and {len(first_row)} columns; without a header it must have "
-            f"the {len(columns)} of an exchange archive: {', '.join(columns)}"
+            f"the {len(columns)} of a {place.code} archive: {', '.join(columns)}"
         )
-    return columns[: len(first_row)]
+    if layout.time_format is not None and first_row[0].strip().isdigit():
+        raise InvalidCandles(
+            f"{path}: has no header, and its first time is {first_row[0].strip()!r}; in a "
+            f"{place.code} archive it is like {_example(layout)}: write the names of its columns "
+            f"into the first line"
+        )
+    return replace(layout, columns=columns[: len(first_row)])
+
+
+def _example(layout: Archive) -> str:
+    return repr(datetime(2025, 1, 31, 23, 59).strftime(layout.time_format or ""))

@@ -13,33 +13,29 @@ minutes. So a run that was killed is simply run again.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
 
 from compute.errors import InvalidCandles, InvalidInput
 from compute.market.instrument import Instrument
-from compute.market.period import Period, instant
-from compute.market.timeframe import TIMEFRAMES
-from ingest.archives import FRAME
+from compute.market.period import Period
 from ingest.buckets import Buckets
-from ingest.candle_files import ROWS_SHOWN
 from ingest.candle_streams import Stream, streams
 from ingest.file_rows import ROW_SCHEMA, Chosen, Wanted, chosen, stamped
 from ingest.progress import Progress, silent
-from ingest.rows import MINUTE_MS, Fault, Origin, floor_minute
+from ingest.rows import MINUTE_MS, SYNTHETIC, Origin, floor_minute
 from ingest.stores.candles import CandleStore
 from ingest.stores.versions import newer_ms
+from ingest.surveys import Survey, opens_ms, refuse_nothing, survey
 
 BATCH_ROWS: Final = 65_536
-_ROWS_THAT_TELL_A_FRAME: Final = 50
 
 Clock = Callable[[], int]
 
@@ -51,9 +47,10 @@ class BackfillReport:
     `candles_read` are the rows that were meant: of the instrument, in the range, closed. Of them
     `rows_written` went to the store, `rows_repeated` gave way to a later row of their minute.
     Passed over were `rows_of_others`, `rows_outside` the range, `rows_not_closed` and `rows_empty`
-    (a minute declared missing). `synthetic_files` say of themselves that a generator made them;
-    the store does not keep that, so nothing that reads it can know. `time_range` is the one asked
-    for, else from the first candle to the end of the last one.
+    (a minute declared missing). Of those read, `rows_unnamed` are of files without a symbol, taken
+    for the instrument's at their giver's word. `synthetic_files` say of themselves that a generator
+    made them; their candles are stored as such. `time_range` is the one asked for, else from the
+    first candle to the end of the last one.
     """
 
     instrument_id: Instrument
@@ -69,46 +66,8 @@ class BackfillReport:
     rows_outside: int
     rows_not_closed: int
     rows_empty: int
+    rows_unnamed: int
     synthetic_files: int
-
-
-@dataclass(slots=True)
-class _Survey:
-    """What a first look at a file found."""
-
-    synthetic: bool = False
-    read: int = 0
-    others: int = 0
-    outside: int = 0
-    open: int = 0
-    empty: int = 0
-    ascending: bool = True
-    first_ms: int | None = None
-    last_ms: int | None = None
-    spacing_ms: int = 0
-    fault_count: int = 0
-    faults: list[Fault] = field(default_factory=list)
-    previous_ms: int | None = None
-
-    def add(self, batch: Chosen) -> None:
-        self.others += batch.others
-        self.outside += batch.outside
-        self.open += batch.open
-        self.empty += batch.empty
-        self.fault_count += len(batch.faults)
-        self.faults += batch.faults[: ROWS_SHOWN - len(self.faults)]
-        self.read += batch.table.num_rows
-        if batch.faults or not batch.table.num_rows:
-            return
-        times = _times(batch.table)
-        before = times[:1] if self.previous_ms is None else [self.previous_ms]
-        steps = np.diff(times, prepend=before)
-        self.ascending &= bool((steps >= 0).all())
-        self.spacing_ms = math.gcd(self.spacing_ms, int(np.gcd.reduce(steps)))
-        self.previous_ms = int(times[-1])
-        first_ms, last_ms = int(times.min()), int(times.max())
-        self.first_ms = first_ms if self.first_ms is None else min(self.first_ms, first_ms)
-        self.last_ms = last_ms if self.last_ms is None else max(self.last_ms, last_ms)
 
 
 def backfill(
@@ -127,7 +86,8 @@ def backfill(
     Raises:
         InvalidCandles: a file that cannot be read or holds a row that is no candle; the rows of
             the files before it are stored, of this one there are none.
-        InvalidInput: nothing is to be read, or files hold other instruments only.
+        InvalidInput: nothing is to be read, or the files hold nothing of it: other instruments, or
+            other times than `period`.
         StoreFailed: the store takes no more; what was written stays.
     """
     if batch_rows is not None and batch_rows < 1:
@@ -136,25 +96,25 @@ def backfill(
         raise InvalidInput("no candle file was named; name files or directories")
     started_ms = clock()
     wanted = Wanted(instrument, period, floor_minute(started_ms), naive_is_utc)
-    origin = Origin("file", newer_ms(store.db, instrument, period, started_ms))
+    version_ms = newer_ms(store.db, instrument, period, started_ms)
     progress = Progress(f"backfill {instrument} rows", 0, say)
-    surveys: list[_Survey] = []
+    surveys: list[Survey] = []
     with _Writer(store, progress) as writer:
         for stream in streams(paths, instrument):
-            survey = _surveyed(stream, wanted)
-            surveys.append(survey)
-            if survey.synthetic:
-                say(
-                    f"WARNING: {stream.name} holds SYNTHETIC candles; the store does not keep that "
-                    f"label, so a back-test from it cannot show it"
-                )
-            progress.expect(survey.read)
-            for table in _batches(_unique(stream, wanted, survey.ascending), batch_rows):
+            found = survey(stream, wanted)
+            surveys.append(found)
+            if found.synthetic:
+                say(f"WARNING: {stream.name} holds SYNTHETIC candles; they are stored as such")
+            progress.expect(found.read)
+            origin = Origin(SYNTHETIC if found.synthetic else "file", version_ms)
+            for table in _batches(_unique(stream, wanted, found.ascending), batch_rows):
                 writer.write(stamped(table, instrument, origin))
-    if not any(one.read for one in surveys) and any(one.others for one in surveys):
-        raise InvalidInput(
-            f"no row of {instrument} in {', '.join(str(path) for path in paths)}: all are of other "
-            f"instruments; check market_id and symbol"
+    refuse_nothing(surveys, paths, wanted)
+    if unnamed := [one.name for one in surveys if one.read and one.nameless]:
+        say(
+            f"WARNING: {_shown(unnamed)} has no column symbol: its candles were taken for "
+            f"{instrument}, whatever they are; with that column, and market_id, they would have "
+            f"been compared with it"
         )
     return _report(instrument, period, surveys, writer.rows, writer.batches, started_ms, clock())
 
@@ -197,7 +157,7 @@ class _Writer:
 def _report(
     instrument: Instrument,
     period: Period | None,
-    surveys: Sequence[_Survey],
+    surveys: Sequence[Survey],
     rows: int,
     batches: int,
     started_ms: int,
@@ -221,43 +181,14 @@ def _report(
         rows_outside=sum(one.outside for one in surveys),
         rows_not_closed=sum(one.open for one in surveys),
         rows_empty=sum(one.empty for one in surveys),
+        rows_unnamed=sum(one.read for one in surveys if one.nameless),
         synthetic_files=sum(one.synthetic for one in surveys),
     )
 
 
-def _surveyed(stream: Stream, wanted: Wanted) -> _Survey:
-    """A first look at a file. Raises: InvalidCandles, if it is not to be loaded."""
-    if stream.labelled_frame not in (None, FRAME):
-        raise InvalidCandles(
-            f"{stream.name}: holds candles of {stream.labelled_frame} by its metadata; the store "
-            f"takes {FRAME} only, longer bars are made of these"
-        )
-    survey = _Survey(synthetic=stream.synthetic)
-    for first_row, batch in stream.read(wanted.period):
-        survey.add(chosen(stream.name, first_row, batch, wanted))
-    if survey.fault_count:
-        shown = "; ".join(f"row {fault.row}: {fault.reason}" for fault in survey.faults)
-        more = survey.fault_count - len(survey.faults)
-        raise InvalidCandles(
-            f"{stream.name}: {survey.fault_count} rows are no candles ({shown}"
-            f"{f' and {more} more' if more else ''}); nothing of this file was stored: correct or "
-            f"remove them",
-            rows=[fault.row for fault in survey.faults],
-        )
-    frame = next((f for f in reversed(TIMEFRAMES.values()) if _fits(survey, f.ms)), None)
-    if frame is not None:
-        raise InvalidCandles(
-            f"{stream.name}: its rows are {frame.code} apart, from {instant(survey.first_ms or 0)} "
-            f"on; the store takes {FRAME} only, longer bars are made of these"
-        )
-    return survey
-
-
-def _fits(survey: _Survey, frame_ms: int) -> bool:
-    """Whether so many rows on a coarser grid can be no accident."""
-    if frame_ms == MINUTE_MS or survey.read < _ROWS_THAT_TELL_A_FRAME:
-        return False
-    return survey.spacing_ms > 0 and survey.spacing_ms % frame_ms == 0
+def _shown(names: Sequence[str]) -> str:
+    more = len(names) - 1
+    return names[0] if not more else f"{names[0]} (and so {more} more)"
 
 
 def _unique(stream: Stream, wanted: Wanted, ascending: bool) -> Iterator[pa.Table]:
@@ -281,8 +212,9 @@ def _still_whole(stream: Stream, batch: Chosen) -> pa.Table:
     """The rows of a file's second reading. Raises: InvalidCandles, for what the first had not."""
     if batch.faults:
         raise InvalidCandles(
-            f"{stream.name}: changed while it was loaded: row {batch.faults[0].row}: "
-            f"{batch.faults[0].reason}; load it again when nothing writes to it",
+            f"{stream.name}: changed while it was loaded: "
+            f"{stream.places([batch.faults[0].row])[0]}: {batch.faults[0].reason}; load it again "
+            f"when nothing writes to it",
             rows=[fault.row for fault in batch.faults],
         )
     return batch.table
@@ -294,8 +226,8 @@ def _last_of_minute(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
         if not table.num_rows:
             continue
-        times = _times(table)
-        if held is not None and _times(held)[0] != times[0]:
+        times = opens_ms(table)
+        if held is not None and opens_ms(held)[0] != times[0]:
             yield held
         last = np.append(times[1:] != times[:-1], False)
         held = table.slice(table.num_rows - 1)
@@ -319,8 +251,3 @@ def _batches(tables: Iterable[pa.Table], rows: int | None) -> Iterator[pa.Table]
             count -= rows
     if count:
         yield pa.concat_tables(waiting).combine_chunks()
-
-
-def _times(table: pa.Table) -> Any:
-    """Opens in milliseconds."""
-    return table.column("ts_open").cast(pa.int64()).to_numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -19,6 +20,9 @@ SYNTHETIC_METADATA: Final = "roehub.synthetic"
 VOLUME_NAMES: Final = ("volume_base", "volume")
 REQUIRED_NAMES: Final = ("ts_open", *SERIES[:4])
 OPTIONAL_NAMES: Final = ("market_id", "symbol")
+
+DAMAGE: Final = (OSError, EOFError, ValueError, BadZipFile, zlib.error)
+"""What readers of files and of archives raise, beside Arrow, for one that is not whole."""
 
 Read = TypeVar("Read")
 
@@ -81,16 +85,16 @@ def file_ending(path: Path, known: Sequence[str]) -> str:
     """The ending of a file's name in lower case, one of `known`.
 
     Raises:
-        InvalidCandles: another ending, no such file, or no file.
+        InvalidCandles: no such file, no file, or another ending.
     """
     ending = path.suffix.lower()
     kinds = " or ".join(known)
-    if ending not in known:
+    if not path.exists():
+        raise InvalidCandles(f"{path}: no such file; check the path")
+    if path.is_file() and ending not in known:
         raise InvalidCandles(
             f"{path}: cannot tell the format from the name; candles are read from {kinds}"
         )
-    if not path.exists():
-        raise InvalidCandles(f"{path}: no such file; check the path")
     if not path.is_file():
         raise InvalidCandles(f"{path}: not a file; name one {kinds} file")
     return ending
@@ -102,7 +106,7 @@ def attempted(path: Path, read: Callable[[], Read]) -> Read:
 
     try:
         return read()
-    except (pa.ArrowException, OSError, ValueError, csv.Error, BadZipFile) as error:
+    except (pa.ArrowException, csv.Error, *DAMAGE) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InvalidCandles(
             f"{path}: cannot be read as {path.suffix.lower()[1:]}: {reason}; "
@@ -138,12 +142,24 @@ def csv_head(path: Path, opened: Callable[[], IO[bytes]]) -> list[list[str]]:
 
     def head() -> list[list[str]]:
         with TextIOWrapper(opened(), encoding="utf-8-sig", newline="") as lines:
-            return list(islice(csv.reader(lines), 2))
+            return list(islice(filter(None, csv.reader(lines)), 2))
 
     rows = attempted(path, head)
-    if not rows or not rows[0]:
+    if not rows:
         raise InvalidCandles(f"{path}: the file is empty; it needs a header and candles")
     return rows
+
+
+def csv_lines(opened: Callable[[], IO[bytes]], rows: Sequence[int], before: int) -> list[int]:
+    """The lines, counted from 1, on which `rows` of a CSV stand.
+
+    `before` rows, the header, are not counted among the rows, and neither are empty lines.
+    """
+    wanted = set(rows)
+    with opened() as file:
+        filled = (number for number, line in enumerate(file, 1) if line.strip(b"\r\n"))
+        upto = islice(filled, before, before + max(wanted, default=-1) + 1)
+        return [number for row, number in enumerate(upto) if row in wanted]
 
 
 def _opened_csv(path: Path) -> Columns:

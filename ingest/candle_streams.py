@@ -1,19 +1,19 @@
 """Candle files as streams of Arrow batches, whatever their format, in bounded memory.
 
-A Parquet file, a CSV with a header or laid out as an exchange archive, a ZIP of such, or a
+A Parquet file, a CSV with a header or laid out as an exchange archive, a ZIP or GZ of such, or a
 directory of all these. Columns come under the names of `NAMES`, whatever alias the file has for
 them; nothing is known about their rows yet.
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import gzip
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -22,17 +22,22 @@ import pyarrow.parquet as pq
 from compute.errors import InvalidCandles
 from compute.market.instrument import Instrument
 from compute.market.period import Period, epoch_ms
-from ingest.archives import headless, layout_of, member, members, refuse_other_name, verify_checksum
+from ingest.archives import headless, layout_of, member, members, named_for, verify_checksum
 from ingest.candle_columns import (
+    DAMAGE,
+    OPTIONAL_NAMES,
     SYNTHETIC_METADATA,
     TIMEFRAME_METADATA,
     attempted,
     csv_head,
+    csv_lines,
     file_ending,
     own_metadata,
 )
+from ingest.exchanges.exchange import Archive
+from ingest.rows import TIME
 
-ENDINGS: Final = (".parquet", ".csv", ".zip")
+ENDINGS: Final = (".parquet", ".csv", ".gz", ".zip")
 BATCH_ROWS: Final = 65_536
 _CSV_BLOCK_BYTES: Final = 4 << 20
 _PARQUET_BUFFER_BYTES: Final = 1 << 20
@@ -72,39 +77,50 @@ class Stream:
 
     `read(period)` yields batches with the number of their first row, counted from 0 and without a
     header; it may leave out rows that lie outside the period, and takes no more memory than a few
-    batches. `name` is the file's in messages, with a member's for a ZIP. `synthetic` is what the
-    file says of itself; only Parquet has a place for it.
+    batches. `name` is the file's in messages, with a member's for a ZIP. `unnamed` are the columns
+    that it lacks to say whose candles it holds; the name of an archive says the symbol. `synthetic`
+    is what the file says of itself; only Parquet has a place for it. `lines` tells on which lines
+    of a text some ascending rows stand.
     """
 
     name: str
     path: Path
     columns: tuple[str, ...]
     read: Callable[[Period | None], Batches]
+    unnamed: tuple[str, ...]
     labelled_frame: str | None = None
     synthetic: bool = False
+    lines: Callable[[Sequence[int]], list[int]] | None = None
+
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Where ascending rows stand, in the words of who has the file open."""
+        if self.lines is None:
+            return [f"row {row}" for row in rows]
+        return [f"line {line}" for line in self.lines(rows)]
 
 
 def streams(paths: Sequence[Path], instrument: Instrument) -> Iterator[Stream]:
     """The streams of files and directories, in order; a file is opened when its turn comes.
 
     A directory stands for every candle file under it, by name. Checksums beside files are
-    verified, and archives must be of the instrument by their names.
+    verified, and archives must be of the instrument by their names. A `.gz` is a CSV inside.
 
     Raises:
         InvalidCandles: no such file, another format, damage, missing columns.
     """
     for path in files(paths):
-        verify_checksum(path)
-        refuse_other_name(path, instrument)
         ending = file_ending(path, ENDINGS)
+        verify_checksum(path)
+        told = ("symbol",) if named_for(path, instrument) else ()
         if ending == ".parquet":
-            yield _parquet(path)
-        elif ending == ".csv":
-            yield _csv(path, str(path), instrument, lambda path=path: path.open("rb"))
-        else:
+            yield _parquet(path, told)
+        elif ending == ".zip":
             for name in members(path):
                 opened = partial(member, path, name)
-                yield _csv(path, f"{path}/{name}", instrument, opened)
+                yield _csv(path, f"{path}/{name}", instrument, opened, told)
+        else:
+            opened = partial(_unpacked if ending == ".gz" else _plain, path)
+            yield _csv(path, str(path), instrument, opened, told)
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
@@ -129,7 +145,20 @@ def files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _parquet(path: Path) -> Stream:
+def _plain(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb"))
+
+
+def _unnamed(columns: Collection[str]) -> tuple[str, ...]:
+    """The columns that say whose candles they are and are not among `columns`."""
+    return tuple(name for name in OPTIONAL_NAMES if name not in columns)
+
+
+def _parquet(path: Path, told: tuple[str, ...]) -> Stream:
     file = _parquet_file(path)
     schema = file.schema_arrow
     names = _columns(str(path), schema.names)
@@ -149,9 +178,16 @@ def _parquet(path: Path) -> Stream:
                     at += batch.num_rows
             first_row += rows
 
-    told = own_metadata(schema)
-    synthetic = told.get(SYNTHETIC_METADATA) == "true"
-    return Stream(str(path), path, tuple(names), read, told.get(TIMEFRAME_METADATA), synthetic)
+    metadata = own_metadata(schema)
+    return Stream(
+        name=str(path),
+        path=path,
+        columns=tuple(names),
+        read=read,
+        unnamed=_unnamed({*names, *told}),
+        labelled_frame=metadata.get(TIMEFRAME_METADATA),
+        synthetic=metadata.get(SYNTHETIC_METADATA) == "true",
+    )
 
 
 def _parquet_file(path: Path) -> pq.ParquetFile:
@@ -178,25 +214,21 @@ def _touches(file: pq.ParquetFile, group: int, name: str, period: Period) -> boo
     return epoch_ms(last) >= period.start_ms and epoch_ms(first) < period.end_ms
 
 
-def _csv(path: Path, label: str, instrument: Instrument, opened: Callable[[], IO[bytes]]) -> Stream:
+def _csv(
+    path: Path,
+    label: str,
+    instrument: Instrument,
+    opened: Callable[[], IO[bytes]],
+    told: tuple[str, ...],
+) -> Stream:
     rows = csv_head(path, opened)
-    bare = headless(rows[0])
-    header = (
-        layout_of(label, rows[0], instrument) if bare else tuple(name.strip() for name in rows[0])
-    )
+    layout = layout_of(label, rows[0], instrument) if headless(rows[0]) else None
+    header = tuple(name.strip() for name in rows[0]) if layout is None else layout.columns
     names = _columns(label, header)
-    sample = dict(zip(header, rows[0] if bare else rows[-1], strict=False))
-    types = {names[name]: pa.float64() for name in names}
-    types[names["ts_open"]] = _time_type(sample[names["ts_open"]], bare or len(rows) > 1)
-    for name, kind in (("market_id", pa.int64()), ("symbol", pa.string())):
-        if name in names:
-            types[names[name]] = kind
+    converting = _conversion(names, header, rows, layout)
+    before = 1 if layout is None else 0
     reading = pc.ReadOptions(
-        column_names=list(header), skip_rows=0 if bare else 1, block_size=_CSV_BLOCK_BYTES
-    )
-    # Empty cells of numbers are nulls; anything else that is no number refuses the file.
-    converting = pc.ConvertOptions(
-        include_columns=list(types), column_types=types, null_values=["", "nan", "NaN", "null"]
+        column_names=list(header), skip_rows=before, block_size=_CSV_BLOCK_BYTES
     )
 
     def read(_: Period | None) -> Batches:
@@ -204,15 +236,60 @@ def _csv(path: Path, label: str, instrument: Instrument, opened: Callable[[], IO
         with opened() as file:
             try:
                 batches = pc.open_csv(file, read_options=reading, convert_options=converting)
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowException, *DAMAGE) as error:
                 if "Empty CSV" in str(error):  # a header and nothing under it
                     return
                 raise _refused(label, error) from error
             for batch in _guarded(path, batches, label):
-                yield at, batch.rename_columns(list(names))
+                yield at, _in_utc(batch.rename_columns(list(names)), layout)
                 at += batch.num_rows
 
-    return Stream(label, path, tuple(names), read)
+    return Stream(
+        name=label,
+        path=path,
+        columns=tuple(names),
+        read=read,
+        unnamed=_unnamed({*names, *told}),
+        lines=lambda rows: csv_lines(opened, rows, before),
+    )
+
+
+def _conversion(
+    names: Mapping[str, str],
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    layout: Archive | None,
+) -> pc.ConvertOptions:
+    """How the cells of a CSV become numbers and times, by the first of its rows."""
+    types = {name: pa.float64() for name in names.values()}
+    for name, kind in (("market_id", pa.int64()), ("symbol", pa.string())):
+        if name in names:
+            types[names[name]] = kind
+    parsers: list[Any] = []
+    time = names["ts_open"]
+    if layout is not None and layout.time_format is not None:
+        types[time], parsers = pa.timestamp("ms"), [layout.time_format]
+    else:
+        sample = dict(zip(header, rows[-1], strict=False))
+        types[time] = _time_type(sample[time], layout is not None or len(rows) > 1)
+    # Empty cells of numbers are nulls; anything else that is no number refuses the file.
+    return pc.ConvertOptions(
+        include_columns=list(types),
+        column_types=types,
+        null_values=["", "nan", "NaN", "null"],
+        timestamp_parsers=parsers,
+    )
+
+
+def _in_utc(batch: pa.RecordBatch, layout: Archive | None) -> pa.RecordBatch:
+    """The batch with the times of an archive's own clock as UTC."""
+    if layout is None or layout.time_format is None:
+        return batch
+    at = batch.schema.get_field_index("ts_open")
+    column = batch.column(at)
+    none = column.is_null().to_numpy(zero_copy_only=False)
+    times = column.cast(pa.int64()).fill_null(0).to_numpy() - layout.ahead_ms
+    return batch.set_column(at, "ts_open", pa.array(times, pa.int64(), mask=none).cast(TIME))
 
 
 def _time_type(sample: str, there: bool) -> pa.DataType:
@@ -258,7 +335,7 @@ def _guarded(path: Path, batches: Any, label: str | None = None) -> Iterator[pa.
             batch = next(ahead)
         except StopIteration:
             return
-        except (pa.ArrowException, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (pa.ArrowException, *DAMAGE) as error:
             raise _refused(label or str(path), error) from error
         yield batch
 

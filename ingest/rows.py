@@ -16,7 +16,9 @@ from compute.market.instrument import Instrument
 
 MINUTE_MS: Final = 60_000
 DAY_MS: Final = 86_400_000
-SOURCES: Final = ("ws", "rest", "file")
+SYNTHETIC: Final = "synthetic"
+"""The source of candles that a generator made and a file declared to be so."""
+SOURCES: Final = ("ws", "rest", "file", SYNTHETIC)
 
 FIRST_STORED_MS: Final = 0
 LAST_STORED_MS: Final = 4_102_444_800_000  # 2100-01-01: what ClickHouse makes a month of

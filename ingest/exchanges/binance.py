@@ -28,6 +28,7 @@ from typing import Any, Final
 from compute.market.instrument import Instrument
 from ingest.errors import MalformedFrame
 from ingest.exchanges.exchange import (
+    Archive,
     Conversation,
     Frame,
     HttpRequest,
@@ -51,16 +52,8 @@ _PATH: Final = {SPOT.market_id: "/api/v3", USD_M.market_id: "/fapi/v1"}
 _KLINE_FIELDS: Final = 11
 _INFO_WEIGHT: Final = {SPOT.market_id: 20, USD_M.market_id: 1}
 _TRADING: Final = "TRADING"
-_BANNED_UNTIL: Final = re.compile(r"banned until (\d{13})")
-_SECONDS: Final = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400}
-
-
-class Binance:
-    """Binance, as `ingest.exchanges.exchange.Exchange` asks."""
-
-    name = "binance"
-    markets = (SPOT, USD_M)
-    archive_columns = (
+_ARCHIVE: Final = Archive(
+    columns=(
         "ts_open",
         "open",
         "high",
@@ -74,8 +67,22 @@ class Binance:
         "taker_buy_volume_quote",
         "ignore",
     )
+)
+_BANNED_UNTIL: Final = re.compile(r"banned until (\d{13})")
+_SECONDS: Final = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400}
+
+
+class Binance:
+    """Binance, as `ingest.exchanges.exchange.Exchange` asks."""
+
+    name = "binance"
+    markets = (SPOT, USD_M)
     max_connection_age_s = 23 * 3600.0  # the exchange ends a socket at 24 h
     ping_every_s = None  # the server pings, and the WebSocket library answers
+
+    def archive(self, market: Market) -> Archive | None:
+        """Monthly and daily ZIP files of data.binance.vision, alike for both markets."""
+        return _ARCHIVE
 
     def ping_frame(self) -> str | None:
         """None: the protocol's own pings are enough."""

@@ -25,6 +25,7 @@ from typing import Any, Final
 from compute.market.instrument import Instrument
 from ingest.errors import ExchangeError, MalformedFrame, RateLimited
 from ingest.exchanges.exchange import (
+    Archive,
     Conversation,
     Frame,
     HttpRequest,
@@ -47,6 +48,11 @@ _CATEGORY: Final = {SPOT.market_id: "spot", LINEAR.market_id: "linear"}
 _KLINES: Final = "/v5/market/kline"
 _INSTRUMENTS: Final = "/v5/market/instruments-info"
 _KLINE_FIELDS: Final = 7
+_ARCHIVE: Final = Archive(
+    columns=("ts_open", "open", "high", "low", "close", "volume_base"),
+    time_format="%Y.%m.%d %H:%M",
+    ahead_ms=3 * 3_600_000,
+)
 _ARGS_PER_FRAME: Final = 10
 _HOUR_MS: Final = 3_600_000
 _FIRST_MS: Final = 1_514_764_800_000  # 2018-01-01, before the exchange's first kline
@@ -61,9 +67,16 @@ class Bybit:
 
     name = "bybit"
     markets = (SPOT, LINEAR)
-    archive_columns = ()  # none of candles without a header
     max_connection_age_s = None
     ping_every_s = 20.0  # the exchange recommends it, and counts no protocol ping as a sign of life
+
+    def archive(self, market: Market) -> Archive | None:
+        """Monthly `.csv.gz` files of derivatives under public.bybit.com/kline_for_metatrader4.
+
+        Their clock is three hours ahead of UTC all year, as their page says and as their minutes
+        agree with those of trades. Of spot only trades are published there.
+        """
+        return _ARCHIVE if market == LINEAR else None
 
     def ping_frame(self) -> str | None:
         """The heartbeat of public streams."""

@@ -34,6 +34,19 @@ class Market:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """How an exchange lays out the CSV archives of candles that it publishes without a header.
+
+    `columns` have our names where we keep them; the last one may be left out. Times are integers
+    of UTC, or texts of `time_format` by a clock that is `ahead_ms` ahead of UTC.
+    """
+
+    columns: tuple[str, ...]
+    time_format: str | None = None
+    ahead_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """A GET to an exchange; `weight` is what the exchange will count for it."""
 
@@ -113,12 +126,6 @@ class Exchange(Protocol):
     def markets(self) -> tuple[Market, ...]: ...
 
     @property
-    def archive_columns(self) -> tuple[str, ...]:
-        """Columns of the CSV archives it publishes without a header, ours by our names; () is
-        no such archives. The last one may be left out."""
-        ...
-
-    @property
     def max_connection_age_s(self) -> float | None:
         """When a stream should be replaced, ahead of the exchange cutting it; None is never."""
         ...
@@ -126,6 +133,10 @@ class Exchange(Protocol):
     @property
     def ping_every_s(self) -> float | None:
         """How often to send `ping_frame`; None where the protocol's own pings are enough."""
+        ...
+
+    def archive(self, market: Market) -> Archive | None:
+        """The layout of a market's archives; None where no such archives are known."""
         ...
 
     def ping_frame(self) -> str | None: ...

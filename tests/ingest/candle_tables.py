@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from compute.market.instrument import Instrument
+from compute.market.period import Period
+from ingest.backfill import BackfillReport, backfill
 from ingest.rows import MINUTE_MS, Candle
+from ingest.stores.candles import CandleStore
 from tests.ingest.exchange_servers.tape import made_up
 
 T0 = 1_735_603_200_000  # 2024-12-31: three quarters of the rows of a week lie in 2025
 NOW = T0 + 400 * 1440 * MINUTE_MS
 UTC_MS = pa.timestamp("ms", "UTC")
+DATA = ["ts_open", "open", "high", "low", "close", "volume_base", "volume_quote", "trades_count"]
 
 
 def candle_table(rows: int, *, seed: int = 1, start_ms: int = T0) -> pa.Table:
@@ -82,9 +87,35 @@ def archive_lines(table: pa.Table, unit_per_ms: int = 1) -> list[str]:
     return lines
 
 
+def mt4_lines(table: pa.Table) -> list[str]:
+    """The rows as a Bybit archive has them: a clock three hours ahead, no header."""
+    lines = []
+    for row in table.to_pylist():
+        ahead = (row["ts_open"] + timedelta(hours=3)).strftime("%Y.%m.%d %H:%M")
+        cells = (row[name] for name in ("open", "high", "low", "close", "volume_base"))
+        lines.append(",".join([ahead, *(str(cell) for cell in cells)]))
+    return lines
+
+
 def candle_of(instrument: Instrument, minute_ms: int, price: float | None = None) -> Candle:
     """A minute as the exchange has it, at another price if there is one."""
     one = made_up(instrument.symbol, minute_ms)
     told = (one.open, one.high, one.low, one.close)
     first, high, low, last = told if price is None else (price,) * 4
     return Candle(instrument, one.ts_open_ms, first, high, low, last, one.volume_base)
+
+
+def load(
+    store: CandleStore, instrument: Instrument, *paths: Path, **options: Any
+) -> BackfillReport:
+    """The files in the store."""
+    return backfill(store, instrument, paths, clock=lambda: NOW, **options)
+
+
+def assert_holds(store: CandleStore, instrument: Instrument, table: pa.Table) -> None:
+    """The store has exactly these minutes, once each, with these values."""
+    here = store.arrow(instrument, Period(0, NOW + 10**10))
+    assert here.num_rows == table.num_rows
+    for name in DATA:
+        if name in table.column_names:
+            assert here[name].to_pylist() == table[name].to_pylist(), name

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import zipfile
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +20,13 @@ from ingest.rows import MINUTE_MS, Origin
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from tests.ingest.candle_tables import (
+    DATA,
     NOW,
     T0,
-    archive_lines,
+    assert_holds,
     candle_table,
     csv,
+    load,
     parquet,
     replaced,
     times,
@@ -36,7 +34,6 @@ from tests.ingest.candle_tables import (
 
 ROWS = 3_000
 WHOLE = Period(T0, T0 + ROWS * MINUTE_MS)
-DATA = ["ts_open", "open", "high", "low", "close", "volume_base", "volume_quote", "trades_count"]
 NUMBERS = itertools.count()
 
 
@@ -48,19 +45,6 @@ def store(db: ClickHouse) -> CandleStore:
 @pytest.fixture
 def instrument() -> Instrument:
     return Instrument(1, f"B{next(NUMBERS)}USDT")
-
-
-def load(store: CandleStore, instrument: Instrument, *paths: Path, **options: Any):
-    return backfill(store, instrument, paths, clock=lambda: NOW, **options)
-
-
-def assert_holds(store: CandleStore, instrument: Instrument, table: pa.Table) -> None:
-    """The store has exactly these minutes, once each, with these values."""
-    here = store.arrow(instrument, Period(0, NOW + 10**10))
-    assert here.num_rows == table.num_rows
-    for name in DATA:
-        if name in table.column_names:
-            assert here[name].to_pylist() == table[name].to_pylist(), name
 
 
 def test_a_file_of_every_column_arrives_and_is_reported(store, instrument, tmp_path) -> None:
@@ -81,6 +65,7 @@ def test_a_file_of_every_column_arrives_and_is_reported(store, instrument, tmp_p
         rows_outside=0,
         rows_not_closed=0,
         rows_empty=0,
+        rows_unnamed=ROWS,
         synthetic_files=0,
     )
     assert_holds(store, instrument, table)
@@ -234,7 +219,8 @@ def test_a_bad_row_refuses_its_file_before_anything_is_written(
     with pytest.raises(InvalidCandles, match=reason) as caught:
         load(store, instrument, path, batch_rows=100)
     assert caught.value.rows == [66_000, 69_999]
-    assert "2 rows are no candles (row 66000" in caught.value.message
+    place = "row 66000" if ending == "parquet" else "line 66002"  # the header is line 1
+    assert f"2 rows are no candles ({place}: {reason}" in caught.value.message
     assert store.bounds(instrument) is None
 
 
@@ -316,7 +302,7 @@ def test_directories_and_several_files(store, instrument, tmp_path) -> None:
     assert (report.files, report.rows_written) == (3, 900)
     assert_holds(store, instrument, table)
     (tmp_path / "none").mkdir()
-    with pytest.raises(InvalidCandles, match=r"no \.parquet, \.csv, \.zip file in this directory"):
+    with pytest.raises(InvalidCandles, match=r"no \.parquet, \.csv, \.gz, \.zip file in this"):
         load(store, instrument, tmp_path / "none")
 
 
@@ -327,69 +313,6 @@ def test_files_before_a_bad_one_stay(store, instrument, tmp_path) -> None:
     with pytest.raises(InvalidCandles, match=r"2\.csv.*'x'"):
         load(store, instrument, good, bad)
     assert_holds(store, instrument, candle_table(60))
-
-
-@pytest.mark.parametrize("unit", [1, 1_000])
-@pytest.mark.parametrize("header", [False, True])
-@pytest.mark.parametrize("zipped", [False, True])
-def test_archives_of_exchanges(store, tmp_path, unit, header, zipped) -> None:
-    instrument = Instrument(1, f"ARC{unit}{header:d}{zipped:d}USDT")
-    table = candle_table(500)
-    lines = archive_lines(table, unit)
-    if header:
-        lines.insert(
-            0,
-            "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
-            "taker_buy_volume,taker_buy_quote_volume,ignore",
-        )
-    name = f"{instrument.symbol}-1m-2025-01"
-    path = tmp_path / f"{name}.csv"
-    path.write_text("\n".join(lines) + "\n")
-    if zipped:
-        path = tmp_path / f"{name}.zip"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(tmp_path / f"{name}.csv", f"{name}.csv")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_name(f"{path.name}.CHECKSUM").write_text(f"{digest}  {path.name}\n")
-    report = load(store, instrument, path)
-    assert (report.rows_written, report.files) == (500, 1)
-    assert_holds(store, instrument, table)
-
-
-def test_only_an_exchange_with_archives_has_columns_without_a_header(store, tmp_path) -> None:
-    """Twelve columns mean nothing for an exchange that publishes no such files."""
-    path = tmp_path / "a.csv"
-    path.write_text("\n".join(archive_lines(candle_table(60))) + "\n")
-    with pytest.raises(InvalidCandles, match=r"no header and .* publishes no archives"):
-        load(store, Instrument(3, "BAREUSDT"), path)
-    assert load(store, Instrument(2, "BAREUSDT"), path).rows_written == 60
-
-
-def test_a_damaged_archive_is_refused(store, instrument, tmp_path) -> None:
-    path = tmp_path / f"{instrument.symbol}-1m-2025-01.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.csv", "\n".join(archive_lines(candle_table(50))))
-    beside = path.with_name(f"{path.name}.CHECKSUM")
-    beside.write_text(f"{'0' * 64}  {path.name}\n")
-    with pytest.raises(InvalidCandles, match=r"damaged: its sha256 is .* says 0000"):
-        load(store, instrument, path)
-    beside.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  other.zip\n")
-    with pytest.raises(InvalidCandles, match="not the checksum of"):
-        load(store, instrument, path)
-    beside.unlink()
-    whole = bytearray(path.read_bytes())
-    whole[60] ^= 0xFF  # inside the stored data: only the CRC of the ZIP tells
-    path.write_bytes(bytes(whole))
-    with pytest.raises(InvalidCandles, match="cannot be read"):
-        load(store, instrument, path)
-    path.write_bytes(b"PK nonsense")
-    with pytest.raises(InvalidCandles, match="cannot be read as zip"):
-        load(store, instrument, path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme.txt", "")
-    with pytest.raises(InvalidCandles, match=r"holds no \.csv file"):
-        load(store, instrument, path)
-    assert store.bounds(instrument) is None
 
 
 def test_what_is_not_the_instruments_minutes_is_refused(store, instrument, tmp_path) -> None:
@@ -432,8 +355,12 @@ def test_files_that_cannot_be_meant(store, instrument, tmp_path) -> None:
             load(store, instrument, broken)
     with pytest.raises(InvalidCandles, match="no such file"):
         load(store, instrument, tmp_path / "none.parquet")
+    for missing in ("none.xlsx", "none"):
+        with pytest.raises(InvalidCandles, match=rf"{missing}: no such file"):
+            load(store, instrument, tmp_path / missing)
+    (tmp_path / "book.xlsx").write_bytes(b"")
     with pytest.raises(InvalidCandles, match="cannot tell the format"):
-        load(store, instrument, tmp_path / "none.xlsx")
+        load(store, instrument, tmp_path / "book.xlsx")
     with pytest.raises(InvalidInput, match="no candle file was named"):
         load(store, instrument)
     with pytest.raises(InvalidInput, match="batch size must be > 0"):
@@ -468,8 +395,49 @@ def test_synthetic_files_are_counted_and_said(store, instrument, tmp_path) -> No
     paths = parquet(tmp_path / "a.PARQUET", made), parquet(tmp_path / "b.parquet", plain)
     report = load(store, instrument, *paths, say=said.append)
     assert (report.files, report.synthetic_files) == (2, 1)
+    assert said[0].startswith(f"WARNING: {paths[0]} holds SYNTHETIC candles")
+    # Each minute has the label of the version that counts: the later file's here.
+    assert set(store.arrow(instrument, WHOLE)["source"].to_pylist()) == {"file"}
+    load(store, instrument, paths[0])
+    assert set(store.arrow(instrument, WHOLE)["source"].to_pylist()) == {"synthetic"}
+
+
+def test_a_file_that_names_no_symbol_is_told_and_counted(store, instrument, tmp_path) -> None:
+    table = candle_table(60)
+    named = replaced(table, symbol=pa.array([instrument.symbol] * 60))
+    bare, whole = csv(tmp_path / "bare.csv", table), csv(tmp_path / "whole.csv", named)
+    told = csv(tmp_path / f"{instrument.symbol}-1m-2025-01.csv", table)  # by its name
+    said: list[str] = []
+    report = load(store, instrument, whole, told, say=said.append)
+    assert (report.rows_unnamed, said) == (0, [])
+    report = load(store, instrument, whole, bare, bare, say=said.append)
+    assert (report.candles_read, report.rows_unnamed) == (180, 120)
     (line,) = said
-    assert line.startswith(f"WARNING: {paths[0]} holds SYNTHETIC candles")
+    assert line.startswith(f"WARNING: {bare} (and so 1 more) has no column symbol")
+    assert f"taken for {instrument}" in line
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_range_outside_the_files_says_what_they_cover(
+    store, instrument, tmp_path, ending: str
+) -> None:
+    path = {"parquet": parquet, "csv": csv}[ending](tmp_path / f"a.{ending}", candle_table(ROWS))
+    outside = Period(WHOLE.end_ms, WHOLE.end_ms + MINUTE_MS)
+    with pytest.raises(InvalidInput, match=r"no row of .* in \[.*covers \[") as caught:
+        load(store, instrument, path, period=outside)
+    assert f"covers {WHOLE}" in caught.value.message
+    assert store.bounds(instrument) is None
+
+
+def test_empty_lines_are_counted_as_lines_and_not_as_rows(store, instrument, tmp_path) -> None:
+    path = csv(tmp_path / "a.csv", candle_table(5))
+    lines = path.read_text().splitlines()
+    broken = lines[3].split(",")
+    broken[4] = "-1"
+    path.write_text("\n".join([*lines[:2], "", lines[2], "", ",".join(broken), ""]))
+    with pytest.raises(InvalidCandles, match=r"1 row is no candle \(line 6: ") as caught:
+        load(store, instrument, path)
+    assert caught.value.rows == [2]
 
 
 def test_a_file_that_changes_while_it_is_loaded_is_refused(store, instrument, tmp_path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from compute.market.instrument import Instrument
 from ingest.errors import MalformedFrame
 from ingest.exchanges.exchange import (
+    Archive,
     Conversation,
     Frame,
     HttpRequest,
@@ -33,9 +34,11 @@ class Toy:
 
     name = "toy"
     markets = (TOY,)
-    archive_columns = ()
     max_connection_age_s = None
     ping_every_s = None
+
+    def archive(self, market: Market) -> Archive | None:
+        return None
 
     def ping_frame(self) -> str | None:
         return None
