@@ -37,9 +37,9 @@ from ingest.exchanges.exchange import (
     Usage,
     WeightLimit,
     checked,
-    nonblank,
     date_ms,
     named_pause_s,
+    nonblank,
     number,
 )
 from ingest.rows import Candle, floor_minute
@@ -203,12 +203,12 @@ class Binance:
         if not isinstance(data, dict):
             raise _malformed(market, "frame carries no object", message)
         if data.get("e") != "kline":
-            return Frame("other")
+            return Frame("ending" if data.get("e") == "serverShutdown" else "other")
         kline = data.get("k")
         if not isinstance(kline, dict):
             raise _malformed(market, "kline event has no kline", message)
         if kline.get("i") != "1m":
-            return Frame("ending" if data.get("e") == "serverShutdown" else "other")
+            return Frame("other")
         if kline.get("x") is not True:
             if kline.get("x") is not False:
                 raise _malformed(market, "kline does not say whether it is closed", message)

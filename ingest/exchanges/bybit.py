@@ -34,8 +34,8 @@ from ingest.exchanges.exchange import (
     Usage,
     WeightLimit,
     checked,
-    nonblank,
     named_pause_s,
+    nonblank,
     number,
 )
 from ingest.rows import DAY_MS, Candle, floor_minute

@@ -198,17 +198,6 @@ class Exchange(Protocol):
     def parse_frame(self, market: Market, text: str | bytes) -> Frame: ...
 
 
-def number(value: Any) -> float | None:
-    """A positive finite number, or None for anything else: zero, blank, text, absent."""
-    try:
-        parsed = float(value)
-    except (TypeError, ValueError):
-        return None
-    return parsed if 0 < parsed < float("inf") else None
-
-
-def nonblank(value: Any) -> str | None:
-    """A text that is not blank, stripped, or None."""
 def date_ms(headers: Mapping[str, str]) -> int | None:
     """The exchange's clock when it answered, to a second; None where it does not tell."""
     return _moment_ms(headers.get("date", ""))
@@ -238,6 +227,17 @@ def _moment_ms(text: str) -> int | None:
     return int(moment.timestamp() * 1000)
 
 
+def number(value: Any) -> float | None:
+    """A positive finite number, or None for anything else: zero, blank, text, absent."""
+    try:
+        parsed = float(value)
+    except (TypeError, ValueError):
+        return None
+    return parsed if 0 < parsed < float("inf") else None
+
+
+def nonblank(value: Any) -> str | None:
+    """A text that is not blank, stripped, or None."""
     return value.strip() if isinstance(value, str) and value.strip() else None
 
 
