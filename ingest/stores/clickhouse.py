@@ -317,8 +317,12 @@ def _store_error(
             f"the store at {settings.place} refuses user {settings.user}; "
             f"check CH_USER and CH_PASSWORD ({text})"
         )
-    down = code is None and not settings.embedded and _transport(text)
-    if down or code in _PASSING:
+    if code is None and not settings.embedded and _transport(text):
+        return StoreUnavailable(
+            f"the store at {settings.place} cannot be used now: check CH_HOST and CH_PORT, and that "
+            f"the server runs, or unset CH_* to keep candles on this machine ({text})"
+        )
+    if code in _PASSING:
         return StoreUnavailable(f"the store at {settings.place} cannot be used now: {text}")
     return StoreFailed(f"the store at {settings.place} refused a statement: {text}")
 
