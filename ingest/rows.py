@@ -132,7 +132,7 @@ def faults(table: pa.Table) -> list[Fault]:
     """Every row of a `CANDLE_SCHEMA` table that is no candle, ascending, its first reason each.
 
     A candle opens on a whole minute, has finite positive prices, a high and a low around open and
-    close, and finite volumes that are not negative.
+    close, and finite volumes that are not negative; all but `volume_base` may be missing.
     """
     times = _numbers(table, "ts_open")
     checks: list[tuple[str, NDArray[np.bool_]]] = [
@@ -153,7 +153,10 @@ def faults(table: pa.Table) -> list[Fault]:
         values = _numbers(table, name)
         bad = ~(np.isfinite(values) & (values >= 0))
         if column.null_count:
-            bad &= ~column.is_null().to_numpy()
+            null = column.is_null().to_numpy()
+            bad &= ~null
+            if not CANDLE_SCHEMA.field(name).nullable:  # the store would make it 0
+                checks.append((f"{name} is missing", null))
         checks.append((f"{name} is negative or not finite", bad))
     found: dict[int, str] = {}
     for reason, bad in checks:
@@ -173,6 +176,7 @@ def whole(candle: Candle) -> bool:
         and all(math.isfinite(price) and price > 0 for price in prices)
         and candle.high >= max(candle.open, candle.close)
         and candle.low <= min(candle.open, candle.close)
+        and candle.volume_base is not None
         and all(math.isfinite(volume) and volume >= 0 for volume in volumes)
         and (candle.trades_count is None or candle.trades_count >= 0)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -65,10 +66,11 @@ def test_a_table_and_a_candle_have_the_same_rules(made: list[Candle]) -> None:
         ({"high": 1.5}, "high is below open or close"),
         ({"low": 1.5}, "low is above open or close"),
         ({"volume_base": -1.0}, "volume_base is negative or not finite"),
+        ({"volume_base": None}, "volume_base is missing"),
         ({"volume_quote": math.inf}, "volume_quote is negative or not finite"),
     ],
 )
-def test_a_fault_says_why(changed: dict[str, float], reason: str) -> None:
+def test_a_fault_says_why(changed: dict[str, Any], reason: str) -> None:
     values = {name: getattr(GOOD, name) for name in GOOD.__slots__}
     bad = Candle(**{**values, **changed})
     assert faults(table_of([GOOD, bad, GOOD], Origin("ws", 1))) == [Fault(1, reason)]

@@ -277,15 +277,23 @@ def test_every_symbol_is_only_a_symbol(store: CandleStore) -> None:
         assert store.bounds(Instrument(4, instrument.symbol + "X")) is None
 
 
-def test_nothing_is_stored_of_a_batch_with_a_fault(store: CandleStore) -> None:
-    instrument = Instrument(1, "FAULTUSDT")
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [("low", np.nan, "low is not finite"), ("volume_base", None, "volume_base is missing")],
+)
+def test_nothing_is_stored_of_a_batch_with_a_fault(
+    store: CandleStore, column: str, value: float | None, reason: str
+) -> None:
+    instrument = Instrument(1, f"FAULT{column}")
     rows = table(instrument, range(5))
-    bad = rows.column("low").to_numpy().copy()
-    bad[3] = np.nan
+    bad = rows.column(column).to_pylist()
+    bad[3] = value
     rows = rows.set_column(
-        rows.schema.get_field_index("low"), CANDLE_SCHEMA.field("low"), pa.array(bad)
+        rows.schema.get_field_index(column),
+        CANDLE_SCHEMA.field(column),
+        pa.array(bad, pa.float64()),
     )
-    with pytest.raises(InvalidCandles, match=r"row 3: low is not finite") as caught:
+    with pytest.raises(InvalidCandles, match=f"row 3: {reason}") as caught:
         store.insert(rows)
     assert caught.value.rows == [3]
     assert store.bounds(instrument) is None
