@@ -319,8 +319,8 @@ def _store_error(
         )
     if code is None and not settings.embedded and _transport(text):
         return StoreUnavailable(
-            f"the store at {settings.place} cannot be used now: check CH_HOST and CH_PORT, and that "
-            f"the server runs, or unset CH_* to keep candles on this machine ({text})"
+            f"the store at {settings.place} cannot be used now: check CH_HOST and CH_PORT, and "
+            f"that the server runs, or unset CH_* to keep candles on this machine ({text})"
         )
     if code in _PASSING:
         return StoreUnavailable(f"the store at {settings.place} cannot be used now: {text}")
