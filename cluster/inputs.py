@@ -39,9 +39,10 @@ class Market:
     @property
     def kind(self) -> str:
         """The candles as one calls them."""
+        where = "" if self.store is None else f" of the store at {self.store}"
         if self.synthetic:
-            return "SYNTHETIC candles, made by a generator"
-        return "candles" if self.store is None else f"candles of the store at {self.store}"
+            return f"SYNTHETIC candles{where}, made by a generator"
+        return f"candles{where}"
 
     def cautions(self, job: Backtest) -> list[Caution]:
         """All that a reader of numbers made from these candles should know first."""
@@ -166,13 +167,14 @@ def _store_market(job: Backtest) -> Market:
     with ready_store(settings, "roehub backtest") as db:
         store = CandleStore(db)
         candles = store.candles(job.instrument, load)
+        synthetic = store.synthetic(job.instrument, load) > 0
         inside = len(candles) and int(candles.ts_open_ms[-1]) + frame.ms > job.period.start_ms
         bounds = store.bounds(job.instrument)
     if not inside or bounds is None:
         raise _no_stored_candles(job, settings.place, bounds)
     bars = timeline(candles, frame, job.instrument, job.timeframe, job.period, job.warmup_bars)
     _refuse_no_bar(job, bars, _covered(settings.place, bounds))
-    return Market(bars, synthetic=False, doubts=(), store=settings.place)
+    return Market(bars, synthetic, doubts=(), store=settings.place)
 
 
 def _refuse_no_bar(job: Backtest, bars: Timeline, covered: str) -> None:

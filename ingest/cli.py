@@ -27,6 +27,7 @@ app.command("backfill-1m")(ingest.commands.history.backfill_1m)
 app.command("rest-catchup")(ingest.commands.catchup.rest_catchup)
 app.command("coverage")(ingest.commands.stores.coverage)
 app.command("quality")(ingest.commands.history.quality)
+app.command("delete-candles")(ingest.commands.stores.delete_candles)
 app.command("sync-instruments")(ingest.commands.references.sync_instruments)
 app.command("enrich")(ingest.commands.references.enrich)
 app.command("live")(ingest.commands.services.live)
@@ -46,13 +47,13 @@ def synthetic(
     gaps: Annotated[bool, typer.Option(help="Leave out a few, like a real feed.")] = True,
 ) -> None:
     """Make candles: a seeded market with trends, ranges, storms, volume and gaps."""
-    from compute.market.instrument import Instrument
     from compute.market.period import epoch_ms, instant
     from compute.market.timeframe import timeframe as supported
+    from ingest.symbols import listed_instrument
     from ingest.synthetic import synthetic_candles, write_candles
 
     frame = supported(timeframe)
-    instrument = Instrument(market_id, symbol)
+    instrument = listed_instrument(market_id, symbol)
     start_ms = epoch_ms(start.replace(tzinfo=UTC))
     candles = synthetic_candles(seed=seed, bars=bars, frame=frame, start_ms=start_ms, gaps=gaps)
     write_candles(path, candles, frame=frame, instrument=instrument, synthetic=True)

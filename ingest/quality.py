@@ -64,7 +64,8 @@ class Outlier:
     """A candle that stands out of its day.
 
     `kind` is `range` for its own height, log(high / low), and `jump` for the step from the close
-    of the candle before; `size` is that, and `usual` the median of it on the day.
+    of the minute before, where that is stored; `size` is that, and `usual` the median of it on the
+    day.
     """
 
     ts_open_ms: int
@@ -80,8 +81,9 @@ class QualityReport:
     A gap is a range of missing minutes, over midnight too. `absent_minutes` of the missing are
     those that the exchange does not have. `duplicates` are raw rows beyond the first of their
     minute, as repeated loads leave them. An outlier is more than `OUTLIER_RATIO` times the median
-    of its day and more than `OUTLIER_LEAST`. The longest gaps and runs and the largest outliers
-    are named, ascending in time.
+    of its day and more than `OUTLIER_LEAST`. `synthetic_minutes` a generator made. The longest
+    `SHOWN` gaps and runs and the largest outliers are named, ascending in time; the others are
+    `…_not_shown`.
     """
 
     instrument_id: Instrument
@@ -98,10 +100,14 @@ class QualityReport:
     zero_volume_minutes: int
     zero_volume_runs: int
     outliers: int
+    synthetic_minutes: int
     fingerprint: str
     gaps_shown: list[Range]
+    gaps_not_shown: int
     zero_volume_runs_shown: list[Range]
+    zero_volume_runs_not_shown: int
     outliers_shown: list[Outlier]
+    outliers_not_shown: int
 
 
 def quality(
@@ -123,7 +129,7 @@ def quality(
     silent: list[Period] = []
     outliers: list[Outlier] = []
     present = 0
-    close: float | None = None
+    last: tuple[int, float] | None = None
     for part in slices(whole, _PART_DAYS):
         candles = store.candles(instrument, part)
         times = candles.ts_open_ms
@@ -131,8 +137,8 @@ def quality(
         here += gaps.runs(times)
         silent += gaps.runs(times[candles.volume == 0])
         if len(times):
-            outliers += _outliers(candles, close)
-            close = float(candles.close[-1])
+            outliers += _outliers(candles, last)
+            last = int(times[-1]), float(candles.close[-1])
     missing = gaps.without([whole], here)
     zero = [one for one in gaps.merged(silent) if one.duration_ms >= ZERO_RUN_MINUTES * MINUTE_MS]
     absent = GapLedger(store.db).absent(instrument, whole)
@@ -152,10 +158,14 @@ def quality(
         zero_volume_minutes=gaps.minutes_in(silent),
         zero_volume_runs=len(zero),
         outliers=len(outliers),
+        synthetic_minutes=store.synthetic(instrument, whole),
         fingerprint=store.fingerprint(instrument, whole),
         gaps_shown=_longest(missing),
+        gaps_not_shown=max(0, len(missing) - SHOWN),
         zero_volume_runs_shown=_longest(zero),
+        zero_volume_runs_not_shown=max(0, len(zero) - SHOWN),
         outliers_shown=_largest(outliers),
+        outliers_not_shown=max(0, len(outliers) - SHOWN),
     )
 
 
@@ -205,17 +215,19 @@ def _asked(
     return whole
 
 
-def _outliers(candles: Candles, close_before: float | None) -> list[Outlier]:
-    """The outliers of ascending candles; `close_before` is the close before them."""
+def _outliers(candles: Candles, last: tuple[int, float] | None) -> list[Outlier]:
+    """The outliers of ascending candles; `last` is the open and the close of the one before."""
     times = candles.ts_open_ms
     closes = candles.close.astype(np.float64)
     height = np.log(candles.high.astype(np.float64) / candles.low)
-    before = np.append(closes[:1] if close_before is None else close_before, closes[:-1])
-    jump = np.abs(np.log(closes / before))
+    before_ms, before = last or (int(times[0]), closes[0])
+    jump = np.abs(np.diff(np.log(closes), prepend=np.log(before)))
+    # Over a gap a price may go anywhere: a step is one from minute to minute.
+    near = np.diff(times, prepend=before_ms) == MINUTE_MS
     return [
-        Outlier(int(times[row]), kind, float(sizes[row]), usual)
-        for kind, sizes in (("range", height), ("jump", jump))
-        for row, usual in _standing_out(times, sizes)
+        Outlier(int(opens[row]), kind, float(sizes[row]), usual)
+        for kind, opens, sizes in (("range", times, height), ("jump", times[near], jump[near]))
+        for row, usual in _standing_out(opens, sizes)
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
+from ingest.symbols import listed_instrument
 
 COLUMNS: Final = ("market_id", "symbol", "is_enabled")
 FAULTS_SHOWN: Final = 5
@@ -86,5 +87,5 @@ def _listed(row: Mapping[str, str | None]) -> Listed:
         raise InvalidInput(f"market_id must be a whole number from 1, got {number!r}")
     if values["is_enabled"] not in ("0", "1"):
         raise InvalidInput(f"is_enabled must be 0 or 1, got {values['is_enabled']!r}")
-    instrument = Instrument(int(number), values["symbol"])
+    instrument = listed_instrument(int(number), values["symbol"])
     return Listed(instrument, values["is_enabled"] == "1")

@@ -77,18 +77,18 @@ def chosen_instrument(market_id: int | None, symbol: str | None) -> Instrument:
     """The instrument that both flags name.
 
     Raises:
-        InvalidInput: one is missing, or no exchange has the market.
+        InvalidInput: one is missing, no exchange has the market, or none writes a symbol so.
     """
     from compute.errors import InvalidInput
-    from compute.market.instrument import Instrument
     from ingest.exchanges.registry import market
+    from ingest.symbols import listed_instrument
 
     missing = [
         name for name, value in (("--market-id", market_id), ("--symbol", symbol)) if value is None
     ]
     if market_id is None or symbol is None:
         raise InvalidInput(f"{' and '.join(missing)} missing; name one instrument")
-    return Instrument(market(market_id).market_id, symbol)
+    return listed_instrument(market(market_id).market_id, symbol)
 
 
 def moment_ms(name: str, text: str | None) -> int | None:

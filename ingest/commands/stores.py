@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ingest.commands.options import (
+    End,
     Format,
     MarketId,
     ReportFormat,
+    Start,
     Symbol,
     chosen_instrument,
+    chosen_period,
+    clock_ms,
     expects_json,
+    say,
     store,
 )
 
@@ -38,6 +43,11 @@ class Coverage:
         """Minutes between the first and the last that have no candle."""
         return (self.last_ms - self.first_ms) // 60_000 + 1 - self.minutes
 
+    @property
+    def coverage_pct(self) -> float:
+        """Share of the minutes from the first to the last, cut off so that 100 is all of them."""
+        return 10_000 * self.minutes // (self.minutes + self.missing) / 100
+
     def record(self) -> dict[str, Any]:
         """The coverage as JSON."""
         from compute.market.period import instant
@@ -49,6 +59,7 @@ class Coverage:
             "last": instant(self.last_ms),
             "minutes": self.minutes,
             "missing": self.missing,
+            "coverage_pct": self.coverage_pct,
         }
 
 
@@ -79,7 +90,7 @@ def coverage(
     symbol: Symbol = None,
     report_format: Format = ReportFormat.text,
 ) -> None:
-    """What is in the store: instruments, first and last minute, minutes missing between."""
+    """What is in the store: instruments, first and last minute, what is missing between."""
     as_json = expects_json(context, report_format)
     chosen = None
     if market_id is not None or symbol is not None:
@@ -99,14 +110,45 @@ def coverage(
         cure = "`roehub ingest backfill-1m --market-id ID --symbol SYMBOL --parquet FILE`"
         print(f"the store at {place} has no candles{what}; load some with {cure}")
         return
-    rows = [[str(value) for value in list(one.record().values())[2:]] for one in found]
-    names = [str(one.instrument) for one in found]
-    lines = [["instrument", "first", "last", "minutes", "missing"]]
-    lines += [[name, *row] for name, row in zip(names, rows, strict=True)]
-    widths = [max(len(line[i]) for line in lines) for i in range(5)]
+    lines = [["instrument", "first", "last", "minutes", "missing", "covered"]]
+    for one in found:
+        first, last, minutes, missing, share = list(one.record().values())[2:]
+        lines.append(
+            [str(one.instrument), first, last, str(minutes), str(missing), f"{share:.2f}%"]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        numbers = [line[i].rjust(widths[i]) for i in (3, 4)]
-        print("  ".join([*(line[i].ljust(widths[i]) for i in range(3)), *numbers]))
+        texts = [cell.ljust(width) for cell, width in zip(line[:3], widths[:3], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(line[3:], widths[3:], strict=True)]
+        print("  ".join([*texts, *numbers]))
+
+
+def delete_candles(
+    context: typer.Context,
+    market_id: MarketId = None,
+    symbol: Symbol = None,
+    start: Start = None,
+    end: End = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is.")] = False,
+    report_format: Format = ReportFormat.text,
+) -> None:
+    """Count what the store has of an instrument in a range, and with --yes delete it.
+
+    Without --start and --end all of it. Candles, the raw rows they were made of, and what the gap
+    ledger knows of the range go; they may be loaded or fetched again.
+    """
+    as_json = expects_json(context, report_format)
+    instrument = chosen_instrument(market_id, symbol)
+    period = chosen_period(start, end)
+    from ingest.reports import json_text, text
+    from ingest.stores.candles import CandleStore
+    from ingest.stores.deletion import delete_candles as deletion
+
+    with store("roehub ingest delete-candles") as db:
+        report = deletion(CandleStore(db), instrument, period, clock=clock_ms, dry=not yes)
+    print(json_text(report) if as_json else text(report))
+    if not yes:
+        say("nothing was deleted; the same command with --yes deletes what is counted here")
 
 
 def _coverage(candles: CandleStore, instrument: Instrument) -> Coverage | None:

@@ -28,6 +28,7 @@ from ingest.rows import (
     FIRST_STORED_MS,
     LAST_STORED_MS,
     MINUTE_MS,
+    SYNTHETIC,
     faults,
 )
 from ingest.stores.clickhouse import ClickHouse
@@ -171,6 +172,29 @@ class CandleStore:
         )
         return [Instrument(int(market_id), symbol) for market_id, symbol in rows]
 
+    def synthetic(self, instrument: Instrument, period: Period) -> int:
+        """Number of candles in `period` that a generator made, as their files said."""
+        ((count,),) = self.db.rows(
+            f"SELECT countIf(source = {{made:String}}) FROM canonical_candles_1m FINAL {_WHERE} "
+            f"{_NEWEST}",
+            {**_asked(instrument, period), "made": SYNTHETIC},
+        )
+        return int(count)
+
+    def delete(self, instrument: Instrument, period: Period) -> None:
+        """Removes the candles whose open lies in `period`, and then the raw rows of them.
+
+        Raises:
+            StoreFailed: the store failed, or its user may not delete; some may be removed.
+        """
+        asked = _asked(instrument, period)
+        raw_table, time = self._raw_time(instrument)
+        self.db.command(f"DELETE FROM canonical_candles_1m {_WHERE}", asked)
+        self.db.command(
+            f"DELETE FROM {raw_table} WHERE {_INSTRUMENT} AND {_TIMES_BETWEEN.format(time=time)}",
+            asked,
+        )
+
     def raw_count(self, instrument: Instrument, period: Period) -> int:
         """Number of raw rows whose minute opens in `period`, repeats counted."""
         return self._raw_counts(instrument, period)[0]
@@ -181,14 +205,18 @@ class CandleStore:
         return rows - minutes
 
     def _raw_counts(self, instrument: Instrument, period: Period) -> tuple[int, int]:
-        name = market(instrument.market_id).raw_table
-        time = next(column for column in self._raw_columns(name) if column in OPEN_TIMES)
+        name, time = self._raw_time(instrument)
         ((rows, minutes),) = self.db.rows(
             f"SELECT count(), uniqExact({time}) FROM {name} "
             f"WHERE {_INSTRUMENT} AND {_TIMES_BETWEEN.format(time=time)}",
             _asked(instrument, period),
         )
         return int(rows), int(minutes)
+
+    def _raw_time(self, instrument: Instrument) -> tuple[str, str]:
+        """The raw table of an instrument, and its column with the minute's open."""
+        name = market(instrument.market_id).raw_table
+        return name, next(column for column in self._raw_columns(name) if column in OPEN_TIMES)
 
     def _raw_columns(self, name: str) -> tuple[str, ...]:
         """The columns of a raw table, asked for once."""
@@ -232,8 +260,9 @@ def _refuse_faults(table: pa.Table) -> None:
     found = faults(table)
     if found:
         first = found[0]
+        are = "rows are no candles" if table.num_rows > 1 else "row is no candle"
         raise InvalidCandles(
-            f"{len(found)} of {table.num_rows} rows are no candles (row {first.row}: "
+            f"{len(found)} of {table.num_rows} {are} (row {first.row}: "
             f"{first.reason}); nothing was stored: correct or leave them out",
             rows=[fault.row for fault in found[:5]],
         )
