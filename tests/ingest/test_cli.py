@@ -15,6 +15,7 @@ import yaml
 
 from compute.market.instrument import Instrument
 from configs.load import config
+from ingest.commands.stores import Coverage
 from ingest.rows import Candle, Origin, table_of
 from ingest.stores.candles import CandleStore
 from ingest.stores.ready import ready_store
@@ -91,8 +92,8 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     )
     assert done.returncode == 0, done.stderr
     for name in (
-        "migrate", "backfill-1m", "rest-catchup", "coverage", "quality", "sync-instruments",
-        "enrich", "live", "schedule",
+        "migrate", "backfill-1m", "rest-catchup", "coverage", "quality", "delete-candles",
+        "sync-instruments", "enrich", "live", "schedule",
     ):  # fmt: skip
         assert f" {name} " in done.stdout
 
@@ -105,6 +106,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["migrate", "--force"], "No such option"),
         (["coverage", "--market-id", "1"], "--symbol missing"),
         (["coverage", "--market-id", "9", "--symbol", "A"], "market 9 is unknown"),
+        (["quality", "--market-id", "1", "--symbol", "btc/usdt"], "write it like BTCUSDT"),
         (["coverage", "--report-format", "xml"], "xml"),
         (["sync-instruments", "--whitelist", "absent.csv"], "absent.csv: no such file"),
         (["sync-instruments", "--config", "absent.yaml"], "absent.yaml: cannot be read"),
@@ -139,9 +141,9 @@ def test_coverage_counts_what_is_missing() -> None:
     stored(0, 1, 2, 5, 1_445)
     done = call("ingest", "coverage")
     head, row = done.stdout.splitlines()
-    assert head.split() == ["instrument", "first", "last", "minutes", "missing"]
+    assert head.split() == ["instrument", "first", "last", "minutes", "missing", "covered"]
     assert row.split() == [
-        "1:BTCUSDT", "2024-01-01T00:00:00Z", "2024-01-02T00:05:00Z", "5", "1441",
+        "1:BTCUSDT", "2024-01-01T00:00:00Z", "2024-01-02T00:05:00Z", "5", "1441", "0.34%",
     ]  # fmt: skip
     (found,) = json.loads(call("ingest", "coverage", "--report-format", "json").stdout)[
         "instruments"
@@ -149,7 +151,47 @@ def test_coverage_counts_what_is_missing() -> None:
     assert found == {
         "market_id": 1, "symbol": "BTCUSDT", "first": "2024-01-01T00:00:00Z",
         "last": "2024-01-02T00:05:00Z", "minutes": 5, "missing": 1441,
+        "coverage_pct": 0.34,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("minutes", "missing", "pct"), [(1, 0, 100.0), (525_599, 1, 99.99), (1, 99_999, 0.0)]
+)
+def test_only_whole_coverage_is_100_percent(minutes: int, missing: int, pct: float) -> None:
+    last_ms = START_MS + (minutes + missing - 1) * MINUTE_MS
+    assert Coverage(Instrument(1, "A"), START_MS, last_ms, minutes).coverage_pct == pct
+
+
+def test_candles_are_counted_and_deleted_when_told() -> None:
+    stored(0, 1, 2, 5, 1_445)
+    chosen = ("--market-id", 1, "--symbol", "btcusdt", "--start", "2024-01-01T00:01:00Z",
+              "--end", "2024-01-02T00:00:00Z")  # fmt: skip
+    counted = call("ingest", "delete-candles", *chosen)
+    assert counted.status == 0, counted.stderr
+    assert "deleted: no" in counted.stdout
+    assert "candles: 3" in counted.stdout
+    assert "nothing was deleted; the same command with --yes" in counted.stderr
+    assert minutes_stored() == 5
+    done = call("ingest", "delete-candles", *chosen, "--yes", "--report-format", "json")
+    told = json.loads(done.stdout)
+    del told["raw_rows"]  # of a clock of 2024: expired already
+    assert told == {
+        "instrument_id": {"market_id": 1, "symbol": "BTCUSDT"},
+        "time_range": {"start": "2024-01-01T00:01:00.000Z", "end": "2024-01-02T00:00:00.000Z"},
+        "deleted": True, "candles": 3, "first": "2024-01-01T00:01:00.000Z",
+        "last": "2024-01-01T00:05:00.000Z", "gap_minutes": 0,
+    }  # fmt: skip
+    assert minutes_stored() == 2
+    assert call("ingest", "delete-candles", *chosen[:4], "--yes").status == 0
+    assert minutes_stored() == 0
+    for wrong in (chosen[:2], (*chosen[:4], "--start", "yesterday")):
+        assert call("ingest", "delete-candles", *wrong, "--yes").status == 2
+
+
+def minutes_stored() -> int:
+    report = json.loads(call("ingest", "coverage", "--report-format", "json").stdout)
+    return sum(one["minutes"] for one in report["instruments"])
 
 
 def test_sync_then_sync_again(tmp_path: Path) -> None:
@@ -223,3 +265,4 @@ def test_a_server_that_is_down_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> 
     done = call("ingest", "coverage")
     assert done.status == 1
     assert "http://127.0.0.1:9/market_data" in done.stderr
+    assert "check CH_HOST and CH_PORT" in done.stderr

@@ -74,7 +74,7 @@ def test_the_report(file: Path) -> None:
     assert report["instrument_id"] == {"market_id": 1, "symbol": "FILEDUSDT"}
     assert report["time_range"]["start"] == "2024-01-01T00:00:00.000Z"
     assert report["batches_written"] == -(-report["rows_written"] // 5000)
-    assert report["synthetic_files"] == 0
+    assert (report["synthetic_files"], report["rows_unnamed"]) == (0, 0)
     text = call("ingest", "backfill-1m", *NAMED, "--file", file, "--batch-size", "none")
     assert "instrument_id: 1:FILEDUSDT" in text.stdout
     assert "batches_written: 1" in text.stdout
@@ -99,6 +99,11 @@ def test_a_range_alone_is_loaded(file: Path) -> None:
         (["--parquet", "absent.parquet"], "absent.parquet: no such file"),
         (["--symbol", "OTHERUSDT"], "no row of 1:OTHERUSDT"),
         (["--market-id", "5"], "market 5 is unknown"),
+        (["--symbol", "filed/usdt"], "write it like FILEDUSDT"),
+        (
+            ["--start", "2030-01-01T00:00:00Z", "--end", "2031-01-01T00:00:00Z"],
+            "covers [2024-01-01",
+        ),
         (["--market-id", "-1"], "-1"),
         (["--config", "absent.yaml"], "absent.yaml: cannot be read"),
     ],
@@ -132,15 +137,38 @@ def test_times_without_a_zone_are_refused_unless_told(file: Path, tmp_path: Path
     assert found(loaded(path, flag, "--report-format", "json"))["rows_written"] == 10
 
 
-def test_the_label_of_a_made_up_market_is_missed_aloud(tmp_path: Path) -> None:
+def test_a_back_test_over_made_up_candles_says_so_whatever_they_come_from(tmp_path: Path) -> None:
+    """Also when real ones were loaded over some of them, and no longer when over all."""
     frame = TIMEFRAMES["1m"]
-    made = synthetic_candles(seed=1, bars=100, frame=frame, start_ms=START_MS)
-    path = tmp_path / "made.parquet"
+    made = synthetic_candles(seed=1, bars=MINUTES, frame=frame, start_ms=START_MS)
+    path, part, whole = (tmp_path / f"{name}.parquet" for name in ("made", "part", "whole"))
     write_candles(path, made, frame=frame, instrument=INSTRUMENT, synthetic=True)
-    for named in (path, tmp_path):
-        done = loaded(named)
-        assert done.status == 0
-        assert f"WARNING: {path} holds SYNTHETIC candles" in done.stderr
+    write_candles(part, made.take(slice(0, 9_000)), frame=frame, instrument=INSTRUMENT,
+                  synthetic=False)  # fmt: skip
+    write_candles(whole, made, frame=frame, instrument=INSTRUMENT, synthetic=False)
+    body = request(
+        {
+            "template.instrument_id.symbol": INSTRUMENT.symbol,
+            "time_range": {"start": "2024-01-07T00:00:00Z", "end": "2024-01-12T12:00:00Z"},
+        }
+    )
+    asked = write_json(tmp_path / "request.json", body)
+    run = ("backtest", asked, "--executor", "local")
+    label = "These candles are SYNTHETIC"
+    assert label in call(*run, "--candles", path).stdout
+    done = loaded(path)
+    assert done.status == 0
+    assert f"WARNING: {path} holds SYNTHETIC candles; they are stored as such" in done.stderr
+    out = tmp_path / "out"
+    over_store = call(*run, "--out", out)
+    assert label in over_store.stdout
+    assert "SYNTHETIC" in (out / "report.html").read_text()
+    assert loaded(part).status == 0
+    assert label in call(*run).stdout
+    assert loaded(whole).status == 0
+    real = call(*run)
+    assert real.status == 0
+    assert label not in real.stdout
 
 
 def test_quality_is_printed_and_kept(file: Path) -> None:

@@ -14,7 +14,7 @@ from compute.market.period import Period
 from ingest.file_rows import ROW_SCHEMA, stamped
 from ingest.quality import Outlier, Range, keep, kept, quality
 from ingest.reports import json_text, record, text
-from ingest.rows import DAY_MS, MINUTE_MS, Origin
+from ingest.rows import DAY_MS, MINUTE_MS, SYNTHETIC, Origin
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.gaps import EXCHANGE_ABSENT, Gap, GapLedger
@@ -106,6 +106,45 @@ def test_a_jump_between_candles_is_an_outlier(store: CandleStore) -> None:
     assert [(one.ts_open_ms, one.kind) for one in report.outliers_shown] == [(minute(500), "jump")]
     assert isinstance(report.outliers_shown[0], Outlier)
     assert report.outliers_shown[0].size == pytest.approx(np.log(2), abs=0.05)
+
+
+def test_a_step_over_a_gap_is_no_outlier(store: CandleStore) -> None:
+    """Within a part of the computation and over the border of two."""
+    instrument = Instrument(1, "STEPUSDT")
+    border = 31 * 1440
+    table = candle_table(border + 1_000, start_ms=T0)
+    number = np.arange(len(table))
+    factor = np.where(number >= 500, 2.0, 1.0) * np.where(number >= border, 3.0, 1.0)
+    scaled = {
+        name: pa.array(table[name].to_numpy() * factor) for name in ("open", "high", "low", "close")
+    }
+    gone = np.isin(number, [499, border - 1])
+    insert(store, instrument, replaced(table, **scaled).filter(pa.array(~gone)))
+    report = quality(store, instrument, clock=lambda: NOW)
+    assert (report.gaps, report.outliers, report.outliers_shown) == (2, 0, [])
+    insert(store, instrument, replaced(table, **scaled).slice(border - 1, 1))
+    report = quality(store, instrument, clock=lambda: NOW)
+    assert [one.ts_open_ms for one in report.outliers_shown] == [minute(border)]
+
+
+def test_what_a_report_does_not_name_it_says(store: CandleStore) -> None:
+    instrument = Instrument(1, "MANYUSDT")
+    table = candle_table(600, start_ms=T0)
+    gone = np.arange(600) % 20 == 10
+    insert(store, instrument, table.filter(pa.array(~gone)))
+    report = quality(store, instrument, clock=lambda: NOW)
+    assert (report.gaps, len(report.gaps_shown), report.gaps_not_shown) == (30, 20, 10)
+    assert (report.zero_volume_runs_not_shown, report.outliers_not_shown) == (0, 0)
+    assert "gaps_not_shown: 10" in text(report).splitlines()
+
+
+def test_made_up_minutes_are_counted(store: CandleStore) -> None:
+    instrument = Instrument(1, "MADEUSDT")
+    rows = candle_table(100, start_ms=T0).select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
+    store.insert(stamped(rows, instrument, Origin(SYNTHETIC, NOW)))
+    store.insert(stamped(rows.slice(0, 30), instrument, Origin("rest", NOW + 1)))
+    assert quality(store, instrument, clock=lambda: NOW).synthetic_minutes == 70
+    assert store.synthetic(instrument, Period(T0, minute(40))) == 10
 
 
 def test_a_period_counts_what_is_missing_around_but_not_what_is_to_come(

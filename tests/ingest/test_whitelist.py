@@ -52,6 +52,7 @@ def test_of_a_repeated_instrument_the_last_row_counts_in_its_place(tmp_path: Pat
         ("market_id,symbol,is_enabled\nx,A,1\n", "line 2: market_id must be a whole number"),
         ("market_id,symbol,is_enabled\n0,A,1\n", "market_id must be a whole number from 1"),
         ("market_id,symbol,is_enabled\n65536,A,1\n", "market_id must be a whole number from 1"),
+        ("market_id,symbol,is_enabled\n1,A/B,1\n", "separators; write it like AB"),
         ("market_id,symbol,is_enabled\n1,A,true\n", "is_enabled must be 0 or 1, got 'true'"),
         ("market_id,symbol,is_enabled\n1,A\n", "is_enabled must be 0 or 1, got ''"),
         ("market_id,symbol,is_enabled\n1,A,2\n1,B,3\n", "line 2: is_enabled"),
