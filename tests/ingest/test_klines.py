@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -194,6 +195,83 @@ def test_every_minute_there_is_comes_exactly_once(
         covered = end_ms
     assert not client.asked or covered == period.end_ms
     assert len(client.asked) <= 2 * -(-length // limit) + len(minutes) // limit + 1
+
+
+class DocumentedClient:
+    """A client of a market whose exchange answers by its documentation, from the minutes it has.
+
+    Both ends of a request are inclusive, and no more than `limit` rows are given: of Binance the
+    oldest, ascending, of Bybit the newest, descending. Requests and parsers are the real ones.
+    """
+
+    def __init__(self, market_id: int, page_rows: int, there_ms: set[int]) -> None:
+        self.market = market(market_id)
+        self.exchange = self
+        self.page_rows, self.there_ms = page_rows, sorted(there_ms)
+        self.asked: list[tuple[int, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(exchange_of(self.market), name)
+
+    def kline_limit(self, market: Any) -> int:
+        return self.page_rows
+
+    async def get_json(self, request: Any) -> Any:
+        newest_first = "start" in request.params
+        first, last = ("start", "end") if newest_first else ("startTime", "endTime")
+        start_ms, end_ms, limit = (int(request.params[name]) for name in (first, last, "limit"))
+        self.asked.append((start_ms, end_ms))
+        inside = [made_up("DUSDT", ms) for ms in self.there_ms if start_ms <= ms <= end_ms]
+        if not newest_first:
+            return [
+                [c.ts_open_ms, *map(str, (c.open, c.high, c.low, c.close, c.volume_base)),
+                 c.ts_open_ms + MINUTE_MS - 1, str(c.volume_quote), c.trades,
+                 str(c.taker_base), str(c.taker_quote), "0"]
+                for c in inside[:limit]
+            ]  # fmt: skip
+        rows = [
+            [*map(str, (c.ts_open_ms, c.open, c.high, c.low, c.close, c.volume_base)),
+             str(c.volume_quote)]
+            for c in reversed(inside[-limit:])
+        ]  # fmt: skip
+        return {"retCode": 0, "retMsg": "OK", "result": {"list": rows}}
+
+
+@given(
+    market_id=st.sampled_from(sorted(MARKETS)),
+    page_rows=st.integers(1, 30),
+    there=st.sets(st.integers(-10, 200)),
+    holes=st.lists(st.tuples(st.integers(0, 150), st.integers(1, 90)), max_size=3),
+    whole=st.booleans(),
+    start=st.integers(-5, 180),
+    length=st.integers(1, 120),
+    off_ms=st.integers(0, MINUTE_MS - 1),
+)
+def test_pages_by_the_documentation_hold_every_minute_once(
+    market_id: int, page_rows: int, there: set[int], holes: list[tuple[int, int]], whole: bool,
+    start: int, length: int, off_ms: int,
+) -> None:  # fmt: skip
+    """Whichever end a page is filled from, however short it is, wherever there is nothing."""
+    kept = set(range(-10, 200)) if whole else there
+    for first, minutes in holes:
+        kept -= set(range(first, first + minutes))
+    there_ms = {T0 + m * MINUTE_MS for m in kept}
+    period = Period(T0 + start * MINUTE_MS, T0 + (start + length) * MINUTE_MS - off_ms)
+    client: Any = DocumentedClient(market_id, page_rows, there_ms)
+    instrument = Instrument(market_id, "DUSDT")
+
+    async def run() -> list[list[Candle]]:
+        return [page async for page in pages(client, instrument, period)]
+
+    found = asyncio.run(run())
+    candles = [candle for page in found for candle in page]
+    inside = sorted(ms for ms in there_ms if period.start_ms <= ms < period.end_ms)
+    assert [candle.ts_open_ms for candle in candles] == inside
+    assert [candle.close for candle in candles] == [made_up("DUSDT", ms).close for ms in inside]
+    # No page can overflow, none is asked for twice, and no end takes a minute of the next one.
+    assert all(end - begin < page_rows * MINUTE_MS for begin, end in client.asked)
+    assert all(before[1] < after[0] for before, after in pairwise(client.asked))
+    assert all(period.start_ms <= begin <= end < period.end_ms for begin, end in client.asked)
 
 
 SHARED: dict[int, ExchangeServer] = {}
