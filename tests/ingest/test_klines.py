@@ -268,9 +268,10 @@ def test_pages_by_the_documentation_hold_every_minute_once(
     inside = sorted(ms for ms in there_ms if period.start_ms <= ms < period.end_ms)
     assert [candle.ts_open_ms for candle in candles] == inside
     assert [candle.close for candle in candles] == [made_up("DUSDT", ms).close for ms in inside]
-    # No page can overflow, none is asked for twice, and no end takes a minute of the next one.
+    # No page can overflow, all go forward, and no candle is asked for twice: ends are exclusive.
     assert all(end - begin < page_rows * MINUTE_MS for begin, end in client.asked)
-    assert all(before[1] < after[0] for before, after in pairwise(client.asked))
+    assert all(before[0] < after[0] for before, after in pairwise(client.asked))
+    assert all(sum(begin <= ms <= end for begin, end in client.asked) == 1 for ms in inside)
     assert all(period.start_ms <= begin <= end < period.end_ms for begin, end in client.asked)
 
 
