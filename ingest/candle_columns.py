@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ DAMAGE: Final = (OSError, EOFError, ValueError, BadZipFile, zlib.error)
 """What readers of files and of archives raise, beside Arrow, for one that is not whole."""
 
 Read = TypeVar("Read")
+
+_CELL: Final = re.compile(r"column #(\d+): CSV conversion error to .*: invalid value '(.*)'")
 
 
 class Columns(Protocol):
@@ -160,6 +163,33 @@ def csv_lines(opened: Callable[[], IO[bytes]], rows: Sequence[int], before: int)
         filled = (number for number, line in enumerate(file, 1) if line.strip(b"\r\n"))
         upto = islice(filled, before, before + max(wanted, default=-1) + 1)
         return [number for row, number in enumerate(upto) if row in wanted]
+
+
+def places(path: Path, rows: Sequence[int]) -> str:
+    """Rows of a file in words: `row 3`, `rows 3, 7`; of a CSV `line 5`, `lines 5, 9`."""
+    name, numbers = "row", list(rows)
+    if path.suffix.lower() == ".csv":
+        name, numbers = "line", csv_lines(lambda: path.open("rb"), rows, 1)
+    return f"{name}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def wrong_cell(
+    opened: Callable[[], IO[bytes]], names: Sequence[str], error: Exception
+) -> str | None:
+    """What Arrow's refusal of a CSV's cell is about, with line and column: the first such cell.
+
+    None for a refusal of another kind.
+    """
+    found = _CELL.search(str(error))
+    if found is None:
+        return None
+    column, value = int(found[1]), found[2]
+    with TextIOWrapper(opened(), encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines)
+        same = (row for row in reader if len(row) > column and row[column].strip() == value.strip())
+        if next(same, None) is None:
+            return None
+        return f"line {reader.line_num}: {names[column]} is {value!r}"
 
 
 def _opened_csv(path: Path) -> Columns:

@@ -2,8 +2,8 @@
 
 Columns: `ts_open` (int64 UTC milliseconds, or a timestamp with a zone), `open`, `high`, `low`,
 `close` and `volume_base` (or `volume`); `market_id` and `symbol` may be there, others are ignored.
-Every refusal names the file, the first rows concerned (counted from 0, a CSV header not counted)
-and the cure. PyArrow is imported inside the functions: it costs more than this whole module.
+Every refusal names the file, the first rows concerned (of Parquet counted from 0, of CSV by their
+lines) and the cure. PyArrow is imported inside the functions: it costs more than this whole module.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ingest.candle_columns import (
     Columns,
     attempted,
     opened,
+    places,
 )
 
 ROWS_SHOWN: Final = 5
@@ -134,7 +135,7 @@ def _values(path: Path, name: str, column: Any) -> NDArray[np.float32]:
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         odd = _first_non_numbers(column) if texts else []
-        shown = "".join(f"; row {row} holds {text!r}" for row, text in odd)
+        shown = "".join(f"; {places(path, [row])} holds {text!r}" for row, text in odd)
         raise InvalidCandles(
             f"{path}: column {name} is {kind}, not numbers{shown}; store it as float64",
             rows=[row for row, _ in odd],
@@ -199,8 +200,8 @@ def _unfit_spacing(path: Path, times: NDArray[np.int64], steps: NDArray[np.int64
     if bool((steps % 60 == 0).all()) and int(times[-1]) < 100_000_000_000:
         hint = " (these look like seconds: multiply ts_open by 1000)"
     return (
-        f"{path}: row {row} is {int(steps[row - 1])} ms after the row before it, no multiple of a "
-        f"minute{hint}; candles must be one of {' '.join(TIMEFRAMES)}"
+        f"{path}: {places(path, [row])} is {int(steps[row - 1])} ms after the row before it, "
+        f"no multiple of a minute{hint}; candles must be one of {' '.join(TIMEFRAMES)}"
     )
 
 
@@ -295,6 +296,5 @@ def _refuse_any(path: Path, problem: str, bad: NDArray[np.bool_], cure: str) -> 
 def _refuse(path: Path, problem: str, bad: NDArray[np.bool_], cure: str) -> None:
     count = int(np.count_nonzero(bad))
     rows = [int(row) for row in np.flatnonzero(bad)[:ROWS_SHOWN]]
-    where = f"{'row' if count == 1 else 'rows'} {', '.join(str(row) for row in rows)}"
     more = f" and {count - ROWS_SHOWN} more" if count > ROWS_SHOWN else ""
-    raise InvalidCandles(f"{path}: {problem} in {where}{more}; {cure}", rows=rows)
+    raise InvalidCandles(f"{path}: {problem} in {places(path, rows)}{more}; {cure}", rows=rows)

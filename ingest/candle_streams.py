@@ -33,6 +33,7 @@ from ingest.candle_columns import (
     csv_lines,
     file_ending,
     own_metadata,
+    wrong_cell,
 )
 from ingest.exchanges.exchange import Archive
 from ingest.rows import TIME
@@ -172,7 +173,7 @@ def _parquet(path: Path, told: tuple[str, ...]) -> Stream:
             if period is None or _touches(opened, group, names["ts_open"], period):
                 at = first_row
                 for batch in _guarded(
-                    path, opened.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted)
+                    str(path), opened.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted)
                 ):
                     yield at, batch.select(wanted).rename_columns(list(names))
                     at += batch.num_rows
@@ -239,8 +240,9 @@ def _csv(
             except (pa.ArrowException, *DAMAGE) as error:
                 if "Empty CSV" in str(error):  # a header and nothing under it
                     return
-                raise _refused(label, error) from error
-            for batch in _guarded(path, batches, label):
+                cell = wrong_cell(opened, header, error)
+                raise _refused(label, error, cell) from error
+            for batch in _guarded(label, batches, partial(wrong_cell, opened, header)):
                 yield at, _in_utc(batch.rename_columns(list(names)), layout)
                 at += batch.num_rows
 
@@ -327,8 +329,10 @@ def _columns(label: str, names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _guarded(path: Path, batches: Any, label: str | None = None) -> Iterator[pa.RecordBatch]:
-    """The batches; what the reader raises becomes `InvalidCandles`."""
+def _guarded(
+    label: str, batches: Any, cell: Callable[[Exception], str | None] = lambda _: None
+) -> Iterator[pa.RecordBatch]:
+    """The batches; what the reader raises becomes `InvalidCandles`, by `cell` if it knows which."""
     ahead = iter(batches)
     while True:
         try:
@@ -336,11 +340,15 @@ def _guarded(path: Path, batches: Any, label: str | None = None) -> Iterator[pa.
         except StopIteration:
             return
         except (pa.ArrowException, *DAMAGE) as error:
-            raise _refused(label or str(path), error) from error
+            raise _refused(label, error, cell(error)) from error
         yield batch
 
 
-def _refused(label: str, error: Exception) -> InvalidCandles:
+def _refused(label: str, error: Exception, cell: str | None) -> InvalidCandles:
+    if cell is not None:
+        return InvalidCandles(
+            f"{label}: cannot be read: {cell}; nothing of it was stored: correct or remove the line"
+        )
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return InvalidCandles(
         f"{label}: cannot be read: {reason}; nothing of it was stored: check that the file is "

@@ -119,14 +119,18 @@ def chosen_period(start: str | None, end: str | None) -> Period | None:
     """The range that --start and --end name, None without either; one alone leaves the other open.
 
     Raises:
-        InvalidInput: no times, times without a zone, or an empty range.
+        InvalidInput: no times, times without a zone, an empty range, or one that is to come.
     """
+    from compute.errors import InvalidInput
     from compute.market.period import Period
 
     start_ms, end_ms = moment_ms("--start", start), moment_ms("--end", end)
     if start_ms is None and end_ms is None:
         return None
-    return Period(0 if start_ms is None else start_ms, clock_ms() if end_ms is None else end_ms)
+    now_ms = clock_ms()
+    if end_ms is None and start_ms is not None and start_ms >= now_ms:
+        raise InvalidInput(f"--start {start} lies in the future; give an earlier one")
+    return Period(0 if start_ms is None else start_ms, now_ms if end_ms is None else end_ms)
 
 
 def rows_of(batch_size: str) -> int | None:

@@ -274,9 +274,14 @@ def test_candles(
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("none.parquet", ["no such file"]), ("candles.xlsx", [".parquet or .csv"])],
+    [
+        ("none.parquet", ["no such file"]),
+        ("none", ["no such file"]),
+        ("candles.xlsx", [".parquet or .csv"]),
+    ],
 )
 def test_candle_file(name: str, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "candles.xlsx").touch()
     refused(run(tmp_path, tmp_path / name, request()), name, *words)
 
 

@@ -64,6 +64,12 @@ def written(tmp_path: Path, ending: str, data: Mapping[str, Any] | pa.Table) -> 
     return path
 
 
+def at(ending: str, *rows: int) -> str:
+    """Rows of a file as a refusal names them: the header of a CSV is its line 1."""
+    name, first = ("row", 0) if ending == "parquet" else ("line", 2)
+    return f"{name}{'s' if len(rows) > 1 else ''} {', '.join(str(row + first) for row in rows)}"
+
+
 def refusal(path: Path, **options: Any) -> InvalidCandles:
     with pytest.raises(InvalidCandles) as refused:
         read_candles(path, **options)
@@ -186,7 +192,8 @@ def test_a_timeframe_the_rows_are_not_on_is_refused_with_the_one_that_fits(
 ) -> None:
     error = refusal(written(tmp_path, ending, columns(40)), timeframe="15m")
     assert error.rows == [1, 2, 3, 4, 5]
-    assert re.search(r"not on the 15m grid .* asked for, '15m'.* rows 1, 2, 3", error.message)
+    where = at(ending, 1, 2, 3)
+    assert re.search(rf"not on the 15m grid .* asked for, '15m'.* {where}, ", error.message)
     assert "and 32 more; " in error.message
     assert "the spacings fit 1m or finer" in error.message
 
@@ -210,8 +217,11 @@ def test_a_wrong_label_is_refused(tmp_path: Path) -> None:
         (START // 1000 + np.arange(6) * 60, "look like seconds: multiply ts_open by 1000"),
         (START * 1000 + np.arange(6) * MINUTE * 1000, "not micro- or nanoseconds"),
         (START * 10**6 + np.arange(6) * MINUTE * 10**6, "not micro- or nanoseconds"),
-        (START + np.arange(6) * 90_000, "row 1 is 90000 ms after the row before it"),
-        (START + np.arange(6) * MINUTE + [0, 0, 0, 500, 0, 0], "row 3 is 60500 ms after"),
+        (START + np.arange(6) * 90_000, "is 90000 ms after the row before it"),
+        (
+            START + np.arange(6) * MINUTE + [0, 0, 0, 500, 0, 0],
+            "is 60500 ms after the row before it",
+        ),
     ],
 )
 def test_times_that_are_no_candle_times(
@@ -286,7 +296,7 @@ def test_unsorted_rows(tmp_path: Path, ending: str) -> None:
     times = START + np.array([0, 2, 1, 3, 5, 4]) * MINUTE
     error = refusal(written(tmp_path, ending, columns(ts_open=times)))
     assert error.rows == [2, 5]
-    words = "ts_open is earlier than the row before in rows 2, 5; sort by ts_open"
+    words = f"ts_open is earlier than the row before in {at(ending, 2, 5)}; sort by ts_open"
     assert error.message.endswith(words)
     assert error.details == {"rows": [2, 5]}
 
@@ -295,14 +305,16 @@ def test_duplicate_rows(tmp_path: Path, ending: str) -> None:
     times = START + np.array([0, 1, 1, 2, 3, 4]) * MINUTE
     error = refusal(written(tmp_path, ending, columns(ts_open=times)))
     assert error.rows == [2]
-    assert "(first 2026-01-01T00:01:00Z) in row 2; keep one row per candle" in error.message
+    words = f"(first 2026-01-01T00:01:00Z) in {at(ending, 2)}; keep one row per candle"
+    assert words in error.message
 
 
 @pytest.mark.parametrize("name", ["open", "high", "low", "close", "volume_base"])
 def test_partly_nan_rows(tmp_path: Path, ending: str, name: str) -> None:
     error = refusal(written(tmp_path, ending, changed_at(name, {1: NAN, 4: NAN})))
     assert error.rows == [1, 4]
-    assert "only some of the five values are NaN in rows 1, 4; fill or remove" in error.message
+    words = f"only some of the five values are NaN in {at(ending, 1, 4)}; fill or remove"
+    assert words in error.message
 
 
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), 1e39])
@@ -322,23 +334,24 @@ def test_infinite_text_in_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["open", "high", "low", "close"])
 def test_zero_or_negative_prices(tmp_path: Path, ending: str, name: str, value: float) -> None:
     error = refusal(written(tmp_path, ending, changed_at(name, {0: value, 5: value})))
-    assert f"{name} is zero or negative in rows 0, 5; correct or remove them" in error.message
+    words = f"{name} is zero or negative in {at(ending, 0, 5)}; correct or remove them"
+    assert words in error.message
     assert error.rows == [0, 5]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("volume_base", -1.0, "volume is negative in row 2"),
-        ("high", 101.0, "high is below open or close in row 2"),
-        ("low", 103.5, "low is above open or close in row 2"),
-        ("close", 90.0, "low is above open or close in row 2"),
-        ("open", 110.0, "high is below open or close in row 2"),
+        ("volume_base", -1.0, "volume is negative"),
+        ("high", 101.0, "high is below open or close"),
+        ("low", 103.5, "low is above open or close"),
+        ("close", 90.0, "low is above open or close"),
+        ("open", 110.0, "high is below open or close"),
     ],
 )
 def test_impossible_bars(tmp_path: Path, ending: str, name: str, value: float, words: str) -> None:
     error = refusal(written(tmp_path, ending, changed_at(name, {2: value})))
-    assert words in error.message
+    assert f"{words} in {at(ending, 2)}; " in error.message
     assert error.rows == [2]
 
 
@@ -368,10 +381,10 @@ def test_wrong_types(tmp_path: Path, name: str, values: list[Any], words: str) -
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (f"{START + 2 * MINUTE},1,2,1,abc,3", "column close is string, not numbers; row 2 holds"),
+        (f"{START + 2 * MINUTE},1,2,1,abc,3", "column close is string, not numbers; line 4 holds"),
         (f"{START + 2 * MINUTE}.5,1,2,1,2,3", "ts_open is double; it must be int64"),
         ("soon,1,2,1,2,3", "ts_open is string; it must be int64"),
-        (",1,2,1,2,3", "ts_open is empty in row 2; give every row its time"),
+        (",1,2,1,2,3", "ts_open is empty in line 4; give every row its time"),
         (f"{START + 2 * MINUTE},1,2,1,2", "cannot be read as csv: CSV parse error: Expected 6"),
     ],
 )

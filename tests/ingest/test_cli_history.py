@@ -92,6 +92,7 @@ def test_a_range_alone_is_loaded(file: Path) -> None:
     ("flags", "words"),
     [
         (["--start", "2024-01-02T00:00:00"], "has no time zone"),
+        (["--start", "2999-01-01T00:00:00Z"], "lies in the future"),
         (["--end", "tomorrow"], "--end 'tomorrow' is not ISO 8601"),
         (["--start", "2024-01-03T00:00:00Z", "--end", "2024-01-02T00:00:00Z"], "start < end"),
         (["--batch-size", "0"], "--batch-size must be a whole number > 0 or none"),
