@@ -31,6 +31,9 @@ from ingest.stores.references import ReferenceStore
 from ingest.whitelist import whitelist
 
 THREADS: Final = 4
+SERVER_ROWS: Final = 10_000
+EMBEDDED_ROWS: Final = 2000
+"""Rows an insert where statements take turns: a live candle may have to wait for one of them."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +64,10 @@ class Duties:
             clients,
             clock=clock,
             earliest_ms=lambda market_id: settings.market(market_id).rest.earliest_ms,
-            settings=FetchSettings(max_days=settings.backfill.max_days_per_insert),
+            settings=FetchSettings(
+                batch_rows=EMBEDDED_ROWS if db.embedded else SERVER_ROWS,
+                max_days=settings.backfill.max_days_per_insert,
+            ),
             run=self._threads.run,
             told=self._count,
         )

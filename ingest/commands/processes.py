@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ async def run_live(
         worker = Worker(
             sockets(settings),
             Access(
-                insert=duties.candles.insert,
+                insert=partial(duties.candles.insert, urgent=True),
                 active=duties.active_now,
                 last_minutes=lambda some, before_ms: last_minutes(duties.candles, some, before_ms),
                 fill=duties.fill,

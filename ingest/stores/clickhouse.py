@@ -21,6 +21,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 from compute.errors import InvalidInput
 from ingest.errors import SchemaOutdated, StoreFailed, StoreInUse, StoreUnavailable
 from ingest.stores.settings import ClickHouseSettings
+from ingest.stores.turns import Turns
 
 LOCK_NAME: Final = "roehub.lock"
 
@@ -63,7 +64,7 @@ class ClickHouse:
         self.settings = settings
         self._pid = os.getpid()
         self._closed = False
-        self._turn = threading.RLock()
+        self._turns = Turns()
         self._local = threading.local()
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
         self._lock = _locked(settings.path, owner) if settings.path is not None else None
@@ -117,15 +118,17 @@ class ClickHouse:
             lambda client: client.query_arrow(sql, parameters=_bound(parameters), use_strings=True)
         )
 
-    def insert(self, table_name: str, table: pa.Table) -> int:
+    def insert(self, table_name: str, table: pa.Table, *, urgent: bool = False) -> int:
         """The number of rows put into `table_name`, in one insert; errors as with `command`.
 
-        A server that fails in the middle may have stored some: an insert that is tried again may
-        repeat rows, which the tables here are made for.
+        An urgent one is next in the embedded store, where statements take turns. A server that
+        fails in the middle may have stored some: an insert that is tried again may repeat rows,
+        which the tables here are made for.
         """
         if table.num_rows:
             self._attempt(
-                lambda client: client.insert_arrow(table_name, table, settings=_INSERT_SETTINGS)
+                lambda client: client.insert_arrow(table_name, table, settings=_INSERT_SETTINGS),
+                urgent,
             )
         return table.num_rows
 
@@ -155,7 +158,7 @@ class ClickHouse:
         """Lets the store go; running calls of other threads end first where it is embedded."""
         if self._pid != os.getpid():  # the parent's store is not a child's to close
             return
-        with self._turn:
+        with self._turns.turn(urgent=True):
             if self._closed:
                 return
             self._closed = True
@@ -164,7 +167,7 @@ class ClickHouse:
             self._client = None
             self._unlock()
 
-    def _attempt(self, call: Callable[[Client], Returned]) -> Returned:
+    def _attempt(self, call: Callable[[Client], Returned], urgent: bool = False) -> Returned:
         """What `call` returns; what the driver raises becomes an error of ours."""
         if self._pid != os.getpid():
             raise StoreFailed(
@@ -174,7 +177,7 @@ class ClickHouse:
         try:
             if not self.embedded:
                 return call(self._thread_client())
-            with self._turn:
+            with self._turns.turn(urgent):
                 if self._closed or self._client is None:
                     raise _closed_error(self.settings)
                 return call(self._client)
@@ -189,7 +192,7 @@ class ClickHouse:
                 raise _closed_error(self.settings)
             client = self._server_client()
             self._local.client = client
-            with self._turn:
+            with self._turns.turn():
                 self._clients.add(client)
         elif self._closed:
             raise _closed_error(self.settings)

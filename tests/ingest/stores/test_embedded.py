@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,3 +132,32 @@ def test_a_strange_database_name_is_only_a_name(settings: ClickHouseSettings) ->
         assert db.rows("SELECT currentDatabase()") == [("a`b\\c'd",)]
         assert CandleStore(db).insert(table(HELD, range(2))) == 2
         assert len(CandleStore(db).candles(HELD, YEAR)) == 2
+
+
+def test_an_urgent_insert_waits_for_one_statement_however_many_want_a_turn(
+    settings: ClickHouseSettings,
+) -> None:
+    """A live candle beside the fills of a long history, in one process."""
+    done: list[str] = []
+    instrument = Instrument(1, "URGENTUSDT")
+
+    def slow() -> None:
+        db.rows("SELECT sleepEachRow(0.05) FROM numbers(4)")
+        done.append("slow")
+
+    def insert() -> None:
+        store.insert(table(instrument, range(3)), urgent=True)
+        done.append("urgent")
+
+    with open_clickhouse(settings) as db, ThreadPoolExecutor(8) as pool:
+        migrate(db)
+        store = CandleStore(db)
+        store.insert(table(instrument, range(1)))  # knows its columns from then on
+        waits = [pool.submit(slow) for _ in range(6)]
+        while not done:
+            time.sleep(0.001)
+        waits.append(pool.submit(insert))
+        for wait in waits:
+            wait.result(60)
+    assert sorted(done) == ["slow"] * 6 + ["urgent"]
+    assert done.index("urgent") <= 2  # the one that ran, and one that may just have begun
