@@ -20,13 +20,11 @@ Market Streams", "Important WebSocket Change Notice".
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from compute.market.instrument import Instrument
-from ingest.errors import MalformedFrame
 from ingest.exchanges.exchange import (
     Archive,
     Conversation,
@@ -38,6 +36,9 @@ from ingest.exchanges.exchange import (
     WeightLimit,
     checked,
     date_ms,
+    is_closed,
+    malformed,
+    message_of,
     named_pause_s,
     nonblank,
     number,
@@ -112,7 +113,7 @@ class Binance:
     def parse_klines(self, market: Market, symbol: str, body: Any) -> list[Candle]:
         """The candles of an answer, ascending."""
         if not isinstance(body, list):
-            raise _malformed(market, f"klines of {symbol} are no list", body)
+            raise malformed(market, f"klines of {symbol} are no list", body)
         instrument = Instrument(market.market_id, symbol)
         return [checked(_candle(market, instrument, row)) for row in body]
 
@@ -129,7 +130,7 @@ class Binance:
         body = yield _info_request(market, params)
         rows = body.get("symbols") if isinstance(body, dict) else None
         if not isinstance(rows, list):
-            raise _malformed(market, "exchangeInfo has no list of symbols", body)
+            raise malformed(market, "exchangeInfo has no list of symbols", body)
         return [_metadata(market, row) for row in rows]
 
     def weight_limit(self, market: Market) -> Conversation[WeightLimit | None]:
@@ -190,28 +191,21 @@ class Binance:
 
     def parse_frame(self, market: Market, text: str | bytes) -> Frame:
         """The minute of a combined-stream message, a notice, or the answer to a request."""
-        try:
-            message = json.loads(text)
-        except ValueError:
-            raise _malformed(market, "frame is no JSON", text) from None
-        if not isinstance(message, dict):
-            raise _malformed(market, "frame is no object", message)
+        message = message_of(market, text)
         if "error" in message or ("result" in message and "id" in message):
             error = message.get("error")
             return Frame("ack", ok=not error, message=str(self.failure(error)[1] if error else ""))
         data = message.get("data", message)
         if not isinstance(data, dict):
-            raise _malformed(market, "frame carries no object", message)
+            raise malformed(market, "frame carries no object", message)
         if data.get("e") != "kline":
             return Frame("ending" if data.get("e") == "serverShutdown" else "other")
         kline = data.get("k")
         if not isinstance(kline, dict):
-            raise _malformed(market, "kline event has no kline", message)
+            raise malformed(market, "kline event has no kline", message)
         if kline.get("i") != "1m":
             return Frame("other")
-        if kline.get("x") is not True:
-            if kline.get("x") is not False:
-                raise _malformed(market, "kline does not say whether it is closed", message)
+        if not is_closed(market, kline.get("x"), message):
             return Frame("kline", open_count=1)
         return Frame("kline", candles=(checked(_closed(market, data, kline)),))
 
@@ -234,7 +228,7 @@ def _info_request(market: Market, params: Mapping[str, str]) -> HttpRequest:
 
 def _candle(market: Market, instrument: Instrument, row: Any) -> Candle:
     if not isinstance(row, list) or len(row) < _KLINE_FIELDS:
-        raise _malformed(market, f"kline of {instrument} is no row of {_KLINE_FIELDS} fields", row)
+        raise malformed(market, f"kline of {instrument} is no row of {_KLINE_FIELDS} fields", row)
     try:
         return Candle(
             instrument,
@@ -250,13 +244,13 @@ def _candle(market: Market, instrument: Instrument, row: Any) -> Candle:
             taker_buy_volume_quote=float(row[10]),
         )
     except (TypeError, ValueError, OverflowError):
-        raise _malformed(market, f"kline of {instrument} holds what is no number", row) from None
+        raise malformed(market, f"kline of {instrument} holds what is no number", row) from None
 
 
 def _closed(market: Market, data: dict[str, Any], kline: dict[str, Any]) -> Candle:
     symbol = nonblank(kline.get("s")) or nonblank(data.get("s"))
     if symbol is None:
-        raise _malformed(market, "kline names no symbol", data)
+        raise malformed(market, "kline names no symbol", data)
     try:
         return Candle(
             Instrument(market.market_id, symbol),
@@ -272,13 +266,13 @@ def _closed(market: Market, data: dict[str, Any], kline: dict[str, Any]) -> Cand
             taker_buy_volume_quote=float(kline["Q"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise _malformed(market, "kline lacks a number", kline) from None
+        raise malformed(market, "kline lacks a number", kline) from None
 
 
 def _metadata(market: Market, row: Any) -> InstrumentMetadata:
     symbol = nonblank(row.get("symbol")) if isinstance(row, dict) else None
     if symbol is None:
-        raise _malformed(market, "exchangeInfo has a symbol without a name", row)
+        raise malformed(market, "exchangeInfo has a symbol without a name", row)
     listed = row.get("filters")
     filters = {
         one.get("filterType"): one
@@ -302,7 +296,3 @@ def _metadata(market: Market, row: Any) -> InstrumentMetadata:
         min_notional=least,
         trading=row.get("status") == _TRADING,
     )
-
-
-def _malformed(market: Market, what: str, got: Any) -> MalformedFrame:
-    return MalformedFrame(f"{market.code}: {what}: {str(got)[:200]}", market_id=market.market_id)

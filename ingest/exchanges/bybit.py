@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from compute.market.instrument import Instrument
-from ingest.errors import ExchangeError, MalformedFrame, RateLimited
+from ingest.errors import ExchangeError, RateLimited
 from ingest.exchanges.exchange import (
     Archive,
     Conversation,
@@ -34,6 +34,9 @@ from ingest.exchanges.exchange import (
     Usage,
     WeightLimit,
     checked,
+    is_closed,
+    malformed,
+    message_of,
     named_pause_s,
     nonblank,
     number,
@@ -195,12 +198,7 @@ class Bybit:
 
     def parse_frame(self, market: Market, text: str | bytes) -> Frame:
         """The minutes of a kline message, an ack, or a pong."""
-        try:
-            message = json.loads(text)
-        except ValueError:
-            raise _malformed(market, "frame is no JSON", text) from None
-        if not isinstance(message, dict):
-            raise _malformed(market, "frame is no object", message)
+        message = message_of(market, text)
         operation = message.get("op")
         if operation == "subscribe":
             ok = message.get("success") in (True, "true")
@@ -212,20 +210,18 @@ class Bybit:
             return Frame("other")
         data = message.get("data")
         if not isinstance(data, list):
-            raise _malformed(market, "kline message has no list", message)
+            raise malformed(market, "kline message has no list", message)
         closed: list[Candle] = []
         running = 0
         for item in data:
             if not isinstance(item, dict):
-                raise _malformed(market, "kline is no object", message)
+                raise malformed(market, "kline is no object", message)
             if str(item.get("interval")) not in ("1", "1m"):
                 continue
-            if item.get("confirm") is True:
+            if is_closed(market, item.get("confirm"), message):
                 closed.append(checked(_closed(market, topic, item)))
-            elif item.get("confirm") is False:
-                running += 1
             else:
-                raise _malformed(market, "kline does not say whether it is closed", message)
+                running += 1
         return Frame("kline", candles=tuple(closed), open_count=running)
 
 
@@ -259,7 +255,7 @@ def _listed(market: Market, body: Any) -> list[Any]:
     """`result.list` of a good envelope."""
     code = _code(body)
     if code is None:
-        raise _malformed(market, "answer is no envelope", body)
+        raise malformed(market, "answer is no envelope", body)
     if code != 0:
         message = f"{market.code} answered retCode {code}: {body.get('retMsg', '')}"
         if code in _TOO_MANY:
@@ -274,7 +270,7 @@ def _listed(market: Market, body: Any) -> list[Any]:
     result = body.get("result")
     rows = result.get("list") if isinstance(result, dict) else None
     if not isinstance(rows, list):
-        raise _malformed(market, "answer has no result.list", body)
+        raise malformed(market, "answer has no result.list", body)
     return rows
 
 
@@ -282,24 +278,24 @@ def _start_ms(market: Market, row: Any) -> int:
     try:
         return int(row[0])
     except (IndexError, KeyError, OverflowError, TypeError, ValueError):
-        raise _malformed(market, "kline has no start time", row) from None
+        raise malformed(market, "kline has no start time", row) from None
 
 
 def _candle(market: Market, instrument: Instrument, row: Any) -> Candle:
     if not isinstance(row, list) or len(row) < _KLINE_FIELDS:
-        raise _malformed(market, f"kline of {instrument} is no row of {_KLINE_FIELDS} fields", row)
+        raise malformed(market, f"kline of {instrument} is no row of {_KLINE_FIELDS} fields", row)
     try:
         opened, highest, lowest, closed, volume, turnover = map(float, row[1:_KLINE_FIELDS])
         start_ms = int(row[0])
     except (OverflowError, TypeError, ValueError):
-        raise _malformed(market, f"kline of {instrument} holds what is no number", row) from None
+        raise malformed(market, f"kline of {instrument} holds what is no number", row) from None
     return Candle(instrument, start_ms, opened, highest, lowest, closed, volume, turnover)
 
 
 def _closed(market: Market, topic: str, item: dict[str, Any]) -> Candle:
     symbol = nonblank(item.get("symbol")) or nonblank(topic.rpartition(".")[2])
     if symbol is None:
-        raise _malformed(market, "kline names no symbol", item)
+        raise malformed(market, "kline names no symbol", item)
     try:
         return Candle(
             Instrument(market.market_id, symbol),
@@ -312,13 +308,13 @@ def _closed(market: Market, topic: str, item: dict[str, Any]) -> Candle:
             volume_quote=float(item["turnover"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise _malformed(market, "kline lacks a number", item) from None
+        raise malformed(market, "kline lacks a number", item) from None
 
 
 def _metadata(market: Market, row: Any) -> InstrumentMetadata:
     symbol = nonblank(row.get("symbol")) if isinstance(row, dict) else None
     if symbol is None:
-        raise _malformed(market, "instruments-info has a symbol without a name", row)
+        raise malformed(market, "instruments-info has a symbol without a name", row)
     prices, lots = row.get("priceFilter"), row.get("lotSizeFilter")
     prices = prices if isinstance(prices, dict) else {}
     lots = lots if isinstance(lots, dict) else {}
@@ -334,7 +330,3 @@ def _metadata(market: Market, row: Any) -> InstrumentMetadata:
         min_notional=number(lots.get("minOrderAmt" if spot else "minNotionalValue")),
         trading=row.get("status") == "Trading",
     )
-
-
-def _malformed(market: Market, what: str, got: Any) -> MalformedFrame:
-    return MalformedFrame(f"{market.code}: {what}: {str(got)[:200]}", market_id=market.market_id)

@@ -6,6 +6,7 @@ send and what an answer means; `ingest.http` and `ingest.live` do the sending.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -196,6 +197,37 @@ class Exchange(Protocol):
         ...
 
     def parse_frame(self, market: Market, text: str | bytes) -> Frame: ...
+
+
+def message_of(market: Market, text: str | bytes) -> dict[str, Any]:
+    """The JSON object that a message of a stream is.
+
+    Raises:
+        MalformedFrame: it is none.
+    """
+    try:
+        message = json.loads(text)
+    except ValueError:
+        raise malformed(market, "frame is no JSON", text) from None
+    if not isinstance(message, dict):
+        raise malformed(market, "frame is no object", message)
+    return message
+
+
+def is_closed(market: Market, said: Any, message: Any) -> bool:
+    """Whether a kline is closed, as a message says.
+
+    Raises:
+        MalformedFrame: it does not say.
+    """
+    if said is True or said is False:
+        return said
+    raise malformed(market, "kline does not say whether it is closed", message)
+
+
+def malformed(market: Market, what: str, got: Any) -> MalformedFrame:
+    """The error for what does not have the documented shape, with the beginning of it."""
+    return MalformedFrame(f"{market.code}: {what}: {str(got)[:200]}", market_id=market.market_id)
 
 
 def date_ms(headers: Mapping[str, str]) -> int | None:
