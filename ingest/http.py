@@ -175,6 +175,12 @@ class HttpClient:
             except TimeoutError:
                 limit_s = self._settings.timeout_s
                 raise self._error(request, f"no answer within {limit_s:g} s") from None
+            except (httpx.ConnectError, httpx.ProxyError) as error:
+                raise self._error(
+                    request,
+                    f"{self._settings.base_url} cannot be reached: check the network, HTTPS_PROXY "
+                    f"and rest.base_url of market_data.yaml ({type(error).__name__} {error})",
+                ) from error
             except httpx.HTTPError as error:
                 raise self._error(request, f"{type(error).__name__} {error}".strip()) from error
             headers = response.headers

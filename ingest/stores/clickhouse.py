@@ -34,6 +34,7 @@ Returned = TypeVar("Returned")
 # Error codes of ClickHouse. What may pass by itself: timeouts, broken connections, too many
 # queries or parts, no memory, a table or a disk that is read-only, a Keeper that is away.
 _PASSING: Final = frozenset({3, 159, 202, 203, 209, 210, 225, 236, 241, 242, 243, 252, 279, 999})
+_NO_SPACE: Final = 243
 _NO_DATABASE: Final = 81
 _NO_TABLE: Final = 60
 _REFUSED_USER: Final = frozenset({192, 193, 194, 516})
@@ -324,6 +325,12 @@ def _store_error(
         return StoreUnavailable(
             f"the store at {settings.place} cannot be used now: check CH_HOST and CH_PORT, and "
             f"that the server runs, or unset CH_* to keep candles on this machine ({text})"
+        )
+    if code == _NO_SPACE:
+        elsewhere = " or move it (ROEHUB_DATA_DIR)" if settings.embedded else ""
+        return StoreUnavailable(
+            f"the disk of the store at {settings.place} is full: free some space{elsewhere}, and "
+            f"run this again ({text})"
         )
     if code in _PASSING:
         return StoreUnavailable(f"the store at {settings.place} cannot be used now: {text}")
