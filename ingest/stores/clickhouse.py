@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 
 from compute.errors import InvalidInput
 from ingest.errors import SchemaOutdated, StoreFailed, StoreInUse, StoreUnavailable
+from ingest.stores.locks import opened_lock, took_lock
 from ingest.stores.settings import ClickHouseSettings
 from ingest.stores.turns import Turns
 
@@ -262,28 +262,15 @@ def open_clickhouse(settings: ClickHouseSettings, owner: str = "roehub ingest") 
 
 
 def _locked(path: Path, owner: str) -> int:
-    """The descriptor that holds the directory's lock, for as long as it is open.
-
-    The lock is the kernel's, so it goes with its process, however that ends; the text in the file
-    only says whose it is.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise InvalidInput(
-            f"the store's directory {path} cannot be used: {error.strerror}; "
-            f"make it writable or name another with ROEHUB_DATA_DIR"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    """The descriptor that holds the directory's lock; the text in the file says whose it is."""
+    descriptor = opened_lock(path, LOCK_NAME, "the candle store")
+    if not took_lock(descriptor):
         holder = _holder(descriptor)
         os.close(descriptor)
         raise StoreInUse(
             f"the store at {path} is used by {holder}; an embedded store belongs to one process: "
             f"stop that one, or keep the candles on a server (CH_HOST)"
-        ) from None
+        )
     note = json.dumps({"pid": os.getpid(), "owner": owner}).encode()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, note, 0)

@@ -42,11 +42,8 @@ class ClickHouseSettings:
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("host", "user", "database"):
-            if not getattr(self, name).strip():
-                raise InvalidInput(f"{name} of the candle store is blank; give it or leave it out")
-        if not 1 <= self.port <= 65535:
-            raise InvalidInput(f"port of the candle store is {self.port}; it must be 1 to 65535")
+        names = {name: getattr(self, name) for name in ("host", "user", "database")}
+        check_server("the candle store", names, self.port)
 
     @property
     def embedded(self) -> bool:
@@ -78,7 +75,7 @@ class ClickHouseSettings:
             return cls(database=database, path=root / "clickhouse")
         return cls(
             host=given.get("CH_HOST", "localhost").strip(),
-            port=_port(given.get("CH_PORT", "8123")),
+            port=whole(given, "CH_PORT", 8123),
             user=given.get("CH_USER", given.get("CLICKHOUSE_USER", "default")).strip(),
             password=given.get("CH_PASSWORD", given.get("CLICKHOUSE_PASSWORD", "")),
             database=database,
@@ -87,11 +84,21 @@ class ClickHouseSettings:
         )
 
 
-def _port(text: str) -> int:
-    number = text.strip()
-    if not (number.isascii() and number.isdigit()):
-        raise InvalidInput(f"CH_PORT is {text!r}; it must be a port number, like 8123")
-    return int(number)
+def check_server(what: str, names: Mapping[str, str], port: int) -> None:
+    """Refuses a blank name, or a port outside 1 to 65535, of the server that `what` names."""
+    for name, text in names.items():
+        if not text.strip():
+            raise InvalidInput(f"{name} of {what} is blank; give it or leave it out")
+    if not 1 <= port <= 65535:
+        raise InvalidInput(f"port of {what} is {port}; it must be 1 to 65535")
+
+
+def whole(given: Mapping[str, str], name: str, default: int) -> int:
+    """A variable's whole number, >= 0. Raises: InvalidInput."""
+    text = given.get(name, str(default)).strip()
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidInput(f"{name} is {text!r}; it must be a whole number, like {default}")
+    return int(text)
 
 
 def _flag(given: Mapping[str, str], name: str, default: bool) -> bool:

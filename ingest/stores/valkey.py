@@ -8,7 +8,6 @@ behind by a killed process is found by its socket and taken over.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import tempfile
@@ -26,7 +25,8 @@ from redis.retry import Retry
 
 from compute.errors import InvalidInput
 from ingest.errors import StoreUnavailable
-from ingest.stores.settings import DATA_DIR
+from ingest.stores.locks import opened_lock, took_lock
+from ingest.stores.settings import DATA_DIR, check_server, whole
 
 PASSWORD_NAME: Final = "ROEHUB_REDIS_PASSWORD"
 LOCK_NAME: Final = "roehub-valkey.lock"
@@ -51,10 +51,7 @@ class RedisSettings:
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.host.strip():
-            raise InvalidInput("host of the live feed is blank; give it or leave it out")
-        if not 1 <= self.port <= 65535:
-            raise InvalidInput(f"port of the live feed is {self.port}; it must be 1 to 65535")
+        check_server("the live feed", {"host": self.host}, self.port)
         if self.db < 0:
             raise InvalidInput(f"db of the live feed is {self.db}; it must be >= 0")
         for name in ("socket_timeout_s", "connect_timeout_s"):
@@ -91,8 +88,8 @@ class RedisSettings:
             return cls(path=root / "valkey", **given)
         return cls(
             host=found["REDIS_HOST"].strip(),
-            port=_whole(found, "REDIS_PORT", 6379),
-            db=_whole(found, "REDIS_DB", 0),
+            port=whole(found, "REDIS_PORT", 6379),
+            db=whole(found, "REDIS_DB", 0),
             password=found.get(password_env, "") if password_env is not None else "",
             **given,
         )
@@ -167,17 +164,8 @@ class Valkey:
 
     def _open(self, path: Path) -> None:
         """Starts the server, takes over a left one, or uses the one of another process."""
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise InvalidInput(
-                f"the directory {path} of the live feed cannot be used: {error.strerror}; "
-                f"make it writable or name another with ROEHUB_DATA_DIR"
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        lock = opened_lock(path, LOCK_NAME, "the live feed")
+        if not took_lock(lock):
             os.close(lock)
             self._wait()
             return
@@ -242,10 +230,3 @@ def _started(path: Path, socket: Path | None) -> Any:
             f"or name a server with REDIS_HOST"
         ) from error
     return server
-
-
-def _whole(found: Mapping[str, str], name: str, default: int) -> int:
-    text = found.get(name, str(default)).strip()
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidInput(f"{name} is {text!r}; it must be a whole number")
-    return int(text)
