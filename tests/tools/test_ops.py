@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
+from ingest.cli import app as ingest_app
+from ingest.live.worker import WorkerSettings
 from ingest.metrics import LiveMetrics, RestMetrics, SchedulerMetrics
 
 OPS = Path(__file__).resolve().parents[2] / "docs" / "ops"
@@ -96,3 +100,27 @@ def test_the_page_lists_every_metric_as_it_describes_itself(
     assert {name for name, _, labels, _ in rows if "`market_id`" not in labels} == {
         "scheduler_job_runs_total", "scheduler_job_errors_total", "scheduler_job_duration_seconds"
     }  # fmt: skip
+
+
+def test_the_unit_starts_commands_there_are_and_gives_them_time_to_stop() -> None:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment]
+    unit.read(OPS / "roehub-ingest@.service")
+    service = unit["Service"]
+    assert service["EnvironmentFile"] == "/etc/roehub/roehub.env"
+    assert int(service["TimeoutStopSec"]) > WorkerSettings().grace_s
+    assert service["RestartPreventExitStatus"] == "2"
+    command = service["ExecStart"].split()
+    assert command[:3] == ["/opt/roehub/.venv/bin/roehub", "ingest", "%i"]
+    for instance in ("live", "schedule"):
+        done = CliRunner().invoke(ingest_app, [instance, *command[3:], "--help"])
+        assert done.exit_code == 0, done.output
+
+
+def test_the_file_of_variables_names_what_is_read() -> None:
+    names = re.findall(r"^(?:# )?([A-Z_]+)=", (OPS / "roehub.env").read_text(), re.MULTILINE)
+    assert len(names) == len(set(names)) > 10
+    root = OPS.parents[1]
+    code = [path for part in ("ingest", "configs") for path in (root / part).rglob("*.py")]
+    read = "\n".join(path.read_text() for path in code)
+    assert [name for name in names if f'"{name}"' not in read] == []
