@@ -69,6 +69,8 @@ def enrich(
     settings = market_data(config)
     with store("roehub ingest enrich") as db:
         report = asyncio.run(_enriched(ReferenceStore(db), settings))
+    if not report.instruments_total:
+        say("no instrument is active; `roehub ingest sync-instruments` takes the whitelist over")
     if as_json:
         print(json.dumps(asdict(report)))
     else:

@@ -184,7 +184,10 @@ def test_quality_is_printed_and_kept(file: Path) -> None:
     assert "has no stored candle" in empty.stderr
 
 
-def test_a_load_that_is_stopped_says_what_is_left(file: Path, data_dir: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_load_that_is_stopped_says_what_is_left(
+    file: Path, data_dir: Path, stop: signal.Signals
+) -> None:
     process = started(
         "ingest", "backfill-1m", *NAMED, "--parquet", file, "--batch-size", "1",
         stderr=subprocess.PIPE, ROEHUB_DATA_DIR=str(data_dir),
@@ -192,10 +195,13 @@ def test_a_load_that_is_stopped_says_what_is_left(file: Path, data_dir: Path) ->
     assert process.stderr is not None
     while "backfill 1:FILEDUSDT rows" not in process.stderr.readline():
         assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(stop)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout == ""
     assert "interrupted; what was stored stays" in stderr
     (row,) = found(call("ingest", "coverage", "--report-format", "json"))["instruments"]
     assert 0 < row["minutes"] < MINUTES
+    report = found(loaded(file, "--report-format", "json"))
+    (row,) = found(call("ingest", "coverage", "--report-format", "json"))["instruments"]
+    assert row["minutes"] == report["rows_written"] == len(pq.read_table(file))
