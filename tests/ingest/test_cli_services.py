@@ -14,12 +14,16 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from compute.market.instrument import Instrument
 from compute.market.period import Period
 from configs.load import config
+from ingest.commands.duties import EMBEDDED_ROWS, SERVER_ROWS, Duties
 from ingest.commands.processes import scheduler_settings, sockets, worker_settings
 from ingest.commands.services import published_to, redis_settings
+from ingest.http import HttpClients
+from ingest.metrics import RestMetrics
 from ingest.rows import MINUTE_MS, floor_minute
 from ingest.settings import MarketDataSettings, RedisStreamsSettings
 from ingest.stores.candles import CandleStore
@@ -87,6 +91,17 @@ def test_where_live_candles_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert published_to(plain, {"ROEHUB_REDIS_PASSWORD": "another"}).password == ""
     monkeypatch.setenv("ROEHUB_DATA_DIR", str(tmp_path))
     assert redis_settings(shipped("dev")) == own
+
+
+def test_history_goes_into_the_embedded_store_in_batches_a_live_candle_can_wait_for(
+    tmp_path: Path,
+) -> None:
+    settings = shipped("dev")
+    clients = HttpClients({}, clock=wall_clock)
+    with ready_store(ClickHouseSettings(path=tmp_path / "clickhouse"), "the tests") as db:
+        duties = Duties(db, settings, None, clients, RestMetrics(CollectorRegistry()))
+        assert duties._fetcher.settings.batch_rows == EMBEDDED_ROWS < SERVER_ROWS
+        duties.close()
 
 
 def wall_clock() -> int:
