@@ -27,6 +27,11 @@ def minutes_in(ranges: Iterable[Period]) -> int:
     return sum(one.duration_ms for one in ranges) // MINUTE_MS
 
 
+def overlap(one: Period, other: Period) -> bool:
+    """Whether two ranges have a minute in common."""
+    return one.start_ms < other.end_ms and other.start_ms < one.end_ms
+
+
 def merged(ranges: Iterable[Period]) -> list[Period]:
     """The union of ranges in any order: those that touch or overlap become one."""
     found: list[Period] = []

@@ -18,6 +18,7 @@ import pyarrow as pa
 from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from compute.market.period import Period
+from ingest.gaps import cut_at_midnights, without
 from ingest.rows import DAY_MS, FIRST_STORED_MS, LAST_STORED_MS, TIME
 from ingest.stores.clickhouse import ClickHouse
 
@@ -82,7 +83,7 @@ class GapLedger:
                 "updated_at": gap.updated_at_ms,
             }
             for gap in gaps
-            for part in _days(gap.period)
+            for part in cut_at_midnights([gap.period])
         ]
         return self.db.insert("gap_ledger", pa.Table.from_pylist(records, schema=_SCHEMA))
 
@@ -129,7 +130,7 @@ class GapLedger:
         start_ms = min(period.start_ms for period in periods)
         end_ms = max(period.end_ms for period in periods)
         absent = self.absent(instrument, Period(start_ms, end_ms))
-        return [part for period in periods for part in without(period, absent)]
+        return [part for period in periods for part in without([period], absent)]
 
 
 def uppermost(gaps: Iterable[Gap]) -> list[Gap]:
@@ -160,23 +161,6 @@ def uppermost(gaps: Iterable[Gap]) -> list[Gap]:
     return found
 
 
-def without(period: Period, taken: Sequence[Period]) -> list[Period]:
-    """What `taken`, ascending and disjoint, leaves of `period`."""
-    left: list[Period] = []
-    start_ms = period.start_ms
-    for hole in taken:
-        if hole.end_ms <= start_ms:
-            continue
-        if hole.start_ms >= period.end_ms:
-            break
-        if hole.start_ms > start_ms:
-            left.append(Period(start_ms, hole.start_ms))
-        start_ms = hole.end_ms
-    if start_ms < period.end_ms:
-        left.append(Period(start_ms, period.end_ms))
-    return left
-
-
 def _same(one: Gap, other: Gap) -> bool:
     """Whether two neighbours are pieces of one record; two days' records are two."""
     if one.period.end_ms % DAY_MS == 0:
@@ -192,14 +176,3 @@ def _clipped(gap: Gap, period: Period) -> Gap | None:
     start_ms = max(gap.period.start_ms, period.start_ms)
     end_ms = min(gap.period.end_ms, period.end_ms)
     return replace(gap, period=Period(start_ms, end_ms)) if start_ms < end_ms else None
-
-
-def _days(period: Period) -> list[Period]:
-    """`period` cut at UTC midnights."""
-    parts: list[Period] = []
-    start_ms = period.start_ms
-    while start_ms < period.end_ms:
-        end_ms = min(period.end_ms, (start_ms // DAY_MS + 1) * DAY_MS)
-        parts.append(Period(start_ms, end_ms))
-        start_ms = end_ms
-    return parts

@@ -38,6 +38,15 @@ def assert_apart(ranges: list[Period]) -> None:
     assert all(a.end_ms < b.start_ms for a, b in pairwise(ranges))
 
 
+@given(RANGES, RANGES)
+def test_ranges_overlap_that_have_a_minute_in_common(
+    ranges: list[Period], others: list[Period]
+) -> None:
+    for one, other in zip(ranges, others, strict=False):
+        common = set(minutes_of([one])) & set(minutes_of([other]))
+        assert gaps.overlap(one, other) == bool(common)
+
+
 @given(RANGES)
 def test_merged_is_the_union(ranges: list[Period]) -> None:
     found = gaps.merged(ranges)

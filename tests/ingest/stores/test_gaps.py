@@ -21,7 +21,6 @@ from ingest.stores.gaps import (
     Gap,
     GapLedger,
     uppermost,
-    without,
 )
 from tests.ingest.stores.made import START_MS
 
@@ -122,20 +121,6 @@ def test_uppermost_paints_minutes_by_age(recorded: list[Gap]) -> None:
         for one in found
         for ms in range(one.period.start_ms, one.period.end_ms, MINUTE_MS)
     } == painted
-
-
-@given(spans, st.lists(spans, max_size=5))
-def test_without_leaves_the_other_minutes(span: tuple[int, int], holes: list[tuple[int, int]]):
-    absent = [
-        one.period for one in uppermost([gap(hole[0], hole[1], EXCHANGE_ABSENT) for hole in holes])
-    ]
-    left = [
-        (ms - START_MS) // MINUTE_MS
-        for part in without(minutes(*span), absent)
-        for ms in range(part.start_ms, part.end_ms, MINUTE_MS)
-    ]
-    gone = {minute for hole in holes for minute in range(*hole)}
-    assert left == [minute for minute in range(*span) if minute not in gone]
 
 
 def test_pieces_of_two_days_stay_two() -> None:
