@@ -17,6 +17,10 @@ class StoreUnavailable(StoreFailed):
     code = "store_unavailable"
 
 
+class StoreRefused(InvalidInput):
+    """The candle store refuses its user; the right name and password are the cure."""
+
+
 class StoreInUse(InvalidInput):
     """The directory of the embedded store belongs to another process, or to another opening."""
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -85,7 +86,7 @@ class Filled:
 
 
 class Fetcher:
-    """Fetches for any number of tasks of one event loop; those of one instrument take turns."""
+    """Fetches for any number of tasks of one event loop; ranges that overlap take turns."""
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class Fetcher:
         self._earliest_ms = earliest_ms
         self._ingest_id = ingest_id or str(uuid.uuid4())
         self._told = told  # of every fill that is done, for metrics
-        self._turns: dict[Instrument, asyncio.Lock] = {}
+        self._turns = _Turns()
 
     def closed_ms(self) -> int:
         """The end of the minutes that are closed by the clock here."""
@@ -167,7 +168,7 @@ class Fetcher:
             StoreFailed: the store failed; what was stored stays.
         """
         wanted = [ranges] if isinstance(ranges, Period) else ranges
-        async with self._turns.setdefault(instrument, asyncio.Lock()):
+        async with self._turns.turn(instrument, wanted):
             work = _Filling(self, self._clients.of(instrument.market_id), instrument, force)
             work.as_gaps, work.progress, work.least_closed_ms = as_gaps, progress, closed_ms
             done = await work.done(wanted)
@@ -180,6 +181,37 @@ class Fetcher:
         if force:
             now_ms = newer_ms(self.candles.db, instrument, period, now_ms)
         return Origin("rest", now_ms, self._ingest_id)
+
+
+class _Turns:
+    """Fills of one instrument whose ranges overlap run one after the other, as they came.
+
+    Each looks at the store when the one before it is through, so that no minute is fetched twice.
+    """
+
+    def __init__(self) -> None:
+        self._taken: dict[Instrument, dict[asyncio.Event, Sequence[Period]]] = {}
+
+    @asynccontextmanager
+    async def turn(self, instrument: Instrument, ranges: Sequence[Period]) -> AsyncIterator[None]:
+        """Lasts while the ranges are this fill's alone."""
+        taken = self._taken.setdefault(instrument, {})
+        before = [
+            over
+            for over, theirs in taken.items()
+            if any(gaps.overlap(one, other) for one in ranges for other in theirs)
+        ]
+        over = asyncio.Event()
+        taken[over] = ranges
+        try:
+            for one in before:
+                await one.wait()
+            yield
+        finally:
+            over.set()
+            del taken[over]
+            if not taken:
+                self._taken.pop(instrument, None)
 
 
 @dataclass(slots=True)

@@ -276,7 +276,13 @@ def planned(
                 instrument, Period(earliest_ms, min(first_ms, now_floor_ms)), "historical_backfill"
             )
         )
-    tail_ms = max(last_ms + MINUTE_MS, now_floor_ms - lookback_minutes * MINUTE_MS)
+    next_ms = max(earliest_ms, last_ms + MINUTE_MS)
+    tail_ms = max(next_ms, now_floor_ms - lookback_minutes * MINUTE_MS)
+    # Older than a tail may be: no look-up of the last minute finds it once the tail is stored.
+    older_ms = min(tail_ms, now_floor_ms)
+    if next_ms < older_ms:
+        before = Period(next_ms, older_ms)
+        tasks.append(FillTask(instrument, before, "historical_backfill"))
     if tail_ms < now_floor_ms:
         tasks.append(FillTask(instrument, Period(tail_ms, now_floor_ms), "scheduler_tail"))
     return tasks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +19,14 @@ from ingest.exchanges.exchange import InstrumentMetadata
 from ingest.fetching import Fetcher, FetchSettings, Filled
 from ingest.http import HttpClients
 from ingest.limiter import Clock
-from ingest.live.fills import REASONS_TO_CLAMP, FillTask
+from ingest.live.fills import FillTask
 from ingest.live.threads import Threads
 from ingest.metrics import RestMetrics
 from ingest.references import SyncReport, sync
-from ingest.rows import MINUTE_MS
+from ingest.rows import DAY_MS, MINUTE_MS, floor_day
 from ingest.scheduler import CatchUp, History
 from ingest.settings import MarketDataSettings
+from ingest.slices import slices
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.references import ReferenceStore
@@ -56,7 +58,6 @@ class Duties:
         self._settings = settings
         self._listed = listed
         self._clients = clients
-        self._ends: dict[FillTask, Period] = {}  # of fills that were begun and have not ended
         self._metrics = metrics
         self._threads = Threads(THREADS, "store")
         self._fetcher = Fetcher(
@@ -133,44 +134,44 @@ class Duties:
             gap_rows_written=report.gap_rows_written,
         )
 
-    async def fill(self, task: FillTask) -> Filled | None:
-        """Fetches the missing minutes of a task; None when there are none to fetch.
+    async def fill(self, task: FillTask) -> FillTask | None:
+        """Fetches the missing minutes of a task, of a long one a slice; what is left of it then.
 
-        Of a fill that reaches back before the first stored minute, the ends are looked up when it
-        begins: what an earlier one has stored is not asked for again, nor what was never traded.
+        History comes newest first, and none from before the listing: if the rest never comes, what
+        is stored still begins with its first minute, and what is before that is planned again. Of
+        other fills the oldest minutes come first: the last stored one has all before it.
 
         Raises:
             ExchangeError: a request failed, or minutes that ended by the clock here have not
                 settled by the exchange's; what came is stored, and trying again fetches the rest.
             StoreFailed: the store failed; what was stored stays.
+            StoreRefused, SchemaOutdated: the store is to be mended; nothing is lost by waiting.
         """
-        period, instrument = task.period, task.instrument
-        if task.reason in REASONS_TO_CLAMP:
-            ends = self._ends.get(task) or await self._clamped(task)
-            if ends is None:
-                return None
-            # A try that fails has stored its oldest minutes: the next one must not end there.
-            period = self._ends[task] = ends
+        part, left = await self._cut(task)
+        if part is None:
+            return None
         # Minutes of a gap are closed whatever a clock says, for a later one has come.
         gap = task.reason == "gap"
-        closed_ms = period.end_ms if gap else None
-        filled = await self._fetcher.fill(instrument, period, as_gaps=gap, closed_ms=closed_ms)
+        closed_ms = part.end_ms if gap else None
+        filled = await self._fetcher.fill(task.instrument, part, as_gaps=gap, closed_ms=closed_ms)
         if filled.minutes_open:
             raise ExchangeError(
-                f"{filled.minutes_open} minutes of {instrument} still run or settle by the clock of"
-                " the exchange",
-                market_id=instrument.market_id,
+                f"{filled.minutes_open} minutes of {task.instrument} still run or settle by the"
+                " clock of the exchange",
+                market_id=task.instrument.market_id,
                 retryable=True,
             )
-        self._ends.pop(task, None)
-        return filled
+        return None if left is None else replace(task, period=left)
 
-    async def _clamped(self, task: FillTask) -> Period | None:
-        """The part of a task between the listing of its instrument and the first stored minute."""
-        start_ms = max(task.period.start_ms, await self._fetcher.first_ms(task.instrument))
-        bounds = await self._threads.run(self.candles.bounds, task.instrument)
-        end_ms = task.period.end_ms if bounds is None else min(task.period.end_ms, bounds[0])
-        return Period(start_ms, end_ms) if start_ms < end_ms else None
+    async def _cut(self, task: FillTask) -> tuple[Period | None, Period | None]:
+        """What of a task is to be fetched now, and later."""
+        period, max_days = task.period, self._fetcher.settings.max_days
+        if task.urgent:
+            part = next(slices(period, max_days))
+            return part, _between(part.end_ms, period.end_ms)
+        first_ms = max(period.start_ms, await self._fetcher.first_ms(task.instrument))
+        begin_ms = max(first_ms, floor_day(period.end_ms - 1) - (max_days - 1) * DAY_MS)
+        return _between(begin_ms, period.end_ms), _between(first_ms, begin_ms)
 
     async def trouble(self) -> str | None:
         """What keeps the store from answering, None when nothing does."""
@@ -195,3 +196,7 @@ class Duties:
     async def _published(self, market_id: int) -> Sequence[InstrumentMetadata]:
         client = self._clients.of(market_id)
         return await client.ask(client.exchange.metadata(client.market))
+
+
+def _between(start_ms: int, end_ms: int) -> Period | None:
+    return Period(start_ms, end_ms) if start_ms < end_ms else None

@@ -1,4 +1,4 @@
-"""Ranges of minutes to fetch over REST: each once, few at a time, tried again."""
+"""Ranges of minutes to fetch over REST: what is urgent first, each once, tried until it is done."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.errors import ExchangeError
+from ingest import gaps
+from ingest.errors import ExchangeError, SchemaOutdated, StoreFailed, StoreRefused
 from ingest.metrics import FillMetrics
 
 Reason = Literal[
@@ -25,8 +26,8 @@ Reason = Literal[
     "historical_backfill",
     "scheduler_tail",
 ]
-REASONS_TO_CLAMP: Final = frozenset({"bootstrap", "scheduler_bootstrap", "historical_backfill"})
-"""History before the first stored candle: the end moves to that candle when the fill begins."""
+HISTORY: Final = frozenset({"bootstrap", "scheduler_bootstrap", "historical_backfill"})
+"""Reasons that can wait; what a stream has just missed is urgent."""
 
 WORKERS: Final = 4
 SETTLE_MS: Final = 3000
@@ -43,32 +44,52 @@ class FillTask:
     period: Period
     reason: Reason
 
+    @property
+    def urgent(self) -> bool:
+        """Whether it goes before history."""
+        return self.reason not in HISTORY
 
-Fill = Callable[[FillTask], Awaitable[object]]
-"""Fetches a task's minutes and stores those that are missing."""
+
+Fill = Callable[[FillTask], Awaitable[FillTask | None]]
+"""Fetches the missing minutes of a task, of a long one a part, and returns what is left of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FillSettings:
-    """`workers` fills run at once; one that fails is tried `retries` times more.
+    """`workers` fills run at once, and `urgent_workers` more that leave history alone.
 
-    Between tries it rests for `backoff_s[0]`, then twice as long up to `backoff_s[1]`. No fill
-    begins before its last minute has been closed for `settle_ms`. More than `waiting` tasks are
-    refused: the hourly pass plans them again.
+    A fill that fails rests for `backoff_s[0]` before it is tried again, then twice as long up to
+    `backoff_s[1]`: for as long as it takes where store or exchange may recover or be mended,
+    `retries` times after a fault of ours. No fill begins before its last minute has been closed
+    for `settle_ms`. There are `waiting` tasks at most; of more the oldest that do not run are
+    given up for urgent ones, history first, and further history is refused: the hourly pass plans
+    it again.
     """
 
     workers: int = WORKERS
+    urgent_workers: int = 1
     retries: int = 4
     backoff_s: tuple[float, float] = (2.0, 120.0)
     settle_ms: int = SETTLE_MS
     waiting: int = 20_000
 
 
-class FillQueue:
-    """Tasks first come, first served, between `start` and `close`; `add` never waits.
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A task that is known: what is left of it, and how often that has failed."""
 
-    Ranges of one instrument never run at the same time, so that a fill sees what the one before
-    it has stored.
+    task: FillTask
+    left: FillTask
+    tries: int = 0
+    running: bool = False
+
+
+class FillQueue:
+    """Tasks, the urgent ones first, between `start` and `close`; `add` never waits.
+
+    Of equal urgency who came first is served first; a task that is not done with its part goes
+    behind those that wait. Ranges of an instrument that overlap never run at the same time, so
+    that a fill sees what the one before it has stored.
     """
 
     def __init__(
@@ -87,11 +108,10 @@ class FillQueue:
         self._settings = settings or FillSettings()
         self._sleep = sleep
         self._jitter = jitter
-        self._known: set[FillTask] = set()  # waiting, resting or running
-        self._tries: dict[FillTask, int] = {}
-        self._waiting: dict[Instrument, deque[FillTask]] = {}
-        self._ready: deque[Instrument] = deque()  # have a task, and none that runs
-        self._busy: set[Instrument] = set()
+        # By urgency, the oldest first: all that wait, rest or run, and those that wait.
+        self._known = {urgent: OrderedDict[FillTask, _Entry]() for urgent in (True, False)}
+        self._ready = {urgent: OrderedDict[_Entry, None]() for urgent in (True, False)}
+        self._running: set[_Entry] = set()
         self._some = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
@@ -100,7 +120,7 @@ class FillQueue:
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._known)
+        return sum(map(len, self._known.values()))
 
     def start(self) -> None:
         """Begins to work, if it has not begun: parts of a process may share a queue."""
@@ -108,24 +128,26 @@ class FillQueue:
             return
         self._started = True
         for number in range(self._settings.workers):
-            self._spawn(self._work(), f"fill worker {number + 1}")
+            self._spawn(self._work((True, False)), f"fill worker {number + 1}")
+        for number in range(self._settings.urgent_workers):
+            self._spawn(self._work((True,)), f"urgent fill worker {number + 1}")
 
     def add(self, task: FillTask) -> bool:
         """Takes a task; False for one that it has, or has no room for."""
-        if self._closed or task in self._known:
+        if self._closed or self._has(task):
             return False
         market_id = task.instrument.market_id
-        if len(self._known) >= self._settings.waiting:
+        if not self._room(task):
             self._metrics.dropped.labels(market_id).inc()
-            log.error("fill %s is refused: %d wait already", _named(task), len(self._known))
+            log.error("fill %s is refused: %d wait already", _named(task), len(self))
             return False
-        self._known.add(task)
+        entry = self._known[task.urgent][task] = _Entry(task, task)
         self._none.clear()
         self._metrics.tasks.labels(market_id).inc()
         self._metrics.pending.labels(market_id).inc()
         # Minutes that end in the future of a slow clock have ended all the same: no longer wait.
         age_ms = max(0, self._clock() - task.period.end_ms)
-        self._rest(task, (self._settings.settle_ms - age_ms) / 1000)
+        self._rest(entry, (self._settings.settle_ms - age_ms) / 1000)
         return True
 
     async def idle(self) -> None:
@@ -141,102 +163,158 @@ class FillQueue:
         for one in self._tasks:
             one.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        left = len(self._known)
-        for task in self._known:
+        left = len(self)
+        for task in (task for known in self._known.values() for task in known):
             self._metrics.dropped.labels(task.instrument.market_id).inc()
             self._metrics.pending.labels(task.instrument.market_id).set(0)
-        self._known.clear()
+        for held in (*self._known.values(), *self._ready.values()):
+            held.clear()
         self._none.set()
         if left:
             log.info("%d fills are left to the next start", left)
         return left
+
+    def _has(self, task: FillTask) -> bool:
+        """Whether the task is known, or lies within a known one if it is of history.
+
+        The beginning of a history that is being fetched moves, and with it what is planned next.
+        """
+        known = self._known[task.urgent]
+        return task in known or (
+            not task.urgent
+            and any(
+                one.instrument == task.instrument
+                and one.period.start_ms <= task.period.start_ms
+                and task.period.end_ms <= one.period.end_ms
+                for one in known
+            )
+        )
+
+    def _room(self, task: FillTask) -> bool:
+        """Whether there is room for a task, made for an urgent one by giving up the oldest."""
+        if len(self) < self._settings.waiting:
+            return True
+        if not task.urgent:
+            return False
+        for known in (self._known[False], self._known[True]):
+            for entry in known.values():
+                if not entry.running:
+                    self._ready[entry.task.urgent].pop(entry, None)
+                    self._metrics.pending.labels(entry.task.instrument.market_id).dec()
+                    self._give_up(entry, f"{len(self)} wait already")
+                    return True
+        return False
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _rest(self, task: FillTask, seconds: float) -> None:
+    def _rest(self, entry: _Entry, seconds: float) -> None:
         """Lets a task wait its turn, after so many seconds."""
         if seconds <= 0:
-            self._queue(task)
+            self._queue(entry)
             return
 
         async def later() -> None:
             await self._sleep(seconds)
-            self._queue(task)
+            if self._known[entry.task.urgent].get(entry.task) is entry:  # not given up meanwhile
+                self._queue(entry)
 
         self._spawn(later(), "resting fill")
 
-    def _queue(self, task: FillTask) -> None:
-        instrument = task.instrument
-        waiting = self._waiting.setdefault(instrument, deque())
-        waiting.append(task)
-        if len(waiting) == 1 and instrument not in self._busy:
-            self._ready.append(instrument)
-            self._some.set()
+    def _queue(self, entry: _Entry) -> None:
+        self._ready[entry.task.urgent][entry] = None
+        self._some.set()
 
-    async def _work(self) -> None:
+    def _next(self, served: tuple[bool, ...]) -> _Entry | None:
+        """Takes the first task, of these urgencies in turn, that overlaps none that runs."""
+        for urgent in served:
+            for entry in self._ready[urgent]:
+                if not any(_overlap(entry.left, one.left) for one in self._running):
+                    del self._ready[urgent][entry]
+                    return entry
+        return None
+
+    async def _work(self, served: tuple[bool, ...]) -> None:
         while True:
-            if not self._ready:
+            entry = self._next(served)
+            if entry is None:
                 self._some.clear()
                 await self._some.wait()
                 continue
-            instrument = self._ready.popleft()
-            waiting = self._waiting[instrument]
-            task = waiting.popleft()
-            self._busy.add(instrument)
+            entry.running = True
+            self._running.add(entry)
             try:
-                await self._attempt(task)
+                await self._attempt(entry)
             finally:
-                self._busy.discard(instrument)
-                if waiting:
-                    self._ready.append(instrument)
-                    self._some.set()
-                else:
-                    self._waiting.pop(instrument, None)
+                entry.running = False
+                self._running.discard(entry)
+                self._some.set()  # those that overlap it may run now
 
-    async def _attempt(self, task: FillTask) -> None:
-        market_id = task.instrument.market_id
+    async def _attempt(self, entry: _Entry) -> None:
+        market_id = entry.task.instrument.market_id
         metrics = self._metrics
         metrics.pending.labels(market_id).dec()
         metrics.active.labels(market_id).inc()
         began = time.perf_counter()
         try:
-            await self._fill(task)
+            left = await self._fill(entry.left)
         except Exception as error:
             metrics.errors.labels(market_id).inc()
-            self._again(task, error)
+            self._again(entry, error)
             return
         finally:
             metrics.active.labels(market_id).dec()
             metrics.duration.labels(market_id).observe(time.perf_counter() - began)
-        self._done(task)
-
-    def _again(self, task: FillTask, error: Exception) -> None:
-        """Lets a failed task rest, unless trying again is in vain or has been often enough."""
-        tries = self._tries[task] = self._tries.get(task, 0) + 1
-        in_vain = isinstance(error, InvalidInput) or (
-            isinstance(error, ExchangeError) and not error.retryable
-        )
-        market_id = task.instrument.market_id
-        if in_vain or tries > self._settings.retries:
-            log.error("fill %s is given up after %d tries: %s", _named(task), tries, error)
-            self._metrics.dropped.labels(market_id).inc()
-            self._done(task)
+        if left is None:
+            self._done(entry)
             return
-        first, most = self._settings.backoff_s
-        rest_s = min(most, first * 2.0 ** (tries - 1)) * (1 + 0.2 * self._jitter())
-        log.warning("fill %s failed, again in %.1f s: %s", _named(task), rest_s, error)
+        entry.left, entry.tries = left, 0
+        metrics.pending.labels(market_id).inc()
+        self._queue(entry)
+
+    def _again(self, entry: _Entry, error: Exception) -> None:
+        """Lets a failed task rest, unless trying again is in vain or has been often enough."""
+        entry.tries += 1
+        most = _tries(error, self._settings.retries)
+        if most is not None and entry.tries >= most:
+            self._give_up(entry, f"after {entry.tries} tries: {error}")
+            return
+        first_s, most_s = self._settings.backoff_s
+        rest_s = min(most_s, first_s * 2.0 ** min(entry.tries - 1, 30)) * (1 + 0.2 * self._jitter())
+        log.warning("fill %s failed, again in %.1f s: %s", _named(entry.left), rest_s, error)
+        market_id = entry.task.instrument.market_id
         self._metrics.retries.labels(market_id).inc()
         self._metrics.pending.labels(market_id).inc()
-        self._rest(task, rest_s)
+        self._rest(entry, rest_s)
 
-    def _done(self, task: FillTask) -> None:
-        self._known.discard(task)
-        self._tries.pop(task, None)
-        if not self._known:
+    def _give_up(self, entry: _Entry, why: str) -> None:
+        log.error("fill %s is given up, %s", _named(entry.left), why)
+        self._metrics.dropped.labels(entry.task.instrument.market_id).inc()
+        self._done(entry)
+
+    def _done(self, entry: _Entry) -> None:
+        del self._known[entry.task.urgent][entry.task]
+        if not len(self):
             self._none.set()
+
+
+def _tries(error: Exception, retries: int) -> int | None:
+    """How often a fill that fails so is tried; None: until it succeeds.
+
+    A store that refuses is mended by its operator, a password or the room on its disk say, and
+    what it lacks then is still to be fetched.
+    """
+    if isinstance(error, (StoreFailed, StoreRefused, SchemaOutdated)):
+        return None
+    if isinstance(error, ExchangeError):
+        return None if error.retryable else 1
+    return 1 if isinstance(error, InvalidInput) else retries + 1
+
+
+def _overlap(one: FillTask, other: FillTask) -> bool:
+    return one.instrument == other.instrument and gaps.overlap(one.period, other.period)
 
 
 def _named(task: FillTask) -> str:

@@ -39,8 +39,9 @@ def last_minutes(
 class Tails:
     """Instruments whose stream began at some minute; `run` makes fill tasks of them.
 
-    Those that wait are kept by minute, so that no number of reconnects makes them many, and with
-    the minute of their own: a candle stored since then must not hide what is missing before it.
+    Of an instrument that waits the first such minute is kept and the last, so that no number of
+    reconnects makes it more: up to the last the minutes are to be fetched, from the newest stored
+    one that opens before the first, for what was stored since then must not hide a hole.
     """
 
     def __init__(
@@ -55,15 +56,19 @@ class Tails:
         self._earliest_ms = earliest_ms
         self._found = found
         self._sleep = sleep
-        self._waiting: dict[int, set[Instrument]] = {}
+        self._waiting: dict[Instrument, tuple[int, int]] = {}
         self._some = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
         self.threads = Threads(1, "look-up")
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def add(self, instruments: Iterable[Instrument], end_ms: int) -> None:
         """Notes that streams bring the minutes from `end_ms` on."""
-        self._waiting.setdefault(end_ms, set()).update(instruments)
+        for one in instruments:
+            self._note(one, end_ms, end_ms)
         self._none.clear()
         self._some.set()
 
@@ -80,20 +85,21 @@ class Tails:
                 self._some.clear()
                 await self._some.wait()
                 continue
-            end_ms = min(self._waiting)
-            batch = sorted(self._waiting[end_ms])[:INSTRUMENTS_AT_ONCE]
+            before_ms = min(first_ms for first_ms, _ in self._waiting.values())
+            same = [one for one, (first_ms, _) in self._waiting.items() if first_ms == before_ms]
+            # Taken out: what a stream adds meanwhile is looked up on its own.
+            batch = {one: self._waiting.pop(one)[1] for one in sorted(same)[:INSTRUMENTS_AT_ONCE]}
             try:
-                tasks = await self.threads.run(self._tasks, batch, end_ms)
+                tasks = await self.threads.run(self._tasks, batch, before_ms)
             except Exception as error:
+                for one, end_ms in batch.items():
+                    self._note(one, before_ms, end_ms)
                 failures += 1
                 rest_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(failures - 1, 30))
                 log.warning("last stored minutes are unknown, again in %g s: %s", rest_s, error)
                 await self._sleep(rest_s)
                 continue
             failures = 0
-            self._waiting[end_ms].difference_update(batch)
-            if not self._waiting[end_ms]:
-                del self._waiting[end_ms]
             for task in tasks:
                 self._found(task)
 
@@ -101,18 +107,20 @@ class Tails:
         """Lets the thread end."""
         self.threads.close()
 
-    def _tasks(self, instruments: Sequence[Instrument], end_ms: int) -> list[FillTask]:
-        """What the instruments lack; runs in the thread."""
-        lasts = self._lasts(instruments, end_ms)
-        tasks = [self._task(one, lasts.get(one), end_ms) for one in instruments]
+    def _note(self, instrument: Instrument, first_ms: int, end_ms: int) -> None:
+        first, end = self._waiting.get(instrument, (first_ms, end_ms))
+        self._waiting[instrument] = min(first, first_ms), max(end, end_ms)
+
+    def _tasks(self, ends: Mapping[Instrument, int], before_ms: int) -> list[FillTask]:
+        """What the instruments lack up to the end of each; runs in the thread."""
+        lasts = self._lasts(list(ends), before_ms)
+        tasks = [self._task(one, lasts.get(one), end_ms) for one, end_ms in ends.items()]
         return [task for task in tasks if task is not None]
 
     def _task(self, instrument: Instrument, last_ms: int | None, end_ms: int) -> FillTask | None:
-        if last_ms is None:
-            earliest_ms = self._earliest_ms(instrument)
-            if earliest_ms >= end_ms:
-                return None
-            return FillTask(instrument, Period(earliest_ms, end_ms), "bootstrap")
-        if last_ms + MINUTE_MS >= end_ms:
+        """The minutes from the one after the last stored, or from the earliest, to an end."""
+        start_ms = self._earliest_ms(instrument) if last_ms is None else last_ms + MINUTE_MS
+        if start_ms >= end_ms:
             return None
-        return FillTask(instrument, Period(last_ms + MINUTE_MS, end_ms), "reconnect_tail")
+        reason = "bootstrap" if last_ms is None else "reconnect_tail"
+        return FillTask(instrument, Period(start_ms, end_ms), reason)

@@ -18,7 +18,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 
 from compute.errors import InvalidInput
-from ingest.errors import SchemaOutdated, StoreFailed, StoreInUse, StoreUnavailable
+from ingest.errors import SchemaOutdated, StoreFailed, StoreInUse, StoreRefused, StoreUnavailable
 from ingest.stores.locks import opened_lock, took_lock
 from ingest.stores.settings import ClickHouseSettings
 from ingest.stores.turns import Turns
@@ -256,7 +256,8 @@ def open_clickhouse(settings: ClickHouseSettings, owner: str = "roehub ingest") 
     Raises:
         StoreInUse: the directory is open already, in another process or in this one.
         StoreUnavailable: the server does not answer.
-        InvalidInput: the server refuses the user, or the directory cannot be made.
+        StoreRefused: the server refuses the user.
+        InvalidInput: the directory cannot be made.
     """
     return ClickHouse(settings, owner)
 
@@ -304,7 +305,7 @@ def _store_error(
             f"the store at {settings.place} lacks tables; run `roehub ingest migrate` ({text})"
         )
     if code in _REFUSED_USER:
-        return InvalidInput(
+        return StoreRefused(
             f"the store at {settings.place} refuses user {settings.user}; "
             f"check CH_USER and CH_PASSWORD ({text})"
         )

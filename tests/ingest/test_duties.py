@@ -67,9 +67,23 @@ class Scene:
 
         return asyncio.run(run())
 
-    def fill(self, start: int, end: int, reason: Reason):
-        period = Period(T0 + start * MINUTE_MS, T0 + end * MINUTE_MS)
-        return self.do(lambda duties: duties.fill(FillTask(self.instrument, period, reason)))
+    def ms(self, minute: int) -> int:
+        return T0 + minute * MINUTE_MS
+
+    def days(self, first: int, end: int) -> FillTask:
+        period = Period(T0 + first * DAY_MS, T0 + end * DAY_MS)
+        return FillTask(self.instrument, period, "bootstrap")
+
+    def done(self, task: FillTask) -> FillTask | None:
+        return self.do(lambda duties: duties.fill(task))
+
+    def fill(self, start: int, end: int, reason: Reason) -> FillTask | None:
+        period = Period(self.ms(start), self.ms(end))
+        return self.done(FillTask(self.instrument, period, reason))
+
+    def raw_count(self) -> int:
+        """Rows that were written, versions of one minute included."""
+        return self.store.raw_count(self.instrument, Period(T0 - DAY_MS, T0 + 99 * DAY_MS))
 
     def seed(self, *minutes: int) -> None:
         candles = [candle_of(self.instrument, T0 + m * MINUTE_MS) for m in minutes]
@@ -98,25 +112,80 @@ def scene(db: ClickHouse, server: BinanceServer) -> Scene:
 
 
 @pytest.mark.parametrize("reason", ["bootstrap", "scheduler_bootstrap", "historical_backfill"])
-def test_history_ends_where_the_stored_minutes_begin(scene: Scene, reason: Reason) -> None:
+def test_history_begins_with_the_listing_and_takes_what_is_missing(
+    scene: Scene, reason: Reason
+) -> None:
     scene.seed(50, 51)
     scene.at(60.5)
-    done = scene.fill(-3 * 1440, 60, reason)  # planned before those were there
-    assert done is not None
-    assert done.rows_written == 50
+    assert scene.fill(-3 * 1440, 60, reason) is None  # planned before those were there
     assert len(scene.server.kline_requests) == 2  # the first minute is asked for once
-    scene.assert_whole(*range(52))
+    scene.assert_whole(*range(60))
     assert scene.fill(-3 * 1440, 60, reason) is None
+    assert scene.fill(-3 * 1440, 0, reason) is None
     assert len(scene.server.kline_requests) == 2
+
+
+def test_a_long_history_comes_in_parts_the_newest_first(scene: Scene) -> None:
+    scene.at(16 * 1440 + 100.5)
+    days = scene.days(-3, 17)
+    ends = [16 * 1440 + 100, 10 * 1440, 3 * 1440]
+    task: FillTask | None = replace(days, period=Period(days.period.start_ms, scene.ms(ends[0])))
+    for end, start in zip(ends, [*ends[1:], 0], strict=True):
+        assert task is not None
+        assert task.period.end_ms == scene.ms(end)
+        task = scene.done(task)
+        assert scene.store.bounds(scene.instrument) == (scene.ms(start), scene.ms(ends[0] - 1))
+    assert task is None
+    assert scene.raw_count() == ends[0]
+
+
+@pytest.mark.parametrize("reason", ["reconnect_tail", "scheduler_tail", "gap"])
+def test_a_long_tail_comes_in_parts_the_oldest_first(scene: Scene, reason: Reason) -> None:
+    scene.at(8 * 1440 + 0.5)
+    left = scene.done(replace(scene.days(0, 8), reason=reason))
+    assert left is not None
+    assert left == replace(scene.days(7, 8), reason=reason)
+    assert scene.store.bounds(scene.instrument) == (T0, scene.ms(7 * 1440 - 1))
+    assert scene.done(left) is None
+    assert scene.raw_count() == 8 * 1440
+
+
+def test_a_gap_within_a_history_that_is_fetched_is_not_fetched_twice(scene: Scene) -> None:
+    scene.seed(0, 1000)
+    scene.at(1440.5)
+    history = scene.days(0, 1)
+    gap = FillTask(scene.instrument, Period(scene.ms(400), scene.ms(900)), "gap")
+
+    async def both(duties: Duties) -> None:
+        assert await asyncio.gather(*map(duties.fill, (history, gap, history))) == [None] * 3
+
+    scene.do(both)
+    scene.assert_whole(*range(1440))
+    assert scene.raw_count() == 1440
+
+
+def test_a_fill_that_was_stopped_holds_up_no_other(scene: Scene) -> None:
+    scene.at(1440.5)
+    scene.server.hang(path="kline")
+
+    async def stopped(duties: Duties) -> None:
+        first, second, third = (asyncio.create_task(duties.fill(scene.days(0, 1))) for _ in "123")
+        while not scene.server.kline_requests:
+            await asyncio.sleep(0.005)
+        second.cancel()
+        first.cancel()
+        await asyncio.wait({first, second, third})
+        assert third.result() is None
+
+    scene.do(stopped)
+    scene.assert_whole(*range(1440))
 
 
 @pytest.mark.parametrize("reason", ["gap", "reconnect_tail", "scheduler_tail"])
 def test_other_fills_take_what_is_missing(scene: Scene, reason: Reason) -> None:
     scene.seed(0, 1, 5, 20)
     scene.at(20.5)
-    done = scene.fill(0, 20, reason)
-    assert done is not None
-    assert (done.rows_written, done.rows_skipped_existing) == (17, 1)
+    assert scene.fill(0, 20, reason) is None
     scene.assert_whole(*range(21))
     assert scene.counted("slices_total") == 1
     assert scene.counted("gap_rows_skipped_existing_total") == 1
@@ -159,16 +228,15 @@ def test_history_that_failed_midway_is_fetched_to_its_end(scene: Scene, reason: 
         insert, calls = duties.candles.insert, itertools.count()
         fetcher = duties._fetcher
 
-        def failing(table):
+        def failing(table, *, urgent=False):
             if next(calls) == 1:
                 raise StoreUnavailable("the store went away")
-            return insert(table)
+            return insert(table, urgent=urgent)
 
         fetcher.settings = replace(fetcher.settings, batch_rows=1000)
         fetcher.candles.insert = failing
         with pytest.raises(StoreUnavailable):
             await duties.fill(task)
-        assert await duties.fill(task) is not None
         assert await duties.fill(task) is None
 
     scene.do(twice)

@@ -1,7 +1,8 @@
 """A live worker in a process of its own, to be killed: `python -m tests.ingest.live.killed JSON`.
 
-Says on standard output, a JSON line at each change, how many candles it has stored and how many
-wait; at the end what the store holds. Its store takes `most_rows` and is down from then on.
+Says on standard output, a JSON line at each change, how many candles it has stored, how many wait
+and how many fills are done; at the end what the store holds. Its store takes `most_rows` and is
+down from then on.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ async def work(given: dict[str, Any], store: CandleStore) -> None:
     remote = Remote(store, clock, {given["market_id"]: address}, instruments)
     run = Running(cast(Stage, remote), grace_s=10.0)
     run.stop = stop_event()
-    said = (0, 0)
+    said = (0, 0, 0)
     async with run.at_work():
         while not run.stop.is_set():
             if run.inserted >= given["most_rows"]:
                 run.store_error = StoreUnavailable("down")
-            if (now := (run.inserted, len(run.worker.buffer))) != said:
+            if (now := (run.inserted, len(run.worker.buffer), len(run.fetched))) != said:
                 said = now
-                say(stored=now[0], waiting=now[1])
+                say(stored=now[0], waiting=now[1], fetched=now[2])
             await asyncio.sleep(0.005)
     period = Period(START_MS, START_MS + 86_400_000)
     rows = {one.symbol: store.arrow(one, period).to_pydict() for one in instruments}

@@ -6,26 +6,29 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pyarrow as pa
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from compute.market.instrument import Instrument
-from compute.market.period import Period
+from compute.market.period import Period, instant
+from configs.load import config
+from ingest.commands.duties import Duties
 from ingest.http import HttpClients
-from ingest.klines import pages
 from ingest.live.buffer import BufferSettings
 from ingest.live.connection import SocketSettings
 from ingest.live.feed import Feed
 from ingest.live.fills import FillSettings, FillTask
 from ingest.live.tails import last_minutes
-from ingest.live.threads import Threads
 from ingest.live.worker import Access, Worker, WorkerSettings
-from ingest.metrics import LiveMetrics
-from ingest.rows import MINUTE_MS, Origin, floor_minute, table_of
+from ingest.metrics import LiveMetrics, RestMetrics
+from ingest.rows import MINUTE_MS
+from ingest.settings import MarketDataSettings
 from ingest.stores.candles import CandleStore
+from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.valkey import Valkey
 from tests.ingest.exchange_servers.binance import BinanceServer
 from tests.ingest.exchange_servers.bybit import BybitServer
@@ -34,6 +37,8 @@ from tests.ingest.exchange_servers.settings import rest_settings
 
 START_MS = 1_769_990_400_000  # 2026-02-02, minute 0 of every test
 DEADLINE_S = 60.0
+SETTLED_MS = 5_000
+"""So far into a minute an exchange corrects the one before no more."""
 QUICK_SOCKETS: dict[str, Any] = {
     "reconnect_min_s": 0.02,
     "reconnect_max_s": 0.1,
@@ -41,6 +46,48 @@ QUICK_SOCKETS: dict[str, Any] = {
     "ack_timeout_s": 10.0,
 }
 COLUMNS = ("ts_open", "open", "high", "low", "close", "volume_base", "volume_quote")
+
+
+def _settings() -> MarketDataSettings:
+    """The shipped ones, with a history that begins with the first minute."""
+    shipped = config("market_data", {"ROEHUB_ENV": "test"}).settings(MarketDataSettings)
+    earliest = instant(START_MS)
+    markets = tuple(
+        replace(one, rest=replace(one.rest, earliest_available_ts_utc=earliest))
+        for one in shipped.markets
+    )
+    return replace(shipped, markets=markets)
+
+
+SETTINGS = _settings()
+
+
+class Breakable:
+    """A store that does what it is asked for, but where a test lets it fail."""
+
+    def __init__(self, db: ClickHouse) -> None:
+        self._db = db
+        self.error: Exception | None = None
+        """What every call raises now, instead of being done."""
+        self.rows_taken = 0
+        """Raw rows, that is."""
+        self.taken: Callable[[int], None] = lambda rows: None
+        """Is called after each insert of raw rows, with the number of them so far."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._db, name)
+        if self.error is not None and name in ("command", "rows", "arrow"):
+            raise self.error
+        return found
+
+    def insert(self, table_name: str, table: pa.Table, **options: Any) -> int:
+        if self.error is not None:
+            raise self.error
+        count = self._db.insert(table_name, table, **options)
+        if table_name.startswith("raw_"):
+            self.rows_taken += count
+            self.taken(self.rows_taken)
+        return count
 
 
 class Hand:
@@ -146,7 +193,12 @@ class Stage(ExitStack):
         return found
 
     async def complete(self, minutes: int) -> None:
-        """Returns when the store has the first minutes as the exchange told them."""
+        """Returns when the store has the first minutes as the exchange told them.
+
+        Meanwhile the running minute gets old enough for the one before it to count as settled.
+        """
+        into_ms = self.clock.now_ms % MINUTE_MS
+        self.clock.now_ms += max(0, SETTLED_MS - into_ms)
         try:
             await until(lambda: not self.differences(minutes), DEADLINE_S)
         except TimeoutError:
@@ -166,25 +218,37 @@ class Running:
         buffer: BufferSettings | None = None,
         refresh_s: float = 60.0,
         grace_s: float = 20.0,
+        fills: FillSettings | None = None,
     ) -> None:
         self.stage = stage
         self.registry = CollectorRegistry()
         self.metrics = LiveMetrics(self.registry)
         self.active = list(stage.instruments)
-        self.store_error: Exception | None = None
-        """What an insert or a look-up raises now, instead of being done."""
+        self.db = Breakable(stage.store.db)
         self.look_up = threading.Event()
         """Lets look-ups through."""
         self.look_up.set()
-        self.inserted = 0
+        self.history = asyncio.Event()
+        """Lets fills of history through."""
+        self.history.set()
         self.fetched: list[FillTask] = []
+        """Fills, and parts of long ones, that are done."""
         self.left: int | None = None
         self.clock = lambda: stage.clock() + skew_ms
         self.stop = asyncio.Event()
         self._redis: Redis | None = valkey.client() if valkey is not None else None
-        self._threads = Threads(2, "fill")
         self._clients = HttpClients(
-            {m: rest_settings(s.rest_url) for m, s in stage.servers.items()}, clock=self.clock
+            {m: rest_settings(s.rest_url) for m, s in stage.servers.items()},
+            clock=self.clock,
+            sleep=lambda seconds: asyncio.sleep(min(seconds, 0.02)),
+        )
+        self.duties = Duties(
+            cast(ClickHouse, self.db),
+            SETTINGS,
+            None,
+            self._clients,
+            RestMetrics(self.registry),
+            self.clock,
         )
         self.worker = Worker(
             {
@@ -194,11 +258,11 @@ class Running:
                 for market_id, server in stage.servers.items()
             },
             Access(
-                insert=self._insert,
+                insert=self.duties.candles.insert,
                 active=lambda: list(self.active),
                 last_minutes=self._last_minutes,
                 fill=self._fill,
-                earliest_ms=lambda instrument: START_MS,
+                earliest_ms=self.duties.known_beginning,
             ),
             self.metrics,
             clock=self.clock,
@@ -207,9 +271,23 @@ class Running:
                 refresh_s=refresh_s,
                 grace_s=grace_s,
                 buffer=buffer or BufferSettings(flush_s=0.02, backoff_s=(0.02, 0.05)),
-                fills=FillSettings(settle_ms=0, backoff_s=(0.05, 0.2)),
+                fills=fills or FillSettings(settle_ms=0, backoff_s=(0.05, 0.2)),
             ),
         )
+
+    @property
+    def store_error(self) -> Exception | None:
+        """What the store raises now, whatever it is asked for."""
+        return self.db.error
+
+    @store_error.setter
+    def store_error(self, error: Exception | None) -> None:
+        self.db.error = error
+
+    @property
+    def inserted(self) -> int:
+        """Candles that the store has taken from this worker."""
+        return self.db.rows_taken
 
     async def connected(self, sockets: int = 1) -> None:
         """Returns when every socket is open, on both sides; there are `sockets` at least.
@@ -233,38 +311,16 @@ class Running:
         found = self.registry.get_sample_value(name, {"market_id": str(market_id), **labels})
         return found or 0.0
 
-    def _insert(self, table: pa.Table) -> int:
-        if self.store_error is not None:
-            raise self.store_error
-        count = self.stage.store.insert(table)
-        self.inserted += count
-        return count
-
     def _last_minutes(self, instruments: Sequence[Instrument], before_ms: int) -> Any:
         self.look_up.wait(DEADLINE_S)
-        if self.store_error is not None:
-            raise self.store_error
-        return last_minutes(self.stage.store, instruments, before_ms)
+        return last_minutes(self.duties.candles, instruments, before_ms)
 
-    async def _fill(self, task: FillTask) -> None:
-        """Fetches a range and stores what is missing of it."""
+    async def _fill(self, task: FillTask) -> FillTask | None:
+        if not task.urgent:
+            await self.history.wait()
+        left = await self.duties.fill(task)
         self.fetched.append(task)
-        client = self._clients.of(task.instrument.market_id)
-        async for page in pages(client, task.instrument, task.period):
-            store = self.stage.store
-            here = await self._threads.run(store.minutes, task.instrument, task.period)
-            present = set(here.tolist())
-            now_ms = self.clock()
-            # Minutes of a gap are closed, whatever our clock says: a later one has come.
-            end_ms = task.period.end_ms if task.reason == "gap" else floor_minute(now_ms)
-            rows = [
-                candle
-                for candle in page
-                if candle.ts_open_ms not in present and candle.ts_open_ms < end_ms
-            ]
-            if rows:
-                table = table_of(rows, Origin("rest", now_ms))
-                await self._threads.run(self._insert, table)
+        return left
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[Running]:
@@ -279,4 +335,4 @@ class Running:
             finally:
                 self.stop.set()
                 self.left = await asyncio.wait_for(task, DEADLINE_S)
-                self._threads.close()
+                self.duties.close()

@@ -15,7 +15,7 @@ from ingest.rows import MINUTE_MS
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.valkey import Valkey
-from tests.ingest.live.stage import START_MS, Running, Stage, until
+from tests.ingest.live.stage import SETTLED_MS, START_MS, Running, Stage, until
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_four_markets_from_an_empty_store(store: CandleStore, valkey: Valkey) ->
                 assert run.value("rest_fill_tasks_total", market_id) == 2
                 assert run.value("redis_publish_total", market_id) == 6
                 assert run.value("ws_connected", market_id) == 0
-                assert run.value("lag_to_now_s", market_id) == pytest.approx(0.04)
+                assert run.value("lag_to_now_s", market_id) == pytest.approx(SETTLED_MS / 1000)
             assert streamed(valkey, "bybit:futures:FOURB") == [5, 6, 7]  # the bootstrap is not
 
     tell(story)
@@ -97,6 +97,7 @@ def test_store_down_for_longer_than_memory_lasts(store: CandleStore) -> None:
                 run.store_error = None
                 await stage.complete(20)
                 assert run.value("insert_dropped_total") >= 34
+                await run.worker.fills.idle()
                 assert {task.reason for task in run.fetched} == {"gap"}
             assert run.left == 0
             assert stage.differences(20) == []
@@ -251,19 +252,31 @@ def test_an_exchange_without_a_minute(store: CandleStore) -> None:
     tell(story)
 
 
-@pytest.mark.parametrize("skew_minutes", [-3, 3])
-def test_clock_skew(store: CandleStore, skew_minutes: int) -> None:
-    name = f"SKEW{'SLOW' if skew_minutes < 0 else 'FAST'}"
+@pytest.mark.parametrize("skew_s", [-180, -3.5, -0.5, 0.5, 3.5, 180])
+def test_clock_skew(store: CandleStore, skew_s: float) -> None:
+    """Our clock is so much ahead of the exchange's, or behind it."""
+    symbol = f"SKEW{'SLOW' if skew_s < 0 else 'FAST'}{abs(skew_s):g}".replace(".", "")
 
     async def story() -> None:
-        with Stage(store, [f"{name}A"], (1, 4)) as stage:
+        with Stage(store, [symbol], (1, 4)) as stage:
             stage.at(6, 200)
-            run = Running(stage, skew_ms=skew_minutes * MINUTE_MS)
+            for market_id, server in stage.servers.items():  # minute 5 may still be corrected
+                tape = server.tape(market_id)
+                told = tape.at(symbol, START_MS + 5 * MINUTE_MS)
+                assert told is not None
+                tape.tell(symbol, replace(told, close=told.high, volume_base=0.5))
+            run = Running(stage, skew_ms=round(skew_s * 1000))
             async with run.at_work():
                 await run.connected()
-                # The exchange tells how the minute goes on; a fast clock takes it for closed.
                 await run.worker.tails.idle()
-                await run.worker.fills.idle()
+                # A clock that is ahead takes that minute for settled, and may one that still runs.
+                if skew_s > 0:
+                    await until(lambda: run.value("rest_fill_errors_total") >= 1)
+                    await until(lambda: run.value("rest_fill_errors_total", 4) >= 1)
+                else:
+                    await until(lambda: run.inserted >= 2)
+                for market_id, server in stage.servers.items():
+                    server.tape(market_id).listings[symbol].told.clear()
                 await stage.close_minutes(6, 9)
                 await stage.complete(9)
                 await asyncio.to_thread(stage.server.drop_sockets)
@@ -353,6 +366,7 @@ def test_shutdown_without_a_store_ends_in_time_and_a_restart_fetches_the_rest(
             async with Running(stage).at_work() as again:
                 await again.connected()
                 await stage.complete(5)
+                await again.worker.fills.idle()
             assert [task.reason for task in again.fetched] == ["reconnect_tail"]
             assert stage.differences(5) == []
 

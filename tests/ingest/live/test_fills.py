@@ -10,8 +10,14 @@ from prometheus_client import CollectorRegistry
 from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.errors import ExchangeError, StoreUnavailable
-from ingest.live.fills import Fill, FillQueue, FillSettings, FillTask
+from ingest.errors import (
+    ExchangeError,
+    SchemaOutdated,
+    StoreFailed,
+    StoreRefused,
+    StoreUnavailable,
+)
+from ingest.live.fills import Fill, FillQueue, FillSettings, FillTask, Reason
 from ingest.metrics import FillMetrics
 from ingest.rows import MINUTE_MS
 from tests.ingest.live.virtual import VirtualTime, settled
@@ -20,9 +26,22 @@ ONE, TWO = Instrument(1, "AUSDT"), Instrument(1, "BUSDT")
 LONG_AGO = 1_600_000_020_000
 
 
-def task(instrument: Instrument = ONE, start: int = 0, minutes: int = 1) -> FillTask:
+def task(
+    instrument: Instrument = ONE, start: int = 0, minutes: int = 1, reason: Reason = "gap"
+) -> FillTask:
     start_ms = LONG_AGO + start * MINUTE_MS
-    return FillTask(instrument, Period(start_ms, start_ms + minutes * MINUTE_MS), "gap")
+    return FillTask(instrument, Period(start_ms, start_ms + minutes * MINUTE_MS), reason)
+
+
+def history(instrument: Instrument = ONE, start: int = 0, minutes: int = 1000) -> FillTask:
+    return task(instrument, start, minutes, "bootstrap")
+
+
+def overlap(one: FillTask, other: FillTask) -> bool:
+    mine, theirs = one.period, other.period
+    return one.instrument == other.instrument and (
+        mine.start_ms < theirs.end_ms and theirs.start_ms < mine.end_ms
+    )
 
 
 class Gate:
@@ -31,22 +50,24 @@ class Gate:
     def __init__(self) -> None:
         self.began: list[FillTask] = []
         self.running: list[FillTask] = []
-        self.gates: dict[FillTask, asyncio.Future[None]] = {}
+        self.gates: dict[FillTask, asyncio.Future[FillTask | None]] = {}
 
-    async def __call__(self, task: FillTask) -> None:
-        assert task.instrument not in [one.instrument for one in self.running]
+    async def __call__(self, task: FillTask) -> FillTask | None:
+        assert not any(overlap(task, one) for one in self.running)
         self.began.append(task)
         self.running.append(task)
         self.gates[task] = asyncio.get_running_loop().create_future()
         try:
-            await self.gates[task]
+            return await self.gates[task]
         finally:
             self.running.remove(task)
 
-    async def let(self, task: FillTask, error: Exception | None = None) -> None:
+    async def let(
+        self, task: FillTask, error: Exception | None = None, left: FillTask | None = None
+    ) -> None:
         gate = self.gates.pop(task)
         if error is None:
-            gate.set_result(None)
+            gate.set_result(left)
         else:
             gate.set_exception(error)
         await settled()
@@ -101,9 +122,9 @@ def test_equal_tasks_are_one_until_it_is_done() -> None:
     assert case.value("rest_fill_tasks_total") == 2
 
 
-def test_ranges_of_one_instrument_take_turns_and_others_do_not_wait() -> None:
+def test_ranges_that_overlap_take_turns_and_others_do_not_wait() -> None:
     case = Case(workers=3)
-    first, second, other = task(ONE, 0), task(ONE, 5), task(TWO, 0)
+    first, second, other = task(ONE, 0, 10), task(ONE, 9), task(ONE, 10)
 
     async def story() -> None:
         for one in (first, second, other):
@@ -123,7 +144,7 @@ def test_ranges_of_one_instrument_take_turns_and_others_do_not_wait() -> None:
 
 
 def test_no_more_run_than_there_are_workers_and_they_are_served_in_order() -> None:
-    case = Case(workers=2)
+    case = Case(workers=2, urgent_workers=0)
     tasks = [task(Instrument(1, f"S{n}USDT")) for n in range(6)]
 
     async def story() -> None:
@@ -138,6 +159,125 @@ def test_no_more_run_than_there_are_workers_and_they_are_served_in_order() -> No
     run(case, story)
 
 
+def test_urgent_fills_go_before_history_and_have_a_worker_of_their_own() -> None:
+    case = Case(workers=1)
+    one, two = history(ONE), history(TWO)
+
+    async def story() -> None:
+        case.queue.add(one)
+        case.queue.add(two)
+        await settled()
+        assert case.gate.running == [one]
+        case.queue.add(task(ONE, 1000, reason="reconnect_tail"))
+        case.queue.add(task(TWO, 1000, reason="scheduler_tail"))
+        await settled()
+        assert case.gate.running == [one, task(ONE, 1000, reason="reconnect_tail")]
+        await case.gate.let(one)
+        assert case.gate.running[1:] == [task(TWO, 1000, reason="scheduler_tail")]
+        await case.gate.let(task(ONE, 1000, reason="reconnect_tail"))
+        assert len(case.gate.running) == 1  # the worker for urgent ones leaves history alone
+        await case.gate.let(task(TWO, 1000, reason="scheduler_tail"))
+        assert case.gate.running == [two]
+
+    run(case, story)
+
+
+def test_what_is_left_of_a_history_goes_behind_those_that_wait() -> None:
+    case = Case(workers=1, urgent_workers=0, retries=0)
+    inside = task(ONE, 500)
+
+    async def story() -> None:
+        case.queue.add(history(ONE))
+        case.queue.add(history(TWO))
+        await settled()
+        case.queue.add(inside)
+        await settled()
+        assert case.gate.running == [history(ONE)]  # the gap may be among what it fetches
+        assert not case.queue.add(history(ONE))
+        assert not case.queue.add(history(ONE, 0, 400))  # planned when a part was stored
+        await case.gate.let(history(ONE), left=history(ONE, 0, 900))
+        assert case.gate.running == [inside]
+        await case.gate.let(inside)
+        assert case.gate.running == [history(TWO)]
+        await case.gate.let(history(TWO))
+        assert case.gate.running == [history(ONE, 0, 900)]
+        await case.gate.let(history(ONE, 0, 900), StoreUnavailable("down"))
+        await case.time.pass_s(2.0)
+        assert case.gate.running == [history(ONE, 0, 900)]  # what is left, not all of it again
+        await case.gate.let(history(ONE, 0, 900))
+        await case.queue.idle()
+        assert case.queue.add(history(ONE, 0, 400))
+
+    run(case, story)
+    assert case.value("rest_fill_tasks_total") == 4
+
+
+def test_a_full_queue_gives_up_the_oldest_and_history_first() -> None:
+    case = Case(workers=1, urgent_workers=0, waiting=4)
+    running, old, new = history(ONE), history(ONE, 2000), history(TWO)
+    gaps = [task(TWO, 5000 + n) for n in range(5)]
+
+    async def story() -> None:
+        case.queue.add(running)
+        await settled()
+        assert all(case.queue.add(one) for one in (old, new, gaps[0]))
+        assert not case.queue.add(history(TWO, 9000))
+        assert [case.queue.add(gap) for gap in gaps[1:]] == [True] * 4
+        assert len(case.queue) == 4
+        await case.gate.let(running)
+        for gap in gaps[2:]:  # the first two have given way as the histories had
+            assert case.gate.running == [gap]
+            await case.gate.let(gap)
+        await case.queue.idle()
+        assert case.queue.add(gaps[0])
+
+    run(case, story)
+    assert case.value("rest_fill_dropped_total") == 1 + 4 + 1  # the last at the end of the story
+    assert case.value("rest_fill_pending") == 0
+
+
+def test_a_fill_that_was_given_up_while_it_rested_does_not_come_back() -> None:
+    case = Case(workers=1, urgent_workers=0, waiting=1, settle_ms=0)
+
+    async def story() -> None:
+        case.queue.add(task(ONE))
+        await settled()
+        await case.gate.let(task(ONE), StoreUnavailable("down"))
+        assert case.queue.add(task(TWO))
+        await settled()
+        await case.gate.let(task(TWO))
+        await case.time.pass_s(5.0)
+        assert case.gate.running == []
+        await case.queue.idle()
+
+    run(case, story)
+
+
+def test_what_an_operator_or_time_mends_is_tried_until_then() -> None:
+    for error in (
+        StoreUnavailable("down"),
+        StoreRefused("wrong password"),
+        SchemaOutdated("no table"),
+        StoreFailed("no rights"),
+        ExchangeError("busy", retryable=True),
+    ):
+        case = Case(retries=1)
+
+        async def story(case: Case = case, error: Exception = error) -> None:
+            case.queue.add(task())
+            await settled()
+            for _ in range(50):
+                await case.gate.let(task(), error)
+                assert case.gate.running == []
+                await case.time.pass_s(120.0)
+            await case.gate.let(task())
+            await case.queue.idle()
+
+        run(case, story)
+        assert max(case.time.slept) == 120.0
+        assert case.value("rest_fill_dropped_total") == 0
+
+
 def test_a_failed_fill_is_tried_again_later_and_given_up_at_last() -> None:
     case = Case(retries=2, backoff_s=(2.0, 3.0))
 
@@ -145,14 +285,14 @@ def test_a_failed_fill_is_tried_again_later_and_given_up_at_last() -> None:
         case.queue.add(task())
         await settled()
         for pause_s in (2.0, 3.0):
-            await case.gate.let(task(), StoreUnavailable("down"))
+            await case.gate.let(task(), RuntimeError("a fault of ours"))
             assert case.gate.running == []
             await case.time.pass_s(pause_s - 0.001)
             assert case.gate.running == []
             assert not case.queue.add(task())  # it is still known while it rests
             await case.time.pass_s(0.001)
             assert case.gate.running == [task()]
-        await case.gate.let(task(), StoreUnavailable("down"))
+        await case.gate.let(task(), RuntimeError("a fault of ours"))
         await case.queue.idle()
 
     run(case, story)
@@ -225,12 +365,3 @@ def test_closing_drops_what_waits_and_stops_what_runs() -> None:
     assert case.value("rest_fill_dropped_total") == 4
     assert case.value("rest_fill_active") == 0
     assert case.value("rest_fill_pending") == 0
-
-
-def test_a_full_queue_refuses() -> None:
-    case = Case(waiting=2)
-
-    async def story() -> None:
-        assert [case.queue.add(task(ONE, n)) for n in range(3)] == [True, True, False]
-
-    run(case, story)

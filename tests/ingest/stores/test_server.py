@@ -11,10 +11,9 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.errors import SchemaOutdated, StoreFailed, StoreUnavailable
+from ingest.errors import SchemaOutdated, StoreFailed, StoreRefused, StoreUnavailable
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse, open_clickhouse
 from ingest.stores.migrate import migrate, require_schema
@@ -141,7 +140,7 @@ def test_threads_do_not_wait_for_each_other(db: ClickHouse, stand_in: StandIn) -
 
 
 def test_a_refused_user_is_told_where_to_look(stand_in: StandIn) -> None:
-    with pytest.raises(InvalidInput, match="refuses user default; check CH_USER and CH_PASSWORD"):
+    with pytest.raises(StoreRefused, match="refuses user default; check CH_USER and CH_PASSWORD"):
         open_clickhouse(replace(stand_in.settings, password="wrong"))
 
 
