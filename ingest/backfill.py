@@ -103,7 +103,7 @@ def backfill(
         for stream in streams(paths, instrument):
             found = survey(stream, wanted)
             surveys.append(found)
-            if found.synthetic:
+            if found.synthetic and found.read:
                 say(f"WARNING: {stream.name} holds SYNTHETIC candles; they are stored as such")
             progress.expect(found.read)
             origin = Origin(SYNTHETIC if found.synthetic else "file", version_ms)

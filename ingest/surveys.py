@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from compute.errors import InvalidCandles, InvalidInput
+from compute.market.instrument import Instrument
 from compute.market.period import Period, instant
 from compute.market.timeframe import TIMEFRAMES
 from ingest.archives import FRAME
@@ -134,9 +135,20 @@ def refuse_nothing(surveys: Sequence[Survey], paths: Sequence[Path], wanted: Wan
             )
     if any(one.others for one in surveys):
         raise InvalidInput(
-            f"no row of {instrument} in {files}: all are of other instruments; check market_id "
-            f"and symbol"
+            f"no row of {instrument} in {files}: all are of other instruments, like "
+            f"{_held(paths, instrument)}; check market_id and symbol"
         )
+
+
+def _held(paths: Sequence[Path], instrument: Instrument) -> str:
+    """An instrument that files hold, as far as they name it."""
+    for stream in streams(paths, instrument):
+        for _, batch in stream.read(None):
+            if batch.num_rows:
+                first = batch.slice(0, 1).to_pylist()[0]
+                market_id = first.get("market_id", instrument.market_id)
+                return f"{market_id}:{first.get('symbol', instrument.symbol)}"
+    return "none"
 
 
 def _covered(paths: Sequence[Path], wanted: Wanted) -> Period | None:

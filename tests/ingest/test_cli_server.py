@@ -63,6 +63,9 @@ def test_a_server_is_migrated_only_when_told_and_then_serves(file: Path, tmp_pat
     assert found(call("ingest", "quality", *NAMED, "--report-format", "json"))["duplicates"] == 0
     (row,) = found(call("ingest", "coverage", "--report-format", "json"))["instruments"]
     assert row["symbol"] == "SERVEDUSDT"
+    deleted = found(call("ingest", "delete-candles", *NAMED, "--yes", "--report-format", "json"))
+    assert deleted["candles"] == deleted["raw_rows"] == row["minutes"]
+    assert found(call("ingest", "coverage", "--report-format", "json"))["instruments"] == []
 
 
 def test_a_wrong_password_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
