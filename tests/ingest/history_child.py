@@ -39,8 +39,8 @@ class Stopping(CandleStore):
         self.point = point
         self.calls = 0
 
-    def insert(self, table: Any) -> int:
-        rows = super().insert(table)
+    def insert(self, table: Any, *, urgent: bool = False) -> int:
+        rows = super().insert(table, urgent=urgent)
         self.calls += 1
         if str(self.calls) == self.point:
             here()

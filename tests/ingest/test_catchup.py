@@ -475,9 +475,9 @@ def test_a_fetch_that_is_cut_off_is_simply_run_again(either: Place) -> None:
         insert, stored = fetcher.candles.insert, asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def inserted(table):
+        def inserted(table, *, urgent: bool = False):
             loop.call_soon_threadsafe(stored.set)
-            return insert(table)
+            return insert(table, urgent=urgent)
 
         fetcher.candles.insert = inserted
         task = asyncio.create_task(catch_up(fetcher, either.instrument))

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -144,7 +145,7 @@ def test_a_back_test_over_made_up_candles_says_so_whatever_they_come_from(tmp_pa
     made = synthetic_candles(seed=1, bars=MINUTES, frame=frame, start_ms=START_MS)
     path, part, whole = (tmp_path / f"{name}.parquet" for name in ("made", "part", "whole"))
     write_candles(path, made, frame=frame, instrument=INSTRUMENT, synthetic=True)
-    write_candles(part, made.take(slice(0, 9_000)), frame=frame, instrument=INSTRUMENT,
+    write_candles(part, made.take(np.arange(9_000)), frame=frame, instrument=INSTRUMENT,
                   synthetic=False)  # fmt: skip
     write_candles(whole, made, frame=frame, instrument=INSTRUMENT, synthetic=False)
     body = request(
