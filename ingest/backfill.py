@@ -1,11 +1,10 @@
 """Backfill: candle files into the store, streamed by column.
 
-Every file is read twice. The first time it is only looked at: a file with a row that is no candle
-is refused with the numbers of such rows before anything of it is written, and what was written of
-the files before it stays. The second time its rows go to the store, `batch_rows` an insert. Rows
-in order flow through; rows out of order are first put into buckets of a quarter of a year on disk,
-so memory does not grow with the file in either case. Of several rows of a minute the last one in
-the file counts.
+Every file is read twice. First all of them are only looked at: a file with a row that is no candle
+is refused with the numbers of such rows before anything is written. Then, one after the other,
+their rows go to the store, `batch_rows` an insert. Rows in order flow through; rows out of order
+are first put into buckets of a quarter of a year on disk, so memory does not grow with the file in
+either case. Of several rows of a minute the last one in the file counts.
 
 Nothing is read back: a second run writes the same rows again, as newer versions of the same
 minutes. So a run that was killed is simply run again.
@@ -31,6 +30,7 @@ from ingest.candle_streams import Stream, streams
 from ingest.file_rows import ROW_SCHEMA, Chosen, Wanted, chosen, stamped
 from ingest.progress import Progress, silent
 from ingest.rows import MINUTE_MS, SYNTHETIC, Origin, floor_minute
+from ingest.signals import Check, unchecked
 from ingest.stores.candles import CandleStore
 from ingest.stores.versions import newer_ms
 from ingest.surveys import Survey, opens_ms, refuse_nothing, survey
@@ -80,12 +80,15 @@ def backfill(
     batch_rows: int | None = BATCH_ROWS,
     naive_is_utc: bool = False,
     say: Callable[[str], None] = silent,
+    check: Check = unchecked,
 ) -> BackfillReport:
     """What was read from files and directories and stored; None as `batch_rows` is no limit.
 
+    `check` is called between batches and may raise to stop it there.
+
     Raises:
-        InvalidCandles: a file that cannot be read or holds a row that is no candle; the rows of
-            the files before it are stored, of this one there are none.
+        InvalidCandles: a file that cannot be read or holds a row that is no candle; nothing was
+            stored, unless it has changed since it was looked at, and then the message says so.
         InvalidInput: nothing is to be read, or the files hold nothing of it: other instruments, or
             other times than `period`.
         StoreFailed: the store takes no more; what was written stays.
@@ -98,18 +101,21 @@ def backfill(
     wanted = Wanted(instrument, period, floor_minute(started_ms), naive_is_utc)
     version_ms = newer_ms(store.db, instrument, period, started_ms)
     progress = Progress(f"backfill {instrument} rows", 0, say)
-    surveys: list[Survey] = []
+    looked_at = _looked_at(paths, wanted, say, check)
+    surveys = [found for _, found in looked_at]
+    refuse_nothing(surveys, paths, wanted)
+    progress.expect(sum(found.read for found in surveys))
     with _Writer(store, progress) as writer:
-        for stream in streams(paths, instrument):
-            found = survey(stream, wanted)
-            surveys.append(found)
+        for number, (stream, found) in enumerate(looked_at):
             if found.synthetic and found.read:
                 say(f"WARNING: {stream.name} holds SYNTHETIC candles; they are stored as such")
-            progress.expect(found.read)
             origin = Origin(SYNTHETIC if found.synthetic else "file", version_ms)
-            for table in _batches(_unique(stream, wanted, found.ascending), batch_rows):
-                writer.write(stamped(table, instrument, origin))
-    refuse_nothing(surveys, paths, wanted)
+            try:
+                for table in _batches(_unique(stream, wanted, found.ascending), batch_rows):
+                    check()
+                    writer.write(stamped(table, instrument, origin))
+            except InvalidCandles as error:
+                raise _halfway(error, number, len(looked_at)) from error
     if unnamed := [one.name for one in surveys if one.read and one.nameless]:
         say(
             f"WARNING: {_shown(unnamed)} has no column symbol: its candles were taken for "
@@ -117,6 +123,34 @@ def backfill(
             f"been compared with it"
         )
     return _report(instrument, period, surveys, writer.rows, writer.batches, started_ms, clock())
+
+
+def _looked_at(
+    paths: Sequence[Path], wanted: Wanted, say: Callable[[str], None], check: Check
+) -> list[tuple[Stream, Survey]]:
+    """Every file, and what a first look at it found. Raises: InvalidCandles."""
+    progress = Progress("look at files", None, say)
+    found: list[tuple[Stream, Survey]] = []
+    try:
+        for stream in streams(paths, wanted.instrument):
+            found.append((stream, survey(stream, wanted, check)))
+            progress.add(1)
+    except InvalidCandles as error:
+        if not found:
+            raise
+        told = f"{error.message}; of the files before it nothing was stored either"
+        raise InvalidCandles(told, rows=error.rows) from error
+    return found
+
+
+def _halfway(error: InvalidCandles, before: int, files: int) -> InvalidCandles:
+    """The refusal of a file that was good when it was looked at."""
+    return InvalidCandles(
+        f"{error.message}; it has changed since it was looked at. Of {files} files {before} are "
+        f"stored whole, and of this one perhaps some rows; they stay, and loading all of it again "
+        f"is safe: nothing is stored twice",
+        rows=error.rows,
+    )
 
 
 class _Writer:
@@ -212,9 +246,7 @@ def _still_whole(stream: Stream, batch: Chosen) -> pa.Table:
     """The rows of a file's second reading. Raises: InvalidCandles, for what the first had not."""
     if batch.faults:
         raise InvalidCandles(
-            f"{stream.name}: changed while it was loaded: "
-            f"{stream.places([batch.faults[0].row])[0]}: {batch.faults[0].reason}; load it again "
-            f"when nothing writes to it",
+            f"{stream.name}: {stream.places([batch.faults[0].row])[0]}: {batch.faults[0].reason}",
             rows=[fault.row for fault in batch.faults],
         )
     return batch.table

@@ -346,11 +346,9 @@ def _guarded(
 
 def _refused(label: str, error: Exception, cell: str | None) -> InvalidCandles:
     if cell is not None:
-        return InvalidCandles(
-            f"{label}: cannot be read: {cell}; nothing of it was stored: correct or remove the line"
-        )
+        return InvalidCandles(f"{label}: cannot be read: {cell}; correct or remove the line")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return InvalidCandles(
-        f"{label}: cannot be read: {reason}; nothing of it was stored: check that the file is "
-        f"complete and that its ending tells its format"
+        f"{label}: cannot be read: {reason}; check that the file is complete and that its "
+        f"ending tells its format"
     )

@@ -20,6 +20,7 @@ from ingest.candle_files import ROWS_SHOWN
 from ingest.candle_streams import Stream, streams
 from ingest.file_rows import Chosen, Wanted, chosen
 from ingest.rows import MINUTE_MS, Fault
+from ingest.signals import Check, unchecked
 
 _ROWS_THAT_TELL_A_FRAME: Final = 50
 
@@ -70,8 +71,11 @@ class Survey:
         self.last_ms = last_ms if self.last_ms is None else max(self.last_ms, last_ms)
 
 
-def survey(stream: Stream, wanted: Wanted) -> Survey:
-    """A first look at a file. Raises: InvalidCandles, if it is not to be loaded."""
+def survey(stream: Stream, wanted: Wanted, check: Check = unchecked) -> Survey:
+    """A first look at a file, `check` called between batches.
+
+    Raises: InvalidCandles, if it is not to be loaded.
+    """
     if stream.labelled_frame not in (None, FRAME):
         raise InvalidCandles(
             f"{stream.name}: holds candles of {stream.labelled_frame} by its metadata; the store "
@@ -79,6 +83,7 @@ def survey(stream: Stream, wanted: Wanted) -> Survey:
         )
     found = Survey(stream.name, stream.synthetic, "symbol" in stream.unnamed)
     for first_row, batch in stream.read(wanted.period):
+        check()
         found.add(chosen(stream.name, first_row, batch, wanted))
     if found.fault_count:
         raise _faulty(stream, found)
@@ -110,8 +115,8 @@ def _faulty(stream: Stream, found: Survey) -> InvalidCandles:
     if found.fault_count > 1:
         count, them = f"{found.fault_count} rows are no candles", "them"
     return InvalidCandles(
-        f"{stream.name}: {count} ({shown}{f' and {more} more' if more else ''}); nothing of this "
-        f"file was stored: correct or remove {them}",
+        f"{stream.name}: {count} ({shown}{f' and {more} more' if more else ''}); nothing "
+        f"was stored: correct or remove {them}",
         rows=rows,
     )
 
