@@ -59,9 +59,10 @@ def backfill_1m(
     batch_rows = rows_of(batch_size)
     market_data(config).market(instrument.market_id)
     from ingest.backfill import backfill
+    from ingest.signals import stoppable
     from ingest.stores.candles import CandleStore
 
-    with store("roehub ingest backfill-1m") as db:
+    with stoppable() as check, store("roehub ingest backfill-1m") as db:
         report = backfill(
             CandleStore(db),
             instrument,
@@ -71,6 +72,7 @@ def backfill_1m(
             batch_rows=batch_rows,
             naive_is_utc=naive_is_utc,
             say=say,
+            check=check,
         )
     _print(report, as_json)
 
@@ -87,7 +89,7 @@ def quality(
 
     Without --start and --end from the first candle to the last one.
     """
-    as_json = expects_json(context, report_format)
+    as_json = expects_json(context, report_format, "no report was kept")
     instrument = chosen_instrument(market_id, symbol)
     period = chosen_period(start, end)
     from ingest.quality import keep

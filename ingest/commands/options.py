@@ -54,12 +54,15 @@ End = Annotated[
 ]  # fmt: skip
 
 
-def expects_json(context: typer.Context, chosen: ReportFormat) -> bool:
-    """Whether stdout is to be JSON; tells whoever reports the end of the command, and what a
-    stopped one leaves."""
+STAYS = "what was stored stays, and running it again does the rest"
+
+
+def expects_json(context: typer.Context, chosen: ReportFormat, left: str = STAYS) -> bool:
+    """Whether stdout is to be JSON; tells whoever reports the end of the command, and what is
+    `left` by a stopped one."""
     told = context.ensure_object(dict)
     told["json"] = chosen is ReportFormat.json
-    told["interrupted"] = "what was stored stays, and running it again does the rest"
+    told["interrupted"] = left
     return chosen is ReportFormat.json
 
 

@@ -137,15 +137,18 @@ def delete_candles(
     Without --start and --end all of it. Candles, the raw rows they were made of, and what the gap
     ledger knows of the range go; they may be loaded or fetched again.
     """
-    as_json = expects_json(context, report_format)
+    as_json = expects_json(context, report_format, "without --yes it counts what is left")
     instrument = chosen_instrument(market_id, symbol)
     period = chosen_period(start, end)
     from ingest.reports import json_text, text
+    from ingest.signals import stoppable
     from ingest.stores.candles import CandleStore
     from ingest.stores.deletion import delete_candles as deletion
 
-    with store("roehub ingest delete-candles") as db:
-        report = deletion(CandleStore(db), instrument, period, clock=clock_ms, dry=not yes)
+    notice = "a deletion that has not begun is left, one that has goes on to its end"
+    with stoppable(notice) as check, store("roehub ingest delete-candles") as db:
+        candles = CandleStore(db)
+        report = deletion(candles, instrument, period, clock=clock_ms, dry=not yes, check=check)
     print(json_text(report) if as_json else text(report))
     if not yes:
         say("nothing was deleted; the same command with --yes deletes what is counted here")

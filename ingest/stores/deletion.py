@@ -14,6 +14,7 @@ from compute.market.instrument import Instrument
 from compute.market.period import Period
 from ingest import gaps
 from ingest.rows import DAY_MS, FIRST_STORED_MS, LAST_STORED_MS, floor_day
+from ingest.signals import Check, unchecked
 from ingest.stores.candles import CandleStore
 from ingest.stores.gaps import GapLedger
 
@@ -46,11 +47,13 @@ def delete_candles(
     *,
     clock: Callable[[], int],
     dry: bool,
+    check: Check = unchecked,
 ) -> DeletionReport:
     """Removes what the store has of the minutes that open in `period`; None is all of them.
 
     Afterwards they are as if they had never been stored nor asked for, and may be loaded or
     fetched again. Cut off in the middle, it is run again. A `dry` one only counts.
+    `check` may raise before the deletion begins.
 
     Raises:
         StoreFailed: the store failed, or its user may not delete.
@@ -68,6 +71,7 @@ def delete_candles(
         raw_rows=store.raw_count(instrument, asked),
         gap_minutes=gaps.minutes_in(gap.period for gap in ledger.gaps(instrument, asked)),
     )
+    check()
     if not dry:
         store.delete(instrument, asked)
         _forget(ledger, instrument, asked, clock())
