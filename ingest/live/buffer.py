@@ -16,6 +16,7 @@ import pyarrow as pa
 from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from compute.market.period import Period
+from ingest.errors import SchemaOutdated, StoreRefused
 from ingest.live.threads import Threads
 from ingest.metrics import InsertMetrics
 from ingest.rows import MINUTE_MS, Candle, Origin, faults, table_of
@@ -205,6 +206,8 @@ class InsertBuffer:
         rows = batch
         try:
             self._insert(_table(batch))
+        except (StoreRefused, SchemaOutdated):  # no fault of a row, and a look at each takes 1 ms
+            raise
         except (pa.ArrowException, OverflowError, InvalidInput) as error:
             rows = [row for row in batch if _fits(row)]
             if len(rows) == len(batch):

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.errors import StoreUnavailable
+from ingest.errors import SchemaOutdated, StoreRefused, StoreUnavailable
+from ingest.live import buffer as buffering
 from ingest.live.buffer import BufferSettings, InsertBuffer
 from ingest.metrics import InsertMetrics
 from ingest.rows import MINUTE_MS, Candle, Origin
@@ -251,6 +252,27 @@ def test_a_row_that_no_store_takes_does_not_hold_up_the_others(
     assert case.stored == [0, 2]
     assert case.value("insert_refused_total") == 1
     assert case.value("insert_errors_total") == 0
+
+
+@pytest.mark.parametrize("kind", [StoreRefused, SchemaOutdated])
+def test_rows_are_not_suspected_when_the_store_refuses_its_user(
+    store: CandleStore, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    case = Case(store, f"BUF{kind.__name__.upper()}", flush_rows=3)
+    looked: list[object] = []
+    monkeypatch.setattr(buffering, "_fits", looked.append)
+
+    async def story() -> None:
+        case.error = kind("refused")
+        case.add(0, 3)
+        await until(lambda: case.buffer.failures == 1)
+        case.error = None
+        while len(case.buffer):
+            await case.time.pass_s(0.25)
+
+    tell(case, story)
+    assert case.stored == [0, 1, 2]
+    assert looked == []
 
 
 def test_an_insert_that_hangs_does_not_hold_up_the_end(store: CandleStore) -> None:
