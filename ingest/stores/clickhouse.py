@@ -39,6 +39,7 @@ _NO_DATABASE: Final = 81
 _NO_TABLE: Final = 60
 _REFUSED_USER: Final = frozenset({192, 193, 194, 516})
 # An answer without a code comes from what stands before the store, not from the store.
+_BROKEN_OFF: Final = ("executing HTTP request", "(connection closed by server)")
 _HTTP_DOWN: Final = re.compile(r"HTTP status (429|5\d\d)")
 
 # With two threads to a query, a query over many fresh parts sometimes never ends: chDB 26.5 forgets
@@ -115,9 +116,16 @@ class ClickHouse:
 
     def arrow(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
         """The rows of a query as an Arrow table, texts as strings; errors as with `command`."""
-        return self._attempt(
-            lambda client: client.query_arrow(sql, parameters=_bound(parameters), use_strings=True)
-        )
+        try:
+            return self._attempt(
+                lambda client: client.query_arrow(
+                    sql, parameters=_bound(parameters), use_strings=True
+                )
+            )
+        except pa.ArrowInvalid as error:  # the answer has ended before its Arrow did
+            raise StoreUnavailable(
+                f"the store at {self.settings.place} cannot be used now: {_reason(error)}"
+            ) from error
 
     def insert(self, table_name: str, table: pa.Table, *, urgent: bool = False) -> int:
         """The number of rows put into `table_name`, in one insert; errors as with `command`.
@@ -327,7 +335,7 @@ def _store_error(
 
 def _transport(text: str) -> bool:
     """Whether an error without a ClickHouse code came from the way there."""
-    return "executing HTTP request" in text or _HTTP_DOWN.search(text) is not None
+    return any(one in text for one in _BROKEN_OFF) or _HTTP_DOWN.search(text) is not None
 
 
 def _reason(error: BaseException) -> str:

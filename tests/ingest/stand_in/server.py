@@ -48,7 +48,8 @@ class Fault:
     """What the next `times` queries that match get instead of an answer.
 
     `kind`: an HTTP status without a code (`status`), an exception code (`code`), no answer at all
-    (`drop`), the answer never sent although the work is done (`lose`), or a late one (`slow`).
+    (`drop`), the answer never sent although the work is done (`lose`), so many bytes of it and no
+    length (`cut`), or a late one (`slow`).
     """
 
     kind: str
@@ -173,6 +174,12 @@ class Handler(BaseHTTPRequestHandler):
                 engine.sessions.discard(session or "")
         if fault is not None and fault.kind == "lose":
             self.close_connection = True
+            return
+        if fault is not None and fault.kind == "cut":
+            self.close_connection = True
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body[: fault.number])
             return
         headers = {
             "X-ClickHouse-Format": form,

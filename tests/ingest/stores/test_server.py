@@ -83,6 +83,18 @@ def test_a_lost_acknowledgement_and_a_second_try_store_one_candle(
     assert len(store.candles(instrument, YEAR)) == 3
 
 
+@pytest.mark.parametrize("sent", [0, 100, 5_000])
+def test_an_answer_that_is_cut_off_is_worth_another_try(
+    db: ClickHouse, stand_in: StandIn, sent: int
+) -> None:
+    counted = "SELECT number FROM system.numbers LIMIT 5000"
+    for ask in (db.arrow, db.rows) if sent else (db.arrow,):
+        stand_in.fail("cut", sent, matching=counted)
+        with pytest.raises(StoreUnavailable, match="cannot be used now"):
+            ask(counted)
+        assert len(ask(counted)) == 5_000
+
+
 def test_one_raw_table_of_two_fails_and_the_batch_is_repeated(
     db: ClickHouse, stand_in: StandIn
 ) -> None:
