@@ -24,6 +24,8 @@ from compute.market.instrument import MARKETS, Instrument
 JOBS: Final = ("sync_whitelist", "enrich", "startup_scan", "rest_insurance_catchup")
 SCHEDULED_REASONS: Final = ("scheduler_bootstrap", "historical_backfill", "scheduler_tail")
 CATCHUP_STATUSES: Final = ("ok", "failed", "skipped_no_seed")
+WATCHED_STATUSES: Final = (403, 418, 429)
+"""What an exchange answers that an alert waits for: the first one has to be an increase."""
 
 _INSERT_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 _TO_START_S: Final = (0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2)
@@ -254,6 +256,9 @@ class RestMetrics:
             ["market_id", "status_code"],
             registry=registry,
         )
+        for market_id in sorted(market_ids):
+            for status in WATCHED_STATUSES:
+                self.errors.labels(market_id, status)
         self.retries = of.counter("rest_retries_total", "Requests sent again")
         self.rate_limit_sleeps = of.counter(
             "rest_rate_limit_sleeps_total", "Pauses for the sake of an exchange's limits"

@@ -68,6 +68,18 @@ def test_whatever_counts_a_loss_or_a_failure_is_watched(
     assert {name for name in metrics if bad.search(name)} - watched == {"ws_errors_total"}
 
 
+def test_the_first_answer_of_a_watched_status_is_an_increase() -> None:
+    """`increase` is 0 for a series that begins at 1."""
+    (expression,) = [rule["expr"] for rule in rules() if rule["alert"] == "MarketDataRestErrors"]
+    found = re.search(r'status_code=~"([\d|]+)"', expression)
+    assert found is not None
+    registry = CollectorRegistry()
+    RestMetrics(registry)
+    for status in found[1].split("|"):
+        labels = {"market_id": "4", "status_code": status}
+        assert registry.get_sample_value("rest_errors_total", labels) == 0
+
+
 def test_every_alert_has_its_paragraph_in_the_runbook() -> None:
     headings = set(re.findall(r"^### (\w+)$", RUNBOOK.read_text(), re.MULTILINE))
     assert {rule["alert"] for rule in rules()} == headings
