@@ -64,7 +64,7 @@ class Limiter:
         self._window = 0
         self._used = 0
         self._under_way = 0
-        self._paused_until_ms = 0
+        self._paused_ms = self._paused_until_ms = 0
         self._ahead_ms = 0
 
     @property
@@ -86,7 +86,9 @@ class Limiter:
 
     def pause(self, seconds: float) -> None:
         """Lets nothing through for so long; a longer pause already under way stays."""
-        self._paused_until_ms = max(self._paused_until_ms, self._clock() + int(seconds * 1000))
+        now_ms = self._clock()
+        if now_ms + int(seconds * 1000) > self._paused_until_ms:
+            self._paused_ms, self._paused_until_ms = now_ms, now_ms + int(seconds * 1000)
 
     @asynccontextmanager
     async def slot(
@@ -135,6 +137,9 @@ class Limiter:
 
     def _wait_s(self, weight: int) -> float:
         now_ms = self._clock()
+        if now_ms < self._paused_ms:  # the clock was set back; a pause gets no longer by that
+            self._paused_until_ms -= self._paused_ms - now_ms
+            self._paused_ms = now_ms
         if now_ms < self._paused_until_ms:
             return (self._paused_until_ms - now_ms) / 1000
         budget = self.budget
@@ -142,8 +147,10 @@ class Limiter:
             return 0.0
         span_ms = self._limit.window_s * 1000
         at_ms = now_ms - self._ahead_ms
-        if at_ms // span_ms > self._window:
-            self._window, self._used = at_ms // span_ms, self._under_way
+        window = at_ms // span_ms
+        # Dates in whole seconds may step into the window before; further back was the clock.
+        if window > self._window or window < self._window - 1:
+            self._window, self._used = window, self._under_way
         # A request heavier than the whole budget goes through alone in a fresh window.
         if self._used + weight <= budget or self._used == 0:
             return 0.0

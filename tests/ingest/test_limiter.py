@@ -67,6 +67,21 @@ def test_weight_stays_below_its_share_of_each_window() -> None:
     assert sent[8] % 60_000 == 0
 
 
+def test_a_clock_that_is_set_back_holds_nobody_up() -> None:
+    hours = Hours(T0 + 20_000)
+    one = limiter(hours, at_once=1)
+    one.learn(WeightLimit(100, 60))
+
+    async def run() -> None:
+        await send(one, 80)
+        one.pause(5)
+        hours.now_ms -= 3_600_000
+        await send(one, 80)
+
+    asyncio.run(run())
+    assert sum(hours.slept) == pytest.approx(5)
+
+
 def test_weight_that_others_used_counts() -> None:
     hours = Hours(T0)
     one = limiter(hours, at_once=1)
