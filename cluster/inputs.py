@@ -154,11 +154,12 @@ def _store_market(job: Backtest) -> Market:
     cluster starts, for nothing after this needs it and an embedded one belongs to one process."""
     from compute.market.timeframe import TIMEFRAMES
     from compute.market.timeline import load_window, timeline
+    from ingest.stores.locks import is_directory
     from ingest.stores.settings import ClickHouseSettings
 
     frame = TIMEFRAMES["1m"]
     settings = ClickHouseSettings.from_environment(os.environ)
-    if settings.path is not None and not settings.path.is_dir():
+    if settings.path is not None and not is_directory(settings.path, "the candle store"):
         raise _no_stored_candles(job, settings.place, None)
     from ingest.stores.candles import CandleStore
     from ingest.stores.ready import ready_store

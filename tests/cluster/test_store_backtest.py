@@ -162,6 +162,20 @@ def test_no_store_at_all_is_not_made_by_a_back_test(
     assert not (tmp_path / "data").exists()
 
 
+def test_a_store_that_cannot_be_looked_into_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without the right to read its directory, which root has everywhere."""
+    loop = tmp_path / "data"
+    loop.symlink_to(loop)
+    monkeypatch.setenv("ROEHUB_DATA_DIR", str(loop))
+    done, envelope = results(tmp_path)
+    assert done.status == 2
+    told = envelope["error"]["message"]
+    assert "of the candle store cannot be used: Too many levels of symbolic links" in told
+    assert "make it writable or name another with ROEHUB_DATA_DIR" in told
+
+
 def test_a_range_beyond_the_stored_candles_is_told_what_they_cover(
     store: Path, tmp_path: Path
 ) -> None:
