@@ -45,7 +45,8 @@ class BackfillReport:
     """What a backfill did; counts are rows of files.
 
     `candles_read` are the rows that were meant: of the instrument, in the range, closed. Of them
-    `rows_written` went to the store, `rows_repeated` gave way to a later row of their minute.
+    `rows_written` went to the store, `rows_repeated` gave way to a later row of their minute
+    in the same file; a minute of two files is written by both, and the later one counts.
     Passed over were `rows_of_others`, `rows_outside` the range, `rows_not_closed` and `rows_empty`
     (a minute declared missing). Of those read, `rows_unnamed` are of files without a symbol, taken
     for the instrument's at their giver's word. `synthetic_files` say of themselves that a generator
@@ -116,6 +117,7 @@ def backfill(
                     writer.write(stamped(table, instrument, origin))
             except InvalidCandles as error:
                 raise _halfway(error, number, len(looked_at)) from error
+    progress.finish()
     if unnamed := [one.name for one in surveys if one.read and one.nameless]:
         say(
             f"WARNING: {_shown(unnamed)} has no column symbol: its candles were taken for "

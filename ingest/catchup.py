@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -63,11 +64,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CatchUpSummary:
-    """All instruments of a pass; one without a seed counts as failed."""
+    """All instruments of a pass; those without a stored candle were skipped, and did not fail."""
 
     instruments_total: int
     instruments_ok: int
     instruments_failed: int
+    instruments_skipped_no_seed: int
     outcomes: list[Outcome]
 
 
@@ -99,6 +101,7 @@ async def catch_up(fetcher: Fetcher, instrument: Instrument, *, say: Say = silen
     there = sum(counts.get(floor_day(day.start_ms), 0) for day in short)
     progress.expect(gaps.minutes_in(short) - there)
     filled = await _filled(fetcher, instrument, short, progress)
+    progress.finish()
     return CatchUpReport(
         instrument_id=instrument,
         tail_start_ms=tail_ms if tail else None,
@@ -145,7 +148,9 @@ async def fetch_history(
         return None
     period = Period(start_ms, end_ms)
     progress = Progress(f"history {instrument} minutes", period.duration_ms // MINUTE_MS, say)
-    return await fetcher.fill(instrument, period, progress=progress)
+    filled = await fetcher.fill(instrument, period, progress=progress)
+    progress.finish()
+    return filled
 
 
 async def catch_up_whole(
@@ -187,6 +192,7 @@ async def refetch(
     total = period.duration_ms // MINUTE_MS
     progress = Progress(f"fetch {instrument} again, minutes", total, say)
     filled = await fetcher.fill(instrument, period, force=True, progress=progress)
+    progress.finish()
     return CatchUpReport(
         instrument_id=instrument,
         gap_scan_start_ms=period.start_ms,
@@ -232,9 +238,12 @@ async def catch_up_all(
     async with asyncio.TaskGroup() as group:
         for _ in range(min(at_once, len(waiting))):
             group.create_task(place())
-    ok = sum(one.status == "ok" for one in outcomes.values())
+    progress.finish()
     ordered = [outcomes[instrument] for instrument in instruments]
-    return CatchUpSummary(len(ordered), ok, len(ordered) - ok, ordered)
+    counts = Counter(one.status for one in ordered)
+    return CatchUpSummary(
+        len(ordered), counts["ok"], counts["failed"], counts["skipped_no_seed"], ordered
+    )
 
 
 def patient(
@@ -264,7 +273,6 @@ async def _outcome(instrument: Instrument, work: Work) -> Outcome:
     except NoSeed as error:
         return Outcome(instrument, "skipped_no_seed", error.message, None)
     except RoehubError as error:
-        log.warning("%s was not caught up: %s", instrument, error)
         return Outcome(instrument, "failed", error.message, None)
     except Exception as error:
         log.exception("%s was not caught up", instrument)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 EVERY_S: Final = 2.0
+ETA_AFTER_S: Final = 5.0
+ETA_AFTER_SHARE: Final = 0.05
+"""A rate tells the time left after so many seconds, or so much of the work."""
 
 Say = Callable[[str], None]
 
@@ -50,6 +53,12 @@ class Progress:
         """Adds to the total."""
         self.total = (self.total or 0) + count
 
+    def finish(self) -> None:
+        """Says that all is done, if anything was said of it before."""
+        self.total = self.done
+        if self._said_s > self._began_s:
+            self._say(self.line())
+
     @property
     def rate(self) -> float:
         """Done a second since the beginning; 0 before any time has passed."""
@@ -58,9 +67,13 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until the total is done at the rate so far, None when nobody can say."""
+        """Seconds until the total is done at the rate so far, None when nobody can say: too
+        little of it is done, in too short a time."""
         rate = self.rate
         if self.total is None or rate <= 0:
+            return None
+        early = self._seconds() - self._began_s < ETA_AFTER_S
+        if early and self.done < ETA_AFTER_SHARE * self.total:
             return None
         return max(0, self.total - self.done) / rate
 
@@ -70,7 +83,7 @@ class Progress:
         if self.total is None:
             return f"{self.what}: {self.done}, {self.rate:.0f}/s"
         percent = 100 * min(1.0, self.done / self.total) if self.total else 100.0
-        left = f", {duration(eta_s)} left" if eta_s is not None else ""
+        left = f", {duration(eta_s)} left" if eta_s else ""
         return (
             f"{self.what}: {self.done} of {self.total} ({percent:.0f} %), {self.rate:.0f}/s{left}"
         )

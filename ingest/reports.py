@@ -10,6 +10,7 @@ from typing import Any
 
 from compute.market.instrument import Instrument
 from compute.market.period import EPOCH, Period
+from ingest.progress import duration
 
 
 def moment(ms: int) -> str:
@@ -41,7 +42,7 @@ def json_text(report: Any) -> str:
 
 
 def text(report: Any) -> str:
-    """The record as lines of `name: value`."""
+    """The record as lines of `name: value`, without what has no value."""
     return "\n".join(_lines(record(report), ""))
 
 
@@ -60,6 +61,8 @@ def _plain(value: Any) -> Any:
 def _lines(found: Mapping[str, Any], margin: str) -> list[str]:
     lines: list[str] = []
     for name, value in found.items():
+        if value is None or value in ("", [], {}):
+            continue
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines.append(f"{margin}{name}:")
             for item in value:
@@ -67,8 +70,15 @@ def _lines(found: Mapping[str, Any], margin: str) -> list[str]:
                 block[0] = f"{margin}  - {block[0].lstrip()}"
                 lines += block
         else:
-            lines.append(f"{margin}{name}: {_short(value)}")
+            lines.append(f"{margin}{name}: {_short(value)}{_long(name, value)}")
     return lines
+
+
+def _long(name: str, value: Any) -> str:
+    """Minutes of more than an hour as people say them."""
+    if name.endswith("minutes") and isinstance(value, int) and value > 60:
+        return f" ({duration(60 * value)})"
+    return ""
 
 
 def _short(value: Any) -> str:

@@ -60,7 +60,8 @@ def rest_catchup(
     """Fetch what is missing: minutes since the last stored one, and every gap before it.
 
     --start and --end bound what --force fetches again. Exit codes: 0 done, 1 a failure, 2 bad
-    input; of --all-from-ref-instruments 2 also when an instrument failed, or has no candle yet.
+    input; of --all-from-ref-instruments 1 when an instrument failed, else 2 when one was skipped
+    because it has no candle yet.
     """
     as_json = expects_json(context, report_format)
     import asyncio
@@ -101,9 +102,39 @@ def rest_catchup(
         report = asyncio.run(
             _caught_up(db, settings, instruments, batch_size, work, alone=chosen is not None)
         )
-    print(json_text(report) if as_json else text(report))
-    if isinstance(report, CatchUpSummary) and report.instruments_failed:
-        raise typer.Exit(2)
+    if isinstance(report, CatchUpSummary):
+        for line in _errors(report):
+            say(line)
+    print(json_text(report) if as_json else text(_brief(report)))
+    if isinstance(report, CatchUpSummary) and report.instruments_ok < report.instruments_total:
+        raise typer.Exit(1 if report.instruments_failed else 2)
+
+
+def _errors(summary: CatchUpSummary) -> list[str]:
+    """What went wrong, a sentence once however many instruments it is about."""
+    about: dict[str, list[tuple[Instrument, str]]] = {}
+    for one in summary.outcomes:
+        if one.error is not None:
+            sentence = one.error.replace(str(one.instrument_id), "…")
+            sentence = sentence.replace(one.instrument_id.symbol, "…")
+            about.setdefault(sentence, []).append((one.instrument_id, one.error))
+    return [
+        found[0][1]
+        if len(found) == 1
+        else f"{len(found)} instruments, {found[0][0]} the first: {sentence}"
+        for sentence, found in about.items()
+    ]
+
+
+def _brief(report: CatchUpReport | CatchUpSummary) -> CatchUpReport | CatchUpSummary:
+    """The report for people, who have read the errors already."""
+    from dataclasses import replace
+
+    from ingest.catchup import CatchUpSummary
+
+    if not isinstance(report, CatchUpSummary):
+        return report
+    return replace(report, outcomes=[replace(one, error=None) for one in report.outcomes])
 
 
 def _active(db: ClickHouse) -> list[Instrument]:

@@ -135,10 +135,10 @@ def test_every_active_instrument_and_a_failure_stops_no_other(settings: Path) ->
         rows.append(InstrumentRow(off, "DISABLED", False, T0 + 1))
         ReferenceStore(db).upsert(rows)
     done = catch_up(settings, "--all-from-ref-instruments", *JSON)
-    assert done.status == 2
+    assert done.status == 1
     found = json.loads(done.stdout)
     assert (found["instruments_total"], found["instruments_ok"]) == (4, 2)
-    assert found["instruments_failed"] == 2
+    assert (found["instruments_failed"], found["instruments_skipped_no_seed"]) == (1, 1)
     statuses = {o["instrument_id"]["symbol"]: o["status"] for o in found["outcomes"]}
     assert statuses == {
         "BADUSDT": "failed",
@@ -149,8 +149,21 @@ def test_every_active_instrument_and_a_failure_stops_no_other(settings: Path) ->
     assert_whole(BTC, 119)
     assert_whole(ETH, 119)
     text = catch_up(settings, "--all-from-ref-instruments")
-    assert text.status == 2
-    assert "instruments_failed: 2\n" in text.stdout
+    assert text.status == 1
+    assert "instruments_failed: 1\n" in text.stdout
+    assert text.stderr.count("BADUSDT") == 1
+    assert "BADUSDT" in text.stdout
+
+
+def test_unreachable_exchanges_are_told_once(settings: Path, server: BinanceServer) -> None:
+    seed([BTC, ETH], [0])
+    with ready_store(ClickHouseSettings.from_environment(os.environ), "the tests") as db:
+        rows = [InstrumentRow(one, ENABLED, True, T0) for one in (BTC, ETH)]
+        ReferenceStore(db).upsert(rows)
+    server.fail(status=503, path="klines", times=2)
+    done = catch_up(settings, "--all-from-ref-instruments")
+    assert done.status == 1
+    assert "2 instruments, 1:BTCUSDT the first: " in done.stderr
 
 
 def test_nothing_is_active(settings: Path) -> None:

@@ -51,7 +51,6 @@ def test_text_has_a_line_a_field() -> None:
         "instrument_id: 1:BTCUSDT",
         "time_range: [1970-01-01T00:00:00.000Z, 1970-01-01T00:01:00.000Z)",
         "started_at: 1970-01-01T00:00:01.500Z",
-        "finished_at: -",
         "rows_read: 7",
         "complete: yes",
         "parts:",
@@ -60,10 +59,23 @@ def test_text_has_a_line_a_field() -> None:
     ]
 
 
+def test_long_minutes_are_said_in_hours() -> None:
+    @dataclass(frozen=True)
+    class Gap:
+        longest_gap_minutes: int
+        missing_minutes: int
+
+    assert text(Gap(1_505, 7)) == "longest_gap_minutes: 1505 (25 h 05 min)\nmissing_minutes: 7"
+
+
 def test_progress_tells_rate_and_end_and_does_not_chatter() -> None:
     now, said = [0.0], []
     progress = Progress("minutes", 1_000, said.append, every_s=2, seconds=lambda: now[0])
     assert progress.eta_s is None  # nothing is known yet
+    now[0] = 1.5
+    progress.done = 49
+    assert progress.eta_s is None  # too little of it, too early
+    progress.done = 0
     for second in range(1, 6):
         now[0] = float(second)
         progress.add(100)
@@ -73,6 +85,8 @@ def test_progress_tells_rate_and_end_and_does_not_chatter() -> None:
     ]
     progress.expect(500)
     assert (progress.total, progress.rate, progress.eta_s) == (1_500, 100, 10)
+    progress.finish()
+    assert said[-1] == "minutes: 500 of 500 (100 %), 100/s"
     unknown = Progress("rows", None, said.append, seconds=lambda: now[0])
     assert unknown.line() == "rows: 0, 0/s"
     assert unknown.eta_s is None
