@@ -23,7 +23,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("migrate")(ingest.commands.stores.migrate)
-app.command("backfill-1m")(ingest.commands.history.backfill_1m)
+app.command("backfill-1m", context_settings={"allow_extra_args": True})(
+    ingest.commands.history.backfill_1m
+)
 app.command("rest-catchup")(ingest.commands.catchup.rest_catchup)
 app.command("coverage")(ingest.commands.stores.coverage)
 app.command("quality")(ingest.commands.history.quality)

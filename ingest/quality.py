@@ -7,7 +7,7 @@ with the period, and kept in `quality_reports`, where the newest of an instrumen
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -80,9 +80,9 @@ class QualityReport:
 
     A gap is a range of missing minutes, over midnight too. `absent_minutes` of the missing are
     those that the exchange does not have. `duplicates` are raw rows beyond the first of their
-    minute, as repeated loads leave them. An outlier is more than `OUTLIER_RATIO` times the median
-    of its day and more than `OUTLIER_LEAST`. `synthetic_minutes` a generator made. The longest
-    `SHOWN` gaps and runs and the largest outliers are named, ascending in time; the others are
+    minute, as repeated loads leave them; the newest counts. An outlier is more than `OUTLIER_RATIO`
+    times the median of its day and more than `OUTLIER_LEAST`. `synthetic_minutes` a generator made.
+    The longest gaps and runs and the largest outliers are named, ascending in time; the others are
     `…_not_shown`.
     """
 
@@ -116,8 +116,11 @@ def quality(
     *,
     clock: Callable[[], int],
     period: Period | None = None,
+    shown: int | None = SHOWN,
 ) -> QualityReport:
     """The quality of an instrument's candles, from the first to the last one if no period is given.
+
+    It names so many gaps, runs and outliers as are `shown`; None is all.
 
     Raises:
         NoMarketData: no candle is stored.
@@ -160,12 +163,12 @@ def quality(
         outliers=len(outliers),
         synthetic_minutes=store.synthetic(instrument, whole),
         fingerprint=store.fingerprint(instrument, whole),
-        gaps_shown=_longest(missing),
-        gaps_not_shown=max(0, len(missing) - SHOWN),
-        zero_volume_runs_shown=_longest(zero),
-        zero_volume_runs_not_shown=max(0, len(zero) - SHOWN),
-        outliers_shown=_largest(outliers),
-        outliers_not_shown=max(0, len(outliers) - SHOWN),
+        gaps_shown=_longest(missing, shown),
+        gaps_not_shown=_left(missing, shown),
+        zero_volume_runs_shown=_longest(zero, shown),
+        zero_volume_runs_not_shown=_left(zero, shown),
+        outliers_shown=_largest(outliers, shown),
+        outliers_not_shown=_left(outliers, shown),
     )
 
 
@@ -243,14 +246,18 @@ def _standing_out(
             yield int(start + row), usual
 
 
-def _longest(ranges: list[Period]) -> list[Range]:
-    chosen = sorted(ranges, key=lambda one: -one.duration_ms)[:SHOWN]
+def _left(found: Sequence[object], shown: int | None) -> int:
+    return 0 if shown is None else max(0, len(found) - shown)
+
+
+def _longest(ranges: list[Period], shown: int | None) -> list[Range]:
+    chosen = sorted(ranges, key=lambda one: -one.duration_ms)[:shown]
     return [
         Range(one.start_ms, one.duration_ms // MINUTE_MS)
         for one in sorted(chosen, key=lambda one: one.start_ms)
     ]
 
 
-def _largest(outliers: list[Outlier]) -> list[Outlier]:
-    chosen = sorted(outliers, key=lambda one: -one.size)[:SHOWN]
+def _largest(outliers: list[Outlier], shown: int | None) -> list[Outlier]:
+    chosen = sorted(outliers, key=lambda one: -one.size)[:shown]
     return sorted(chosen, key=lambda one: (one.ts_open_ms, one.kind))

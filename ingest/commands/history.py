@@ -54,6 +54,10 @@ def backfill_1m(
     and changes nothing. Exit codes: 0 loaded, 1 the store failed, 2 bad arguments or files.
     """
     as_json = expects_json(context, report_format)
+    if context.args:
+        from compute.errors import InvalidInput
+
+        raise InvalidInput(f"{context.args[0]}: repeat --parquet for each file")
     instrument = chosen_instrument(market_id, symbol)
     period = chosen_period(start, end)
     batch_rows = rows_of(batch_size)
@@ -83,6 +87,9 @@ def quality(
     symbol: Symbol = None,
     start: Start = None,
     end: End = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Name every gap, run and outlier, not 20 of each.")
+    ] = False,
     report_format: Format = ReportFormat.text,
 ) -> None:
     """Coverage, gaps, duplicates, silent stretches and outliers of an instrument; printed and kept.
@@ -92,13 +99,14 @@ def quality(
     as_json = expects_json(context, report_format, "no report was kept")
     instrument = chosen_instrument(market_id, symbol)
     period = chosen_period(start, end)
-    from ingest.quality import keep
+    from ingest.quality import SHOWN, keep
     from ingest.quality import quality as quality_of
     from ingest.stores.candles import CandleStore
 
     with store("roehub ingest quality") as db:
         candles = CandleStore(db)
-        report = quality_of(candles, instrument, clock=clock_ms, period=period)
+        shown = None if everything else SHOWN
+        report = quality_of(candles, instrument, clock=clock_ms, period=period, shown=shown)
         keep(candles, report)
     _print(report, as_json)
 

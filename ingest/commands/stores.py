@@ -90,24 +90,34 @@ def coverage(
     symbol: Symbol = None,
     report_format: Format = ReportFormat.text,
 ) -> None:
-    """What is in the store: instruments, first and last minute, what is missing between."""
+    """What is in the store: instruments, first and last minute, what is missing between.
+
+    --market-id alone lists the instruments of that market.
+    """
     as_json = expects_json(context, report_format)
     chosen = None
-    if market_id is not None or symbol is not None:
+    if market_id is not None and symbol is None:
+        from ingest.exchanges.registry import market
+
+        market(market_id)  # an unknown one is refused
+    elif symbol is not None:
         chosen = chosen_instrument(market_id, symbol)
     from ingest.stores.candles import CandleStore
 
     with store("roehub ingest coverage") as db:
         candles = CandleStore(db)
         wanted = candles.instruments() if chosen is None else [chosen]
+        if market_id is not None:
+            wanted = [one for one in wanted if one.market_id == market_id]
         found = [one for instrument in wanted if (one := _coverage(candles, instrument))]
         place = db.settings.place
     if as_json:
         print(json.dumps({"store": place, "instruments": [one.record() for one in found]}))
         return
     if not found:
-        what = "" if chosen is None else f" of {chosen}"
-        cure = "`roehub ingest backfill-1m --market-id ID --symbol SYMBOL --parquet FILE`"
+        what = "" if market_id is None else f" of {chosen or f'market {market_id}'}"
+        named = f"--market-id {market_id or 'ID'} --symbol {chosen.symbol if chosen else 'SYMBOL'}"
+        cure = f"`roehub ingest backfill-1m {named} --parquet FILE`"
         print(f"the store at {place} has no candles{what}; load some with {cure}")
         return
     lines = [["instrument", "first", "last", "minutes", "missing", "covered"]]
@@ -149,9 +159,20 @@ def delete_candles(
     with stoppable(notice) as check, store("roehub ingest delete-candles") as db:
         candles = CandleStore(db)
         report = deletion(candles, instrument, period, clock=clock_ms, dry=not yes, check=check)
+        bounds, place = candles.bounds(instrument), db.settings.place
     print(json_text(report) if as_json else text(report))
-    if not yes:
+    if report.nothing:
+        say(f"nothing to delete: the store at {place} {_covers(instrument, bounds)}")
+    elif not yes:
         say("nothing was deleted; the same command with --yes deletes what is counted here")
+
+
+def _covers(instrument: Instrument, bounds: tuple[int, int] | None) -> str:
+    from compute.market.period import Period
+
+    if bounds is None:
+        return f"has no candle of {instrument}"
+    return f"has candles of {instrument} in {Period(bounds[0], bounds[1] + 60_000)}"
 
 
 def _coverage(candles: CandleStore, instrument: Instrument) -> Coverage | None:

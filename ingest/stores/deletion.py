@@ -39,6 +39,11 @@ class DeletionReport:
     raw_rows: int
     gap_minutes: int
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there was nothing to delete."""
+        return not (self.candles or self.raw_rows or self.gap_minutes)
+
 
 def delete_candles(
     store: CandleStore,
@@ -72,6 +77,8 @@ def delete_candles(
         gap_minutes=gaps.minutes_in(gap.period for gap in ledger.gaps(instrument, asked)),
     )
     check()
+    if report.nothing:
+        return replace(report, deleted=False)
     if not dry:
         store.delete(instrument, asked)
         _forget(ledger, instrument, asked, clock())

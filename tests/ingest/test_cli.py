@@ -104,7 +104,9 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         ([], "Usage"),
         (["backfil"], "No such command"),
         (["migrate", "--force"], "No such option"),
-        (["coverage", "--market-id", "1"], "--symbol missing"),
+        (["coverage", "--symbol", "A"], "--market-id missing"),
+        (["coverage", "--market-id", "9"], "market 9 is unknown"),
+        (["backfill-1m", "--parquet", "a.csv", "b.csv"], "b.csv: repeat --parquet for each file"),
         (["coverage", "--market-id", "9", "--symbol", "A"], "market 9 is unknown"),
         (["quality", "--market-id", "1", "--symbol", "btc/usdt"], "write it like BTCUSDT"),
         (["coverage", "--report-format", "xml"], "xml"),
@@ -135,6 +137,7 @@ def test_coverage_of_an_empty_store_says_what_fills_it() -> None:
     assert "has no candles; load some with `roehub ingest backfill-1m" in done.stdout
     chosen = call("ingest", "coverage", "--market-id", 2, "--symbol", "btcusdt")
     assert "has no candles of 2:BTCUSDT" in chosen.stdout
+    assert "--market-id 2 --symbol BTCUSDT --parquet FILE" in chosen.stdout
 
 
 def test_coverage_counts_what_is_missing() -> None:
@@ -153,6 +156,26 @@ def test_coverage_counts_what_is_missing() -> None:
         "last": "2024-01-02T00:05:00Z", "minutes": 5, "missing": 1441,
         "coverage_pct": 0.34,
     }  # fmt: skip
+
+
+def test_a_market_alone_lists_its_instruments() -> None:
+    stored(0)
+    assert "1:BTCUSDT" in call("ingest", "coverage", "--market-id", 1).stdout
+    other = call("ingest", "coverage", "--market-id", 2).stdout
+    assert "has no candles of market 2; load some" in other
+    assert "--market-id 2 --symbol SYMBOL" in other
+
+
+def test_nothing_to_delete_is_told_with_what_the_store_covers() -> None:
+    stored(0, 1)
+    chosen = ("--market-id", 1, "--symbol", "btcusdt", "--start", "2025-01-01T00:00:00Z", "--yes")
+    done = call("ingest", "delete-candles", *chosen)
+    assert done.status == 0
+    assert "deleted: no" in done.stdout
+    assert "nothing to delete: the store at " in done.stderr
+    assert "has candles of 1:BTCUSDT in [2024-01-01T00:00:00Z, 2024-01-01T00:02:00Z)" in done.stderr
+    none = call("ingest", "delete-candles", "--market-id", 1, "--symbol", "ETHUSDT")
+    assert "has no candle of 1:ETHUSDT" in none.stderr
 
 
 @pytest.mark.parametrize(
