@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from compute.errors import InvalidInput
 from ingest.errors import ExchangeError
 from ingest.exchanges.exchange import Exchange, Frame, Market
+from ingest.live.complaints import Complaints
 from ingest.metrics import SocketMetrics
 
 FRAME_BYTES: Final = 4 << 20
@@ -129,6 +130,7 @@ class Connection:
         self._sleep = sleep
         self._monotonic = monotonic
         self._jitter = jitter
+        self._complaints = Complaints(settings.url)
         self._changed = False
         self._stirred = asyncio.Event()  # other symbols, or a socket that is about to end
         self._socket: _Socket | None = None
@@ -158,8 +160,10 @@ class Connection:
                 await self._hold()
             except Exception as error:
                 self._errors.inc()
-                log.warning("%s: no stream of %d symbols: %s", self.market.code,
-                            len(self.symbols), error or type(error).__name__)  # fmt: skip
+                reason = self._complaints.about(error, self._monotonic())
+                if reason is not None:
+                    log.warning("%s: no stream of %d symbols: %s", self.market.code,
+                                len(self.symbols), reason)  # fmt: skip
             finally:
                 self._set_open(False)
                 socket, self._socket = self._socket, None
