@@ -18,7 +18,7 @@ import pyarrow as pa
 from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.gaps import cut_at_midnights, without
+from ingest.gaps import cut_at_midnights
 from ingest.rows import DAY_MS, FIRST_STORED_MS, LAST_STORED_MS, TIME
 from ingest.stores.clickhouse import ClickHouse
 
@@ -114,23 +114,10 @@ class GapLedger:
         ]
         return [clipped for gap in uppermost(found) if (clipped := _clipped(gap, period))]
 
-    def open(self, instrument: Instrument, period: Period) -> list[Gap]:
-        """The ranges of `period` that are known to be missing and still to be fetched."""
-        return [gap for gap in self.gaps(instrument, period) if gap.state == MISSING]
-
     def absent(self, instrument: Instrument, period: Period) -> list[Period]:
         """The ranges of `period` that the exchange does not have."""
         found = self.gaps(instrument, period)
         return [gap.period for gap in found if gap.state == EXCHANGE_ABSENT]
-
-    def to_fetch(self, instrument: Instrument, periods: Sequence[Period]) -> list[Period]:
-        """`periods` without the minutes that the exchange does not have, in their order."""
-        if not periods:
-            return []
-        start_ms = min(period.start_ms for period in periods)
-        end_ms = max(period.end_ms for period in periods)
-        absent = self.absent(instrument, Period(start_ms, end_ms))
-        return [part for period in periods for part in without([period], absent)]
 
 
 def uppermost(gaps: Iterable[Gap]) -> list[Gap]:

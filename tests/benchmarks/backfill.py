@@ -73,10 +73,6 @@ def section_backfill(options: Options) -> Findings:
             "rows/s", judged=full,
         ),
         Goal(
-            "backfill of sorted Parquet beside the bare insert", "at least", 0.7,
-            bare / best["sorted.parquet"], judged=full,
-        ),
-        Goal(
             "four times the rows, sorted: more memory", "at most", 64,
             growth("sorted.parquet"), "MiB", judged=full,
         ),

@@ -44,7 +44,6 @@ def test_what_is_recorded_comes_back(ledger: GapLedger) -> None:
     absent = gap(50, 51, EXCHANGE_ABSENT, attempts=3)
     assert ledger.record(instrument, [noted, absent, gap(60, 61, FILLED)]) == 3
     assert ledger.gaps(instrument, minutes(0, 100)) == [noted, absent, gap(60, 61, FILLED)]
-    assert ledger.open(instrument, minutes(0, 100)) == [noted]
     assert ledger.absent(instrument, minutes(0, 100)) == [minutes(50, 51)]
     assert ledger.gaps(instrument, minutes(0, 30)) == []
     assert ledger.gaps(instrument, minutes(35, 36))[0].period == minutes(35, 36)
@@ -72,19 +71,15 @@ def test_a_long_gap_is_a_row_a_day(ledger: GapLedger) -> None:
     assert ledger.gaps(instrument, everything) == cut
 
 
-def test_absent_minutes_are_not_fetched_again(ledger: GapLedger) -> None:
+def test_minutes_wanted_after_all_are_absent_no_longer(ledger: GapLedger) -> None:
     instrument = Instrument(4, "FETCHUSDT")
-    wanted = [minutes(0, 30), minutes(50, 60), minutes(70, 71)]
-    assert ledger.to_fetch(instrument, wanted) == wanted
     ledger.record(
         instrument,
         [gap(10, 20, EXCHANGE_ABSENT), gap(50, 60, EXCHANGE_ABSENT), gap(70, 71, FILLED)],
     )
-    left = [minutes(0, 10), minutes(20, 30), minutes(70, 71)]
-    assert ledger.to_fetch(instrument, wanted) == left
-    ledger.record(instrument, [gap(12, 14, at=2)])  # somebody wants them after all
-    assert ledger.to_fetch(instrument, [minutes(10, 20)]) == [minutes(12, 14)]
-    assert ledger.to_fetch(instrument, []) == []
+    assert ledger.absent(instrument, minutes(0, 100)) == [minutes(10, 20), minutes(50, 60)]
+    ledger.record(instrument, [gap(12, 14, at=2)])
+    assert ledger.absent(instrument, minutes(0, 30)) == [minutes(10, 12), minutes(14, 20)]
 
 
 def test_another_state_is_refused() -> None:
