@@ -119,8 +119,7 @@ def quality(
     shown: int | None = SHOWN,
 ) -> QualityReport:
     """The quality of an instrument's candles, from the first to the last one if no period is given.
-
-    It names so many gaps, runs and outliers as are `shown`; None is all.
+    Of gaps, runs and outliers so many are named as are `shown`; None is all.
 
     Raises:
         NoMarketData: no candle is stored.

@@ -136,6 +136,8 @@ def test_what_a_report_does_not_name_it_says(store: CandleStore) -> None:
     assert (report.gaps, len(report.gaps_shown), report.gaps_not_shown) == (30, 20, 10)
     assert (report.zero_volume_runs_not_shown, report.outliers_not_shown) == (0, 0)
     assert "gaps_not_shown: 10" in text(report).splitlines()
+    whole = quality(store, report.instrument_id, clock=lambda: NOW, shown=None)
+    assert (len(whole.gaps_shown), whole.gaps_not_shown) == (30, 0)
 
 
 def test_made_up_minutes_are_counted(store: CandleStore) -> None:
