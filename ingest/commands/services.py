@@ -22,6 +22,7 @@ from ingest.commands.options import (
 
 if TYPE_CHECKING:
     from ingest.settings import MarketDataSettings, RedisStreamsSettings
+    from ingest.stores.clickhouse import ClickHouse
     from ingest.stores.valkey import RedisSettings
 
 MetricsHost = Annotated[str, typer.Option(help="Address of /metrics, /health and /ready.")]
@@ -54,7 +55,7 @@ def live(
     settings = market_data(config)
     listed = whitelist_path(whitelist) if schedule else None
     owner = "roehub ingest live --schedule" if schedule else "roehub ingest live"
-    with store(owner) as db:
+    with _service_store(owner) as db:
         left = asyncio.run(
             run_live(db, settings, listed, redis_settings(settings), metrics_host, metrics_port)
         )
@@ -77,8 +78,20 @@ def schedule(
     logs_to_stderr(log_format)
     settings = market_data(config)
     listed: Path = whitelist_path(whitelist)
-    with store("roehub ingest schedule") as db:
+    with _service_store("roehub ingest schedule") as db:
         asyncio.run(run_schedule(db, settings, listed, metrics_host, metrics_port))
+
+
+def _service_store(owner: str) -> ClickHouse:
+    """The opened store. One that is busy is a failure here, not bad input: whoever keeps the
+    service running starts it again until the store is free.
+    """
+    from ingest.errors import StoreInUse, StoreUnavailable
+
+    try:
+        return store(owner)
+    except StoreInUse as error:
+        raise StoreUnavailable(error.message) from error
 
 
 def redis_settings(settings: MarketDataSettings) -> RedisSettings | None:

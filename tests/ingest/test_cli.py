@@ -18,6 +18,7 @@ from configs.load import config
 from ingest.commands.stores import Coverage
 from ingest.rows import Candle, Origin, table_of
 from ingest.stores.candles import CandleStore
+from ingest.stores.clickhouse import open_clickhouse
 from ingest.stores.ready import ready_store
 from ingest.stores.settings import ClickHouseSettings
 from tests.cluster.cli import ROOT, call
@@ -164,6 +165,15 @@ def test_a_market_alone_lists_its_instruments() -> None:
     other = call("ingest", "coverage", "--market-id", 2).stdout
     assert "has no candles of market 2; load some" in other
     assert "--market-id 2 --symbol SYMBOL" in other
+
+
+@pytest.mark.parametrize("service", ["live", "schedule"])
+def test_a_service_over_a_busy_store_fails_and_may_be_started_again(service: str) -> None:
+    with open_clickhouse(ClickHouseSettings.from_environment(os.environ), "roehub up"):
+        done = call("ingest", service, "--metrics-port", 0)
+        assert call("ingest", "coverage").status == 2
+    assert done.status == 1
+    assert "used by roehub up (pid" in done.stderr
 
 
 def test_nothing_to_delete_is_told_with_what_the_store_covers() -> None:
