@@ -110,6 +110,10 @@ def attempted(path: Path, read: Callable[[], Read]) -> Read:
     try:
         return read()
     except (pa.ArrowException, csv.Error, *DAMAGE) as error:
+        if isinstance(error, BadZipFile):
+            raise InvalidCandles(
+                f"{path}: cannot be read as zip: {error}; fetch it again"
+            ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InvalidCandles(
             f"{path}: cannot be read as {path.suffix.lower()[1:]}: {reason}; "

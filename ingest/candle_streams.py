@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, cast
+from zipfile import BadZipFile
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -347,6 +348,8 @@ def _guarded(
 def _refused(label: str, error: Exception, cell: str | None) -> InvalidCandles:
     if cell is not None:
         return InvalidCandles(f"{label}: cannot be read: {cell}; correct or remove the line")
+    if isinstance(error, BadZipFile):
+        return InvalidCandles(f"{label}: cannot be read as zip: {error}; fetch it again")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return InvalidCandles(
         f"{label}: cannot be read: {reason}; check that the file is complete and that its "

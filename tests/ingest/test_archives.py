@@ -146,6 +146,17 @@ def test_a_bybit_archive_of_another_kind_is_refused(store, tmp_path) -> None:
     assert store.bounds(instrument) is None
 
 
+def test_a_zip_whose_member_is_damaged_is_refused_as_one_that_is_none(
+    store, instrument, tmp_path
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("a.csv", "ts_open,open,high,low,close,volume\n60000,1,1,1,1,12345\n")
+    path.write_bytes(path.read_bytes().replace(b"12345", b"12346"))
+    with pytest.raises(InvalidCandles, match=r"cannot be read as zip: Bad CRC-32.*fetch it again"):
+        load(store, instrument, path)
+
+
 def test_a_damaged_gz_is_refused(store, instrument, tmp_path) -> None:
     text = "\n".join(archive_lines(candle_table(3_000)))
     path = written(tmp_path / "a.csv.gz", text)
