@@ -71,7 +71,7 @@ class ClickHouseSettings:
         given = {name: value for name, value in environ.items() if value.strip()}
         database = given.get("CH_DATABASE", "market_data").strip()
         if not any(name in given for name in _SERVER_NAMES):
-            root = Path(given.get("ROEHUB_DATA_DIR", DATA_DIR)).expanduser()
+            root = Path(given.get("ROEHUB_DATA_DIR", DATA_DIR)).expanduser().absolute()
             return cls(database=database, path=root / "clickhouse")
         return cls(
             host=given.get("CH_HOST", "localhost").strip(),

@@ -84,7 +84,7 @@ class RedisSettings:
         """
         found = {name: value for name, value in environ.items() if value.strip()}
         if "REDIS_HOST" not in found:
-            root = Path(found.get("ROEHUB_DATA_DIR", DATA_DIR)).expanduser()
+            root = Path(found.get("ROEHUB_DATA_DIR", DATA_DIR)).expanduser().absolute()
             return cls(path=root / "valkey", **given)
         return cls(
             host=found["REDIS_HOST"].strip(),

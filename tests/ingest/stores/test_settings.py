@@ -10,6 +10,12 @@ from compute.errors import InvalidInput
 from ingest.stores.settings import ClickHouseSettings
 
 
+def test_a_relative_directory_is_shown_whole(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ClickHouseSettings.from_environment({"ROEHUB_DATA_DIR": "mine"})
+    assert settings.place == str(tmp_path / "mine" / "clickhouse")
+
+
 def test_without_a_server_the_store_is_embedded() -> None:
     settings = ClickHouseSettings.from_environment({"ROEHUB_DATA_DIR": "/data", "CH_HOST": " "})
     assert settings == ClickHouseSettings(path=Path("/data/clickhouse"))
