@@ -132,6 +132,7 @@ class Scheduler:
                 task.cancel()
             await asyncio.gather(jobs, stopped, return_exceptions=True)
             await self._fills.close()
+            log.info("the scheduler has stopped; what it fetched is stored, a start plans the rest")
 
     async def trouble(self) -> str | None:
         """What keeps the scheduler from its work now, None when nothing does."""
