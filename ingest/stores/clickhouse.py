@@ -47,7 +47,9 @@ _HTTP_DOWN: Final = re.compile(r"HTTP status (429|5\d\d)")
 _EMBEDDED_SETTINGS: Final = {"max_threads": 1}
 
 # The driver prints a traceback for every connection it cannot make; the errors here say it.
-logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
+# So does the library under it for every attempt of its own.
+for _name in ("clickhouse_connect", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 # One insert may reach over a whole history: 8 years are 96 monthly partitions, the default
 # limit is 100. Versions of one key in one insert are left to merges and to the readers.
