@@ -65,8 +65,8 @@ def cautions(job: Backtest, timeline: Timeline) -> list[Caution]:
                 "carried_forward",
                 f"{made_up:.0%} of the bars repeat the close before them: no candles there (the"
                 f" range has some from {instant(timeline.first_ms)} to"
-                f" {instant(timeline.last_ms)}); narrow time_range or complete the candles; of a"
-                " file, check that it is read with the right timeframe",
+                f" {instant(timeline.last_ms)}); narrow time_range, complete the candles, or check"
+                " that their timeframe is the right one",
             )
         )
     if early := unsettled_bars(job, timeline):
