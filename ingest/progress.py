@@ -40,13 +40,14 @@ class Progress:
         self._every_s = every_s
         self._seconds = seconds
         self._began_s = self._said_s = seconds()
+        self._said = 0  # done when a line was said last
 
     def add(self, count: int) -> None:
         """Counts `count` more, and says a line when one is due."""
         self.done += count
         now_s = self._seconds()
         if now_s - self._said_s >= self._every_s:
-            self._said_s = now_s
+            self._said_s, self._said = now_s, self.done
             self._say(self.line())
 
     def expect(self, count: int) -> None:
@@ -54,9 +55,10 @@ class Progress:
         self.total = (self.total or 0) + count
 
     def finish(self) -> None:
-        """Says that all is done, if anything was said of it before."""
+        """Says that all is done, if less was said of it before."""
+        whole = self.total == self.done == self._said
         self.total = self.done
-        if self._said_s > self._began_s:
+        if self._said and not whole:
             self._say(self.line())
 
     @property
