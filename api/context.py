@@ -1,0 +1,56 @@
+"""What the service works with; the composition root makes it, routes get it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
+from api.settings import ApiSettings, SyncSettings
+from api.users import Login, nobody
+from compute.settings import Cpu, Defaults, Limits
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from compute.indicators.defaults import IndicatorDefaults
+    from ingest.stores.clickhouse import ClickHouse
+
+
+@dataclass(slots=True)
+class AppContext:
+    """Settings and connections of one service.
+
+    `store` is the opened candle store, None where there is none; `engine` reaches PostgreSQL, None
+    where jobs are off. `parts` are entered when the service starts and left when it stops, in their
+    order; what each yields is found under its name in `running`. `now_ms` is the wall clock.
+    """
+
+    sync: SyncSettings
+    api: ApiSettings = field(default_factory=ApiSettings)
+    defaults: Defaults = field(default_factory=Defaults)
+    limits: Limits = field(default_factory=Limits)
+    cpu: Cpu = field(default_factory=Cpu)
+    indicator_defaults: Mapping[str, IndicatorDefaults] = field(default_factory=dict)
+    login: Login = nobody
+    store: ClickHouse | None = None
+    engine: AsyncEngine | None = None
+    results_dir: Path | None = None
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    parts: dict[str, AbstractAsyncContextManager[Any]] = field(default_factory=dict)
+    running: dict[str, Any] = field(default_factory=dict)
+    now_ms: Callable[[], int] = lambda: int(time() * 1000)
+
+
+def app_context(request: Request) -> AppContext:
+    """The context of the service that answers `request`."""
+    return request.app.state.context
+
+
+Context = Annotated[AppContext, Depends(app_context)]
