@@ -22,6 +22,7 @@ STATEMENTS = (
 
         request_json jsonb NOT NULL,
         request_hash text NOT NULL,
+        grid_request_hash text,
         spec_hash text,
         spec_payload_json jsonb,
         engine_params_hash text NOT NULL,
@@ -83,6 +84,7 @@ STATEMENTS = (
             request_hash ~ '^[0-9a-f]{64}$'
             AND engine_params_hash ~ '^[0-9a-f]{64}$'
             AND backtest_runtime_config_hash ~ '^[0-9a-f]{64}$'
+            AND (grid_request_hash IS NULL OR grid_request_hash ~ '^[0-9a-f]{64}$')
             AND (spec_hash IS NULL OR spec_hash ~ '^[0-9a-f]{64}$')
             AND candles_fingerprint ~ '^[0-9a-f]{64}$'
             AND plan_key ~ '^[0-9a-f]{64}$'
@@ -132,6 +134,10 @@ STATEMENTS = (
     """
     CREATE INDEX idx_backtest_jobs_user_active
         ON backtest_jobs (user_id) WHERE state IN ('queued', 'running')
+    """,
+    """
+    CREATE INDEX idx_backtest_jobs_user_started
+        ON backtest_jobs (user_id, started_at) WHERE started_at IS NOT NULL
     """,
     """
     CREATE UNIQUE INDEX idx_backtest_jobs_idempotency
