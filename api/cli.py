@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import api.listing
 import cluster.cli
+import cluster.postgres.cli
 import ingest.cli
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ app.command()(cluster.cli.demo)
 app.command()(ingest.cli.synthetic)
 app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(api.listing.app, name="indicators")
+app.add_typer(cluster.postgres.cli.app, name="db")
 
 
 @app.command()

@@ -72,7 +72,7 @@ def made(path: Path) -> Directory:
     Raises: ForeignDirectory, when it cannot be used or holds what is not ours.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}
         usable = os.access(path, os.R_OK | os.W_OK | os.X_OK)
     except OSError as error:
@@ -144,17 +144,12 @@ def _initialise(directory: Directory, account: Account, programs: Path, *, durab
         if account.uid is not None and account.gid is not None:
             os.chown(new, account.uid, account.gid)
         secret = _secret(password, account)
+        command = [str(programs / "initdb"), "-D", HERE, "-U", USER, "-A", "scram-sha-256"]
+        command += [f"--pwfile=/proc/self/fd/{secret}", "--encoding=UTF8", "--locale=C"]
+        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
+        command += [] if durable else ["--no-sync"]
         try:
-            sync = [] if durable else ["--no-sync"]
-            _run(
-                [str(programs / "initdb"), "-D", HERE, "-U", USER, "-A", "scram-sha-256"]
-                + [f"--pwfile=/proc/self/fd/{secret}", "--encoding=UTF8", "--locale=C"]
-                + ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-                + ["--no-instructions", *sync],
-                new,
-                account,
-                pass_fds=(secret,),
-            )
+            _run(command, new, account, pass_fds=(secret,))
         finally:
             os.close(secret)
         command = [str(programs / "postgres"), "--single", "-D", HERE, "postgres"]

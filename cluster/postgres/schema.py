@@ -88,6 +88,11 @@ async def schema_status(found: AsyncEngine) -> SchemaStatus:
             return await connection.run_sync(_status, engine_place(found))
 
 
+def no_schema(place: str) -> SchemaStatus:
+    """The status of a database that is not there yet."""
+    return SchemaStatus(place, None, tuple(_chain().values()), ahead=False)
+
+
 async def require_schema(found: AsyncEngine) -> None:
     """Returns when the database has the schema of this version, no less and no more.
 

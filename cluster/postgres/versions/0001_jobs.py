@@ -85,6 +85,7 @@ STATEMENTS = (
             AND engine_params_hash ~ '^[0-9a-f]{64}$'
             AND backtest_runtime_config_hash ~ '^[0-9a-f]{64}$'
             AND (grid_request_hash IS NULL OR grid_request_hash ~ '^[0-9a-f]{64}$')
+            AND (grid_request_hash IS NULL OR grid_request_hash ~ '^[0-9a-f]{64}$')
             AND (spec_hash IS NULL OR spec_hash ~ '^[0-9a-f]{64}$')
             AND candles_fingerprint ~ '^[0-9a-f]{64}$'
             AND plan_key ~ '^[0-9a-f]{64}$'
@@ -161,9 +162,6 @@ STATEMENTS = (
         CONSTRAINT backtest_job_top_variants_job_variant_key UNIQUE (job_id, variant_key),
         CONSTRAINT backtest_job_top_variants_rank_chk CHECK (rank > 0),
         CONSTRAINT backtest_job_top_variants_variant_index_chk CHECK (variant_index >= 0),
-        CONSTRAINT backtest_job_top_variants_keys_chk CHECK (
-            variant_key ~ '^[0-9a-f]{64}$' AND indicator_variant_key ~ '^[0-9a-f]{64}$'
-        ),
         CONSTRAINT backtest_job_top_variants_payload_json_chk
             CHECK (jsonb_typeof(payload_json) = 'object'),
         CONSTRAINT backtest_job_top_variants_trades_json_chk
