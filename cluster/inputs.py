@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from compute.cautions import Caution
     from compute.market.timeline import Timeline
     from compute.settings import Cpu, Limits
-    from ingest.stores.candles import CandleStore
 
 CONFIG = "backtest"
 
@@ -152,36 +151,28 @@ def _file_market(job: Backtest, path: Path, frame: str | None) -> Market:
 def _store_market(job: Backtest) -> Market:
     """The bars of `job` from the store that the environment names; it is closed again before a
     cluster starts, for nothing after this needs it and an embedded one belongs to one process."""
+    from compute.market.timeframe import TIMEFRAMES
+    from compute.market.timeline import load_window, timeline
     from ingest.stores.settings import ClickHouseSettings
 
+    frame = TIMEFRAMES["1m"]
     settings = ClickHouseSettings.from_environment(os.environ)
     if settings.path is not None and not settings.path.is_dir():
         raise _no_stored_candles(job, settings.place, None)
     from ingest.stores.candles import CandleStore
     from ingest.stores.ready import ready_store
 
-    with ready_store(settings, "roehub backtest") as db:
-        return stored_market(job, CandleStore(db), settings.place)
-
-
-def stored_market(job: Backtest, store: CandleStore, place: str) -> Market:
-    """The bars of `job` from an open candle store, which messages call `place`.
-
-    Raises: NoMarketData, InvalidInput, StoreUnavailable.
-    """
-    from compute.market.timeframe import TIMEFRAMES
-    from compute.market.timeline import load_window, timeline
-
-    frame = TIMEFRAMES["1m"]
     load = load_window(job.period, job.timeframe, job.warmup_bars, frame)
-    candles = store.candles(job.instrument, load)
-    inside = len(candles) and int(candles.ts_open_ms[-1]) + frame.ms > job.period.start_ms
-    bounds = store.bounds(job.instrument)
+    with ready_store(settings, "roehub backtest") as db:
+        store = CandleStore(db)
+        candles = store.candles(job.instrument, load)
+        inside = len(candles) and int(candles.ts_open_ms[-1]) + frame.ms > job.period.start_ms
+        bounds = store.bounds(job.instrument)
     if not inside or bounds is None:
-        raise _no_stored_candles(job, place, bounds)
+        raise _no_stored_candles(job, settings.place, bounds)
     bars = timeline(candles, frame, job.instrument, job.timeframe, job.period, job.warmup_bars)
-    _refuse_no_bar(job, bars, _covered(place, bounds))
-    return Market(bars, synthetic=False, doubts=(), store=place)
+    _refuse_no_bar(job, bars, _covered(settings.place, bounds))
+    return Market(bars, synthetic=False, doubts=(), store=settings.place)
 
 
 def _refuse_no_bar(job: Backtest, bars: Timeline, covered: str) -> None:
