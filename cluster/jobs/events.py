@@ -26,6 +26,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cluster.jobs.tables import EVENTS
+from cluster.postgres.settings import plain_dsn
 
 CHANNEL: Final = "backtest_job_events"
 KINDS: Final = ("state", "progress", "best")
@@ -120,7 +121,7 @@ class EventHub:
     """
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn.replace("+asyncpg", "", 1)
+        self._dsn = plain_dsn(dsn)
         self._bells: dict[UUID, set[Bell]] = {}
         self._listening = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -18,6 +18,16 @@ STAGES: Final = ("stage_a", "stage_b", "finalizing")
 Record = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """The stored hashes of a job."""
+
+    request_hash: str
+    grid_request_hash: str | None
+    engine_params_hash: str
+    backtest_runtime_config_hash: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """The columns of a list of jobs."""
@@ -108,6 +118,16 @@ class Job(JobStatus):
     locked_at: datetime | None
     lease_expires_at: datetime | None
     heartbeat_at: datetime | None
+
+    @property
+    def hashes(self) -> Hashes:
+        """What `cluster.jobs.snapshot.backtest_of` takes beside `effective_json`."""
+        return Hashes(
+            request_hash=self.request_hash,
+            grid_request_hash=self.grid_request_hash,
+            engine_params_hash=self.engine_params_hash,
+            backtest_runtime_config_hash=self.backtest_runtime_config_hash,
+        )
 
     @property
     def directory(self) -> Path:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cluster.columns import MAX_ROWS
 from cluster.jobs.errors import RejectedRequest
+from cluster.jobs.job import Hashes, Record
 from cluster.numerics import build
 from compute.backtest import Backtest, resolve
 from compute.grid import Axis, IndicatorGrid
@@ -28,21 +29,10 @@ from compute.request import BacktestRequest, parse_request
 from compute.results import ENGINE_VERSION
 from compute.settings import Defaults, Limits
 
-Record = dict[str, Any]
 ReadMarket = Callable[[Backtest], Timeline]
 
 LARGEST_FLOAT: Final = 1e16  # from here on PostgreSQL's jsonb writes a whole float as an integer
 _ROWS_CAP: Final = "top_k must be <= {cap}, the most rows that a job keeps; got {top_k}"
-
-
-@dataclass(frozen=True, slots=True)
-class Hashes:
-    """The stored hashes of a job."""
-
-    request_hash: str
-    grid_request_hash: str | None
-    engine_params_hash: str
-    backtest_runtime_config_hash: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +140,7 @@ def stored_request(job: Backtest, request: BacktestRequest) -> Record:
         "sizing_mode": job.sizing_mode,
         "execution": job.execution.params(),
     }
-    return document | _counts(job)
+    return _plain(document | _counts(job))
 
 
 def effective_body(job: Backtest, request: BacktestRequest) -> Record:
