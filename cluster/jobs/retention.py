@@ -129,7 +129,7 @@ def _key(kind: str, path: Path) -> str | UUID | None:
             return None
     if kind == "candles" and path.suffix != _ARROW:
         return None
-    name = path.stem if kind == "candles" else path.name
+    name = path.stem.partition("-")[0] if kind == "candles" else path.name
     return name if _HEX.fullmatch(name) else None
 
 
