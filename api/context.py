@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from api.market import Market
+from api.saved import Strategies, no_strategies
 from api.settings import ApiSettings, SyncSettings
+from api.sync import SyncPool
+from api.sync_metrics import SyncMetrics
 from api.users import Login, nobody
 from compute.settings import Cpu, Defaults, Limits
 
@@ -29,7 +33,8 @@ class AppContext:
 
     `store` is the opened candle store, None where there is none; `engine` reaches PostgreSQL, None
     where jobs are off. `parts` are entered when the service starts and left when it stops, in their
-    order; what each yields is found under its name in `running`. `now_ms` is the wall clock.
+    order; what each yields is found under its name in `running`. `login` says who a request comes
+    from, `strategies` finds stored ones. `now_ms` is the wall clock.
     """
 
     sync: SyncSettings
@@ -40,12 +45,20 @@ class AppContext:
     indicator_defaults: Mapping[str, IndicatorDefaults] = field(default_factory=dict)
     login: Login = nobody
     store: ClickHouse | None = None
+    market: Market | None = field(init=False, default=None)
+    pool: SyncPool = field(init=False)
     engine: AsyncEngine | None = None
+    strategies: Strategies = no_strategies
     results_dir: Path | None = None
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     parts: dict[str, AbstractAsyncContextManager[Any]] = field(default_factory=dict)
     running: dict[str, Any] = field(default_factory=dict)
     now_ms: Callable[[], int] = lambda: int(time() * 1000)
+
+    def __post_init__(self) -> None:
+        if self.store is not None:
+            self.market = Market(self.store, self.api.max_store_reads)
+        self.pool = SyncPool(self.sync, self.cpu.threads(), SyncMetrics(self.registry))
 
 
 def app_context(request: Request) -> AppContext:

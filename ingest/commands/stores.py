@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,38 +16,6 @@ from ingest.commands.options import (
     expects_json,
     store,
 )
-
-if TYPE_CHECKING:
-    from compute.market.instrument import Instrument
-    from ingest.stores.candles import CandleStore
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """What is stored of an instrument: from when to when, and how much of that is there."""
-
-    instrument: Instrument
-    first_ms: int
-    last_ms: int
-    minutes: int
-
-    @property
-    def missing(self) -> int:
-        """Minutes between the first and the last that have no candle."""
-        return (self.last_ms - self.first_ms) // 60_000 + 1 - self.minutes
-
-    def record(self) -> dict[str, Any]:
-        """The coverage as JSON."""
-        from compute.market.period import instant
-
-        return {
-            "market_id": self.instrument.market_id,
-            "symbol": self.instrument.symbol,
-            "first": instant(self.first_ms),
-            "last": instant(self.last_ms),
-            "minutes": self.minutes,
-            "missing": self.missing,
-        }
 
 
 def migrate(context: typer.Context, report_format: Format = ReportFormat.text) -> None:
@@ -84,12 +50,13 @@ def coverage(
     chosen = None
     if market_id is not None or symbol is not None:
         chosen = chosen_instrument(market_id, symbol)
+    from ingest.coverage import coverage as coverage_of
     from ingest.stores.candles import CandleStore
 
     with store("roehub ingest coverage") as db:
         candles = CandleStore(db)
         wanted = candles.instruments() if chosen is None else [chosen]
-        found = [one for instrument in wanted if (one := _coverage(candles, instrument))]
+        found = [one for instrument in wanted if (one := coverage_of(candles, instrument))]
         place = db.settings.place
     if as_json:
         print(json.dumps({"store": place, "instruments": [one.record() for one in found]}))
@@ -107,14 +74,3 @@ def coverage(
     for line in lines:
         numbers = [line[i].rjust(widths[i]) for i in (3, 4)]
         print("  ".join([*(line[i].ljust(widths[i]) for i in range(3)), *numbers]))
-
-
-def _coverage(candles: CandleStore, instrument: Instrument) -> Coverage | None:
-    from compute.market.period import Period
-
-    bounds = candles.bounds(instrument)
-    if bounds is None:
-        return None
-    first_ms, last_ms = bounds
-    counts = candles.day_counts(instrument, Period(first_ms, last_ms + 60_000))
-    return Coverage(instrument, first_ms, last_ms, sum(counts.values()))
