@@ -24,7 +24,6 @@ from typing import Any, Final
 from cluster.postgres import binaries, data
 from cluster.postgres.data import DATABASE, HERE, NO_SPACE, USER, Directory
 from cluster.postgres.errors import DatabaseFailed, DatabaseUnavailable, DiskFull
-from cluster.postgres.schema import migrate
 from cluster.postgres.settings import PostgresSettings, plain_dsn
 from compute.errors import InvalidInput
 
@@ -76,6 +75,8 @@ def postgres(settings: PostgresSettings) -> Iterator[str]:
             "POSTGRES_DSN is for migrations only; set STRATEGY_PG_DSN too, or unset both to use "
             "a server of our own"
         )
+    from cluster.postgres.schema import migrate  # slow to import, and not needed to join
+
     with embedded_postgres(settings.directory) as dsn:
         migrate(dsn)
         yield dsn
@@ -108,15 +109,18 @@ def embedded_postgres(path: Path, options: Mapping[str, str] | None = None) -> I
 
 def running(path: Path) -> Running | None:
     """The server over `path` while it takes connections, None while there is none."""
-    state = Directory(path.absolute()).state
+    found = _announced(Directory(path.absolute()))
+    if found is None:
+        return None
+    return found if _lives(found.keeper) and _listens(found.port) else None
+
+
+def _announced(directory: Directory) -> Running | None:
+    """What the keeper wrote, if it wrote anything yet."""
     try:
-        found = Running(**json.loads(state.read_text("utf-8")))
-        os.kill(found.keeper, 0)
-    except PermissionError:
-        pass
+        return Running(**json.loads(directory.state.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return found if _listens(found.port) else None
 
 
 def _used(directory: Directory, until: float) -> int:
@@ -165,7 +169,7 @@ def _running(directory: Directory, options: Mapping[str, str], until: float) -> 
             if time.monotonic() > until:
                 raise DatabaseUnavailable(
                     f"the server over {directory.path} belongs to another process "
-                    f"({_holders(directory)}) and does not answer; see {directory.log}, stop that "
+                    f"({_holder(directory)}) and does not answer; see {directory.log}, stop that "
                     "process, or name a server with STRATEGY_PG_DSN"
                 )
             time.sleep(0.05)
@@ -248,9 +252,10 @@ def _failure(directory: Directory, said: str) -> DatabaseFailed:
     )
 
 
-def _holders(directory: Directory) -> str:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return f"pid {Running(**json.loads(directory.state.read_text('utf-8'))).keeper}"
+def _holder(directory: Directory) -> str:
+    """The pid to name of a server that does not answer."""
+    if (found := _announced(directory)) is not None:
+        return f"pid {found.keeper}"
     with contextlib.suppress(OSError, IndexError):
         lines = (directory.data / "postmaster.pid").read_text("utf-8").splitlines()
         return f"pid {lines[0]}"
@@ -263,6 +268,14 @@ def _locked(number: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] not in "ZX"
+    except OSError:
+        return False
 
 
 def _free_port() -> int:
