@@ -21,6 +21,8 @@ from starlette.types import Receive, Scope, Send
 from cluster.jobs.events import Bell, EventHub, EventLog, JobEvent
 from cluster.jobs.job import TERMINAL, moment
 from cluster.jobs.store import JobStore
+from cluster.postgres.engine import typed
+from cluster.postgres.errors import DatabaseFailed
 from compute.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
@@ -36,11 +38,13 @@ _LARGEST_ID: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some events as bytes: the id of the last one, whether it is the end of the job."""
+    """Some events as bytes: the id of the last one, whether it is the end of the job, whether
+    there may be more."""
 
     last_id: int
     ended: bool
     data: bytes
+    more: bool = False
 
 
 class EventFeed:
@@ -85,20 +89,20 @@ class EventFeed:
         try:
             with self._hub.bell(job_id) as bell:
                 yield _OPENING
+                look = True
                 while not closing.done():
-                    piece = await self.after(job_id, after)
+                    piece = await self._next(job_id, after) if look else None
                     if piece is not None:
                         after = piece.last_id
                         yield piece.data
                         if piece.ended:
                             return
+                        look = piece.more  # whatever came since the query rings
                         continue
-                    if await self._over(job_id):
-                        if piece := await self.after(job_id, after):  # it came in between
-                            yield piece.data
-                        return
-                    if not await _rung(bell, closing, heartbeat_seconds):
+                    look = await _rung(bell, closing, heartbeat_seconds)
+                    if not look:
                         yield _HEARTBEAT
+                        look = not self._hub.connected
         finally:
             closing.cancel()
 
@@ -121,12 +125,23 @@ class EventFeed:
         if not found:
             return None
         ended = any(one.kind == "state" and one.data["state"] in TERMINAL for one in found)
-        return Piece(found[-1].event_id, ended, b"".join(map(event_bytes, found)))
+        data = b"".join(map(event_bytes, found))
+        return Piece(found[-1].event_id, ended, data, more=len(found) == _ROWS)
 
-    async def _over(self, job_id: UUID) -> bool:
-        """Whether nothing can come any more: deleted, or ended before the reader's last id."""
-        status = await self._jobs.status(job_id)
-        return status is None or status.state in TERMINAL
+    async def _next(self, job_id: UUID, event_id: int) -> Piece | None:
+        """The events after `event_id`, an empty end where none can come any more."""
+        try:
+            with typed():
+                if piece := await self.after(job_id, event_id):
+                    return piece
+                status = await self._jobs.status(job_id)
+                if status is not None and status.state not in TERMINAL:
+                    return None
+                # It was deleted, or ended: before the reader's last id, or just now.
+                return await self.after(job_id, event_id) or Piece(event_id, True, b"")
+        except DatabaseFailed as error:
+            log.warning("events of job %s: %s", job_id, error.message)
+            return None  # the hub rings when it has found the database again
 
 
 async def _rung(bell: Bell, closing: asyncio.Task[object], seconds: float) -> bool:
@@ -172,7 +187,6 @@ class BoundedStream(Response):
         self.status_code = 200
         self.media_type = media_type
         self.background = None
-        self.body = b""
         self.init_headers(
             {"cache-control": "no-store", "x-accel-buffering": "no"} | (headers or {})
         )
