@@ -138,13 +138,13 @@ class CommittedExecutor:
         *,
         workers: int | None = None,
         watch: Watch | None = None,
-        least_ns: float = LEAST_NS,
+        least_ns: float | None = None,
     ) -> None:
         self.name = inner.name
         self._inner, self._ledger, self._files = inner, ledger, files
         self._workers = workers
         self._watch = watch or Unwatched()
-        self._least_ns = least_ns
+        self._least_ns = LEAST_NS if least_ns is None else least_ns
         self._folds = 0
         self._committer = Committer(files, ledger)
         files.sweep()

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryFile
 from typing import Final
 
-from compute.errors import RoehubError
+from cluster.postgres.settings import DATA_DIR
+from compute.errors import InvalidInput, RoehubError
 
 UNFINISHED: Final = ".part"
 _STALE_SECONDS: Final = 3600.0
@@ -26,6 +28,27 @@ class ResultsUnwritable(RoehubError):
             f"ROEHUB_RESULTS_DIR, or name another directory there, and submit the job again",
             details={"error": "results_unwritable", "path": str(path), "reason": reason},
         )
+
+
+def results_directory(environ: Mapping[str, str]) -> Path:
+    """The directory of results, made where it is missing and tried out.
+
+    ROEHUB_RESULTS_DIR names it, by default `results` under ROEHUB_DATA_DIR; with several machines
+    it is a mount that all of them share. Raises: InvalidInput.
+    """
+    root = Path(environ.get("ROEHUB_DATA_DIR", "").strip() or DATA_DIR)
+    path = Path(environ.get("ROEHUB_RESULTS_DIR", "").strip() or root / "results")
+    path = path.expanduser().absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InvalidInput(
+            f"results cannot be written to {path}: {error.strerror or error}; let "
+            "ROEHUB_RESULTS_DIR name a directory that can be written"
+        ) from error
+    return path
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
