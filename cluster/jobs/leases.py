@@ -103,7 +103,7 @@ class Leases:
                 "stage": stage,
                 "processed_units": done,
                 "total_units": total,
-                "eta_seconds": eta_seconds,
+                "eta_seconds": _duration(eta_seconds),
                 "progress_updated_at": NOW,
             }
             after = await changed(connection, job.job_id, changes)
@@ -143,7 +143,8 @@ class Leases:
             if rows:
                 made = insert(TOP_VARIANTS).values(updated_at=NOW)
                 await connection.execute(made, [_stored(job, row) for row in rows])
-            best = {"count": len(rows), "items": [row.record() for row in rows[:BEST_ROWS]]}
+            items = [_clean(row.record()) for row in rows[:BEST_ROWS]]
+            best = {"count": len(rows), "items": items}
             await append(connection, job.job_id, "best", best)
 
     async def succeed(self, job: Job, result_digest: str) -> JobStatus:
@@ -236,6 +237,11 @@ def _progress_record(job: JobStatus) -> Record:
     }
 
 
+def _duration(seconds: float | None) -> float | None:
+    """`seconds` where they say something."""
+    return seconds if seconds is not None and 0 <= seconds < math.inf else None
+
+
 def _stored(job: Job, row: TopRow) -> Record:
     return {
         "job_id": job.job_id,
@@ -244,7 +250,7 @@ def _stored(job: Job, row: TopRow) -> Record:
         "indicator_variant_key": row.indicator_variant_key,
         "variant_index": row.variant_index,
         "total_return_pct": row.total_return_pct,
-        "payload_json": row.payload,
+        "payload_json": _clean(row.payload),
         "report_table_md": None,
         "trades_json": None,
     }

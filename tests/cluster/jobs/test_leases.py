@@ -176,6 +176,8 @@ def test_progress(database: str) -> None:
         assert await shown("stage_a", 0, 12) == ("stage_a", 0, 12, None)
         assert await shown("stage_a", 10, 12, 3.5) == ("stage_a", 10, 12, 3.5)
         assert await shown("stage_a", 4, 12) == ("stage_a", 10, 12, None)
+        for senseless in (float("inf"), float("nan"), -1.0):
+            assert await shown("stage_a", 11, 12, senseless) == ("stage_a", 11, 12, None)
         assert await shown("stage_b", 0, 1 << 40) == ("stage_b", 0, 1 << 40, None)
         assert await shown("finalizing", 0, 1) == ("finalizing", 0, 1, None)
         for bad in (("stage_a", 1, 12), ("stage_d", 1, 2), ("finalizing", 3, 2), ("x", -1, 2)):
