@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from api.bodies import check_axes
 from api.context import AppContext
+from api.errors import invalid
 from api.saved import Asked, SavedFields
 from api.sync_tasks import BacktestTask, ReportTask
 from compute.backtest import Backtest, resolve
@@ -18,7 +19,6 @@ from compute.errors import InvalidInput
 from compute.indicator_requests import parsed
 from compute.plan import check_variants
 from compute.request import (
-    BacktestRequest,
     Count,
     Direction,
     ExecutionBlock,
@@ -108,11 +108,6 @@ def effective(body: Mapping[str, Any], context: AppContext) -> Backtest:
     """
     request = parse_request(body)
     check_axes(request, context.api)
-    return resolved(request, context)
-
-
-def resolved(request: BacktestRequest, context: AppContext) -> Backtest:
-    """The back-test of a parsed request; errors as with `effective`."""
     return resolve(request, context.defaults, context.indicator_defaults)
 
 
@@ -131,9 +126,17 @@ def report_task(asked: Asked, context: AppContext) -> ReportTask:
     around = effective(body, context)
     variant = _variant_body(body, asked.body["variant"])
     try:
-        job = resolved(parse_request(variant), context)
+        # Nothing of a variant is left to the defaults of indicators: it is what it says.
+        job = resolve(parse_request(variant), context.defaults)
     except InvalidInput as error:
         raise _of_variant(error) from None
+    if job.grid.total > 1:  # the proposed values of another output's rule
+        raise invalid(
+            "the voting rules need a value for each of their parameters; send signal_params as the"
+            " payload of a row has them",
+            "required",
+            "body.variant.signal_params",
+        )
     job = replace(job, warmup_bars=around.warmup_bars, holdout_fraction=0.0, min_trades=0)
     return ReportTask(job, context.limits.halved(), request.include_trades)
 

@@ -16,7 +16,9 @@ import typer
 from typer.core import TyperGroup
 
 import api.listing
+import api.service_cli
 import cluster.cli
+import cluster.jobs.cli
 import cluster.postgres.cli
 import ingest.cli
 
@@ -114,9 +116,11 @@ app.command()(cluster.cli.backtest)
 app.command()(cluster.cli.estimate)
 app.command()(cluster.cli.demo)
 app.command()(ingest.cli.synthetic)
+app.command()(api.service_cli.api)
 app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(api.listing.app, name="indicators")
 app.add_typer(cluster.postgres.cli.app, name="db")
+app.add_typer(cluster.jobs.cli.app, name="jobs")
 
 
 @app.command()

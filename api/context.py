@@ -57,8 +57,13 @@ class AppContext:
 
     def __post_init__(self) -> None:
         if self.store is not None:
-            self.market = Market(self.store, self.api.max_store_reads)
+            self.use_store(self.store)
         self.pool = SyncPool(self.sync, self.cpu.threads(), SyncMetrics(self.registry))
+
+    def use_store(self, store: ClickHouse) -> None:
+        """Reads candles from `store` from now on."""
+        self.store = store
+        self.market = Market(store, self.api.max_store_reads)
 
 
 def app_context(request: Request) -> AppContext:

@@ -68,12 +68,12 @@ def error_response(error: RoehubError) -> Response:
     status = status_of(error)
     if status == 500:
         log.error("%s: %s", type(error).__name__, error.message)
+    message = error.message
     if isinstance(error, Cancelled):
         error.details.update(error=error.reason, stage=error.stage)
+        message += "; narrow the request, or send it as a job (POST /backtests/jobs)"
     code = error.code if error.code in STATUS else UNEXPECTED
-    return envelope(
-        code, error.message, merged_details(error), status, getattr(error, "headers", None)
-    )
+    return envelope(code, message, merged_details(error), status, getattr(error, "headers", None))
 
 
 def install(app: FastAPI) -> None:

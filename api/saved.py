@@ -17,6 +17,7 @@ from compute.indicator_requests import parsed
 from compute.keys import canonical_json
 from compute.request import (
     MODE_CONFLICT,
+    SAVED_ONLY,
     Direction,
     ExecutionBlock,
     Model,
@@ -121,6 +122,10 @@ async def asked(
         message = f"a request is a JSON object, got {type(body).__name__}"
         raise invalid(message, "object_type", "body")
     if body.get("strategy_id") is None:
+        if body.get("template") is None:
+            raise invalid(MODE_CONFLICT, "mode_conflict", "body.strategy_id", "body.template")
+        if body.get("overrides") is not None:
+            raise invalid(SAVED_ONLY, "mode_conflict", "body.overrides")
         return Asked(dict(body), "template")
     if body.get("template") is not None:
         raise invalid(MODE_CONFLICT, "mode_conflict", "body.strategy_id", "body.template")
