@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgres import database, empty_database, postgres, postgres_directory
+
+__all__ = ["database", "empty_database", "postgres", "postgres_directory"]
+
 # No deadline: the first example of a kernel includes its compilation.
 settings.register_profile(
     "fixed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -21,7 +25,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 # No test may find the store of whoever runs it, on a server or in the home directory.
-for _name in [name for name in os.environ if name.startswith(("CH_", "CLICKHOUSE_", "REDIS_"))]:
+_SERVERS = ("CH_", "CLICKHOUSE_", "REDIS_", "PG", "POSTGRES_", "STRATEGY_PG_")
+for _name in [name for name in os.environ if name.startswith(_SERVERS)]:
     del os.environ[_name]
 os.environ["ROEHUB_DATA_DIR"] = os.path.join(
     tempfile.gettempdir(), f"roehub-no-store-{os.getpid()}"

@@ -1,6 +1,7 @@
 """A real PostgreSQL for tests: one server for each test process, a database for each test.
 
-`from tests.postgres import database, postgres` in a conftest.py makes both fixtures known there.
+The fixtures are known everywhere, tests/conftest.py imports them. What they need is imported when
+a test asks for it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
-
-from cluster.postgres.schema import migrate
-from cluster.postgres.server import embedded_postgres, running
 
 TEMPLATE = "template_roehub"
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -28,15 +25,20 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def postgres_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the test process's server."""
-    return tmp_path_factory.mktemp("postgres")
+    return tmp_path_factory.getbasetemp() / "postgres"
 
 
 @pytest.fixture(scope="session")
 def postgres(postgres_directory: Path) -> Iterator[str]:
     """DSN of the test process's server, which has a migrated template of databases."""
+    from cluster.postgres.schema import migrate
+    from cluster.postgres.server import embedded_postgres
+
     with embedded_postgres(postgres_directory, FAST) as dsn:
-        execute(dsn, f"CREATE DATABASE {TEMPLATE}")
-        migrate(of_database(dsn, TEMPLATE))
+        # A conftest that imports this fixture again gets the same server.
+        if not rows(dsn, "SELECT 1 FROM pg_database WHERE datname = $1", TEMPLATE):
+            execute(dsn, f"CREATE DATABASE {TEMPLATE}")
+            migrate(of_database(dsn, TEMPLATE))
         yield dsn
 
 
@@ -65,6 +67,7 @@ def of_database(dsn: str, name: str) -> str:
 
 def execute(dsn: str, *statements: str) -> None:
     """Runs statements, each in a transaction of its own."""
+    import asyncpg
 
     async def run() -> None:
         connection = await asyncpg.connect(dsn)
@@ -79,6 +82,7 @@ def execute(dsn: str, *statements: str) -> None:
 
 def rows(dsn: str, query: str, *arguments: object) -> list[tuple[object, ...]]:
     """The rows of a query."""
+    import asyncpg
 
     async def run() -> list[tuple[object, ...]]:
         connection = await asyncpg.connect(dsn)
@@ -95,6 +99,8 @@ def kill_server(directory: Path, number: int = signal.SIGKILL) -> int:
 
     Returns: the pid that was ended, for `await_server`.
     """
+    from cluster.postgres.server import running
+
     found = running(directory)
     assert found is not None
     os.kill(found.server, number)
@@ -103,6 +109,8 @@ def kill_server(directory: Path, number: int = signal.SIGKILL) -> int:
 
 def await_server(directory: Path, ended: int, seconds: float = 60.0) -> None:
     """Returns when a server other than the one with pid `ended` takes connections."""
+    from cluster.postgres.server import running
+
     until = time.monotonic() + seconds
     while True:
         found = running(directory)

@@ -224,11 +224,10 @@ def _refuse_running(data: Path) -> None:
     lock = data / "postmaster.pid"
     try:
         pid = int(lock.read_text("utf-8").split("\n", 1)[0])
-        os.kill(pid, 0)
-    except (FileNotFoundError, ProcessLookupError, ValueError):
+    except (FileNotFoundError, ValueError):
         return
-    except PermissionError:
-        pass
+    if not Path(f"/proc/{pid}").exists():
+        return  # PostgreSQL itself knows what to do about those
     try:
         running = os.path.samefile(f"/proc/{pid}/cwd", data)
     except OSError:

@@ -23,6 +23,7 @@ PR_SET_PDEATHSIG = 1
 FAST_STOP = signal.SIGINT  # what PostgreSQL calls it: open transactions are rolled back
 POLL_S = 0.1
 STARTING_POLL_S = 0.01
+SHORT_S = 5.0  # a server that lived no longer has failed, and is started again less eagerly
 LONGEST_PAUSE_S = 5.0
 STOP_S = 60.0
 
@@ -43,6 +44,7 @@ class Keeper:
         self.lock: int = order["keeper_fd"]
         self.users = os.open(order["users"], os.O_RDWR | os.O_CLOEXEC)
         self.libc = ctypes.CDLL(None, use_errno=True)
+        self.started = 0.0
         self.server = self.start()
         self.ready = False
 
@@ -57,13 +59,13 @@ class Keeper:
             status = self.server.poll()
             if status is None:
                 if not self.ready and self.accepts():
-                    failures = 0
                     self.announce()
                 continue
             self.forget()
             if self.starter is not None or not self.data.is_dir():
                 return 1  # the starter finds the reason in the log
-            failures = failures + 1 if not self.ready else 0
+            short = not self.ready or time.monotonic() < self.started + SHORT_S
+            failures = failures + 1 if short else 0
             self.say(f"the server ended with status {status}; starting it again")
             if failures:
                 time.sleep(min(0.1 * 2**failures, LONGEST_PAUSE_S))
@@ -76,6 +78,7 @@ class Keeper:
         It shares the keeper lock: the directory is taken until its last process is gone.
         """
         keeper = os.getpid()
+        self.started = time.monotonic()
 
         def prepare() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
