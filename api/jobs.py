@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.bodies import check_axes
 from api.column_parts import Part, column_parts, rows_of
 from api.context import AppContext
-from api.errors import Conflict, Forbidden, NotFound, StorageFailed
+from api.errors import Conflict, Forbidden, NotFound, StorageFailed, invalid
 from api.events import EventFeed
 from api.market import Market, market_of
+from api.saved import asked
 from api.users import User
 from cluster.columns import MAX_ROWS
 from cluster.jobs.errors import JobNotFound
@@ -76,15 +77,20 @@ class Jobs:
     async def create(self, body: object, user: User, key: str | None) -> tuple[JobStatus, bool]:
         """(the job, whether it is new) of a decoded request; `key` makes a repetition harmless.
 
-        Raises: QuotaExceeded, IdempotencyConflict, InvalidInput.
+        Raises: QuotaExceeded, IdempotencyConflict, InvalidInput; NotFound, Forbidden (a strategy);
+        Unavailable, StorageFailed.
         """
         most = self.settings.max_active_jobs_per_user
         if key is None:  # with a key it may exist, and an existing one is given in any case
             with stored():
                 await self.store.check_quota(user.user_id, most)
+        sent = await asked(body, user, self.context.strategies)
+        if sent.mode != "template":
+            raise invalid("a job takes a template; send the strategy's own", "mode_conflict",
+                          "body.strategy_id")  # fmt: skip
         market = market_of(self.context.market)
         async with self.heavy:
-            made = await market.read(lambda: self._made(body, market))
+            made = await market.read(lambda: self._made(sent.body, market))
         with stored():
             return await self.store.create(
                 made,

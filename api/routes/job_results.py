@@ -197,18 +197,17 @@ def _accepted(accept: str | None) -> str:
     return best
 
 
-_END: Final = b""
-
-
 async def _threaded(jobs: Jobs, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Each piece made on a thread, when it is asked for; a slow client holds no thread."""
-    made: asyncio.Task[bytes] | None = None
+    made: asyncio.Task[bytes | None] | None = None
     try:
         while True:
-            made = asyncio.create_task(jobs.threaded(next, pieces, _END))
-            if not (piece := await asyncio.shield(made)):
+            made = asyncio.create_task(jobs.threaded(next, pieces, None))
+            piece = await asyncio.shield(made)
+            if piece is None:
                 return
-            yield piece
+            if piece:
+                yield piece
     finally:
         if made is not None and not made.done():
             await asyncio.wait((made,))  # a generator cannot be closed while it runs

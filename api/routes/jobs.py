@@ -11,6 +11,9 @@ from api.bodies import JsonBody
 from api.envelope import errors, json_response
 from api.events import MEDIA_TYPE, BoundedStream, last_event_id
 from api.jobs import Jobs, report_context
+from api.openapi import body_of
+from api.saved import SavedRequest
+from api.schemas import examples
 from api.schemas.jobs import JobBody, JobPage, TopBody
 from api.users import CurrentUser
 from cluster.jobs.job import STATES, TERMINAL
@@ -22,6 +25,7 @@ from cluster.jobs.listing import (
     state_filter,
     top_limit,
 )
+from compute.request import BacktestRequest
 
 router = APIRouter(prefix="/backtests/jobs", tags=["jobs"])
 
@@ -42,17 +46,10 @@ OWNED = ("unauthorized", "forbidden", "not_found", "validation_error")
     status_code=201,
     response_model=JobBody,
     responses=errors(
-        "unauthorized", "conflict", "payload_too_large", "unsupported_media_type",
-        "validation_error",
+        "unauthorized", "forbidden", "not_found", "conflict", "payload_too_large",
+        "unsupported_media_type", "validation_error", "unavailable",
     ),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/BacktestRequest"}}
-            },
-        }
-    },
+    openapi_extra=body_of(BacktestRequest, SavedRequest, examples=examples.BACKTESTS),
     summary="Create a job",
 )  # fmt: skip
 async def create(
