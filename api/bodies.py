@@ -125,24 +125,22 @@ def _no_constant(text: str) -> Any:
 
 def _check(value: Any, settings: ApiSettings) -> None:
     """Raises InvalidRequest for a nesting that is too deep, or a text that no UTF-8 can hold."""
-    level = [value]
-    for _ in range(settings.max_depth + 1):
+    level, depth = [value], 0
+    while level:
         below: list[Any] = []
         for entry in level:
-            if isinstance(entry, dict):
+            if isinstance(entry, dict | list):
+                if depth == settings.max_depth:
+                    raise _too_deep(settings)
                 below.extend(entry)
-                below.extend(entry.values())
-            elif isinstance(entry, list):
-                below.extend(entry)
+                if isinstance(entry, dict):
+                    below.extend(entry.values())
             elif isinstance(entry, str) and not entry.isascii():
                 try:
                     entry.encode()
                 except UnicodeEncodeError:
                     raise _not_json("the body is not JSON: a text holds half a character") from None
-        level = below
-        if not level:
-            return
-    raise _too_deep(settings)
+        level, depth = below, depth + 1
 
 
 def check_axes(request: Model, settings: ApiSettings) -> None:

@@ -127,13 +127,13 @@ class _Chunks:
         return held
 
 
-async def begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same chunks, the first of them read already: a store that fails is an answer then."""
-    first = await anext(chunks)
+async def begun(found: AsyncIterator[pa.Table]) -> AsyncIterator[pa.Table]:
+    """The same tables, the first of them read already: a store that fails is an answer then."""
+    first = await anext(found)
 
-    async def rest() -> AsyncIterator[bytes]:
+    async def rest() -> AsyncIterator[pa.Table]:
         yield first
-        async for chunk in chunks:
-            yield chunk
+        async for table in found:
+            yield table
 
     return rest()

@@ -156,10 +156,10 @@ async def candles(
     instrument = _instrument("query.symbol", "value_error", lambda: Instrument(market_id, symbol))
     wanted = Wanted(instrument, period)
     wanted.check(context.api.max_candles)
-    found = tables(market, wanted)
+    found = await begun(tables(market, wanted))
     if format is Form.arrow:
-        return StreamingResponse(await begun(arrow_chunks(found)), media_type=ARROW)
-    return StreamingResponse(await begun(json_chunks(wanted, found)), media_type=JSON)
+        return StreamingResponse(arrow_chunks(found), media_type=ARROW)
+    return StreamingResponse(json_chunks(wanted, found), media_type=JSON)
 
 
 def _named(instrument: Instrument) -> dict[str, Any]:
