@@ -108,6 +108,12 @@ class Child:
                 await self._task
         await self._clear()
 
+    def ask(self) -> None:
+        """Asks the process to end; it is started again."""
+        if (pid := self.pid) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, self.program.stop)
+
     def kill(self) -> None:
         """Ends the process and its group at once; it is started again."""
         if (pid := self.pid) is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli import ExecutorName, RayAddress, Threads
+from cluster.cli import ExecutorName, Threads
 from ingest.commands.options import LogFormat, Logs
 
 if TYPE_CHECKING:
@@ -31,7 +31,13 @@ def jobs(
     executor: Annotated[
         ExecutorName, typer.Option(help="A Ray cluster, or threads of this process.")
     ] = ExecutorName.ray,
-    ray_address: RayAddress = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of a running cluster; default: one is started here.",
+            envvar="ROEHUB_RAY_ADDRESS",
+        ),
+    ] = None,
     threads: Threads = None,
     metrics_host: Annotated[
         str, typer.Option(help="Address of /metrics, /health and /ready.")
