@@ -10,6 +10,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.envelope import errors
+from api.schemas.errors import ErrorEnvelope
+
+ENVELOPE: Final = ErrorEnvelope.__name__
 _REF: Final = "#/components/schemas/{model}"
 _BODIES: Final[dict[str, type[BaseModel]]] = {}
 
@@ -64,7 +68,39 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for name, schema in bodies["$defs"].items():
         assert schemas.get(name, schema) == schema, f"two models are called {name}"
         schemas[name] = schema
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)  # errors have one form
-    found["components"]["schemas"] = dict(sorted(schemas.items()))
+    _one_form(found)
+    found["components"]["schemas"] = {
+        name: schemas[name] for name in sorted(_reached(found["paths"], schemas))
+    }
     return found
+
+
+def _one_form(found: dict[str, Any]) -> None:
+    """Puts the envelope where the framework announces errors of a form that it never sends."""
+    for methods in found["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if "HTTPValidationError" in str(response):
+                    operation["responses"][status] = errors("validation_error")[422] | {
+                        "content": {
+                            "application/json": {"schema": {"$ref": _REF.format(model=ENVELOPE)}}
+                        }
+                    }
+                    del operation["responses"][status]["model"]
+
+
+def _reached(node: Any, schemas: Mapping[str, Any]) -> set[str]:
+    """Names of the schemas that `node` refers to, and those refer to."""
+    reached: set[str] = set()
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            name = str(part.get("$ref", "")).rpartition("/")[2]
+            if name in schemas and name not in reached:
+                reached.add(name)
+                waiting.append(schemas[name])
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return reached
