@@ -71,7 +71,9 @@ def error_response(error: RoehubError) -> Response:
     message = error.message
     if isinstance(error, Cancelled):
         error.details.update(error=error.reason, stage=error.stage)
-        message += "; narrow the request, or send it as a job (POST /backtests/jobs)"
+        message += "; narrow the request"
+        if error.stage != "compute":  # of a tensor, which no job makes
+            message += ", or send it as a job (POST /backtests/jobs)"
     code = error.code if error.code in STATUS else UNEXPECTED
     return envelope(code, message, merged_details(error), status, getattr(error, "headers", None))
 

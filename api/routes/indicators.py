@@ -12,6 +12,7 @@ from api.openapi import body_of
 from api.running import computed, threaded
 from api.schemas import examples
 from api.schemas.indicators import EstimateTotals, IndicatorList, TensorFacts
+from api.sync import TENSOR
 from api.sync_tasks import TensorTask, encoded
 from api.users import CurrentUser
 from compute.indicator_requests import (
@@ -76,7 +77,7 @@ async def compute(
     return await computed(
         request,
         context,
-        "tensor",
+        TENSOR,
         task,
         lambda market: market.candle_store.candles(job.instrument, job.period),
     )

@@ -20,7 +20,14 @@ from compute.results import result_document
 from compute.settings import Defaults, Limits
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
-from tests.api.service.market import client, refused, store, store_directory
+from tests.api.service.market import (
+    client,
+    client_of,
+    context_of,
+    refused,
+    store,
+    store_directory,
+)
 
 __all__ = ["client", "store", "store_directory"]
 
@@ -298,6 +305,20 @@ def test_an_unknown_strategy(client: httpx.Client) -> None:
         error = refused(client.post(path, json=sent), 404)
         assert error["code"] == "not_found"
         assert error["details"] == {"strategy_id": SOME}
+
+
+def test_eager_reports(store: ClickHouse) -> None:
+    defaults = Defaults(eager_top_reports_enabled=True)
+    body = request({"validation": {"holdout_fraction": 0.2}})
+    with client_of(lambda: context_of(store, defaults=defaults)) as client:
+        found = client.post("/backtests", json=body).json()
+    BacktestResult.model_validate(found)
+    known = expected(store, body)
+    for row, (variant, other) in enumerate(zip(found["variants"], known["variants"], strict=True)):
+        for ours, theirs in ((variant, other), (variant["holdout"], other["holdout"])):
+            assert ours["report"]["table_md"].count("\n") == 26
+            assert {name: ours["report"][name] for name in ("rows", "trades")} == theirs["report"]
+        assert (variant["report"]["trades"] is None) == (row >= 1)
 
 
 def test_runtime_defaults(client: httpx.Client) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from api.app import create_app
 from api.schemas import examples
@@ -15,7 +18,7 @@ from tests.api.service.market import START_MS, context_of, store, store_director
 from tests.api.service.serving import served
 
 __all__ = ["store", "store_directory"]
-EXAMPLES = 12
+EXAMPLES = 25
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -88,18 +91,30 @@ def test_the_examples_are_of_the_stored_range() -> None:
         assert instant(START_MS) < body["time_range"]["start"] < body["time_range"]["end"]
 
 
-def test_nothing_is_found(store: ClickHouse) -> None:
+QUICK = ("--phases", "examples,fuzzing", "--max-examples", str(EXAMPLES))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(QUICK, id="examples and fuzzing"),
+        pytest.param(("--phases", "coverage", "--include-method", "GET"), id="coverage of reads"),
+        pytest.param(("--phases", "coverage"), id="coverage", marks=pytest.mark.soak),
+    ],
+)
+def test_nothing_is_found(store: ClickHouse, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     with served(lambda: create_app(context_of(store))) as url:
         done = subprocess.run(
             [
                 sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json",
-                "--phases", "examples,coverage,fuzzing",
                 "--checks", ",".join(CHECKS),
-                "--max-examples", str(EXAMPLES),
+                "--request-timeout", "120",  # the first run starts a process
                 "--generation-deterministic",
                 "--continue-on-failure",
                 "--no-color",
+                *arguments,
             ],
-            capture_output=True, text=True, check=False,
+            cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert "Tested: 13" in done.stdout or "coverage" in arguments
