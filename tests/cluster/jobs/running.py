@@ -256,6 +256,17 @@ class Looking:
     def spans(self) -> int:
         return self.fetch("select count(*) from backtest_spans")[0][0]
 
+    def attempt(self) -> int:
+        """Attempt of the only job."""
+        return self.fetch("select attempt from backtest_jobs")[0][0]
+
+    def runners(self) -> int:
+        """Connections of runners to the database."""
+        return self.fetch(
+            "select count(*) from pg_stat_activity"
+            " where datname = current_database() and application_name = 'roehub jobs'"
+        )[0][0]
+
     def ended(self) -> bool:
         """Whether all jobs are in a terminal state."""
         states = {state for (state,) in self.fetch("select state from backtest_jobs")}
