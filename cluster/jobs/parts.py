@@ -77,7 +77,7 @@ def decode(content: bytes, question: str, digest: str) -> Decoded:
         header = json.loads(text)
     except ValueError:
         raise PartUnreadable("it has no header") from None
-    if _digest(text, table) != digest:
+    if not _holds(digest, text, table):
         raise PartUnreadable("its digest is not the one that was committed")
     if header["question"] != question:
         raise PartUnreadable("it answers another question")
@@ -102,7 +102,7 @@ def encode_columns(blocks: Sequence[Mapping[str, NDArray[Any]]]) -> Encoded:
 def decode_columns(content: bytes, digest: str) -> Block:
     """The bulk columns stored under this digest. Raises: PartUnreadable."""
     _, table = _columns_of(content)
-    if _digest("columns", table) != digest:
+    if not _holds(digest, "columns", table):
         raise PartUnreadable("its columns are not those that were committed")
     return {"index": table.pop("flat_index"), **table}
 
@@ -182,15 +182,23 @@ def _digest(head: str, table: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _holds(digest: str, head: str, table: Mapping[str, Any]) -> bool:
+    try:
+        return _digest(head, table) == digest
+    except (TypeError, ValueError):  # columns of kinds that are never stored
+        return False
+
+
 def _parquet(table: Mapping[str, Any], metadata: dict[bytes, bytes]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # No dictionaries: they would take one NaN, or zero, for another.
+    # No dictionaries: they would take one NaN, or zero, for another. LZ4, for zstd made a run of a
+    # million variants that keeps its columns 15 % slower instead of 3 %; files are a third larger.
     arrow = pa.table({name: _array(pa, column) for name, column in table.items()})
     out = io.BytesIO()
     pq.write_table(
-        arrow.replace_schema_metadata(metadata), out, compression="zstd", use_dictionary=False,
+        arrow.replace_schema_metadata(metadata), out, compression="lz4", use_dictionary=False,
         write_statistics=False,
     )  # fmt: skip
     return out.getvalue()
@@ -207,14 +215,14 @@ def _columns_of(content: bytes) -> tuple[Mapping[bytes, bytes], dict[str, Any]]:
 
     try:
         arrow = pq.read_table(pa.BufferReader(content), use_threads=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table: dict[str, Any] = {}
+        for name in arrow.column_names:
+            column = arrow.column(name).combine_chunks()
+            texts = pa.types.is_string(column.type)
+            table[name] = column.to_pylist() if texts else column.to_numpy(zero_copy_only=False)
+        return arrow.schema.metadata or {}, table
+    except Exception as error:  # bytes that were changed bring about errors of any kind
         raise PartUnreadable(f"it is no Parquet file: {error}") from None
-    table: dict[str, Any] = {}
-    for name in arrow.column_names:
-        column = arrow.column(name).combine_chunks()
-        texts = pa.types.is_string(column.type)
-        table[name] = column.to_pylist() if texts else column.to_numpy(zero_copy_only=False)
-    return arrow.schema.metadata or {}, table
 
 
 def _joined(blocks: Sequence[Mapping[str, NDArray[Any]]], name: str, kind: Any) -> NDArray[Any]:

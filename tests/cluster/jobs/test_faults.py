@@ -91,13 +91,16 @@ class Watched:
 
 
 @contextmanager
-def process(dsn: str, results: Path, log: Path, where: str = "local") -> Iterator[subprocess.Popen]:
+def process(
+    dsn: str, results: Path, log: Path, where: str = "local",
+    environment: dict[str, str] | None = None, pace: float = 0.02,
+) -> Iterator[subprocess.Popen]:  # fmt: skip
     """A runner process; killed at the end, if it lives."""
     with log.open("ab") as said:
         started = subprocess.Popen(
-            [sys.executable, "-m", "tests.cluster.jobs.runner_process", dsn, str(results), "0.02",
-             json.dumps(asdict(FAST)), where],
-            cwd=ROOT, stderr=said, start_new_session=True,
+            [sys.executable, "-m", "tests.cluster.jobs.runner_process", dsn, str(results),
+             str(pace), json.dumps(asdict(FAST)), where],
+            cwd=ROOT, stderr=said, start_new_session=True, env=environment,
         )  # fmt: skip
     try:
         yield started
@@ -224,12 +227,13 @@ def test_workers_of_the_cluster_that_are_killed(
     watched = Watched(database, tmp_path, job_id)
     directory = f"roehub-ray-{os.getuid()}/{os.getpid()}"
     with (
-        runner_thread(database, tmp_path, held(Paced(cluster, 0.02))),
+        runner_thread(database, tmp_path, held(Paced(cluster, 0.15))),
         Looking(database) as looking,
     ):
         for moment in moments():
             until(lambda moment=moment: looking.spans() >= moment)
             assert until(lambda: kill_workers(directory)) > 0
+            assert not looking.ended()
             watched.note()
         until(looking.ended)
     watched.note()
