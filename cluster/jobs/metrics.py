@@ -22,7 +22,14 @@ class RunnerMetrics:
         self.claim = counter("claim", "Jobs claimed.")
         self.ended = {
             status: counter(status, f"Jobs that ended as {status}.")
-            for status in ("succeeded", "failed", "cancelled", "lease_lost", "released")
+            for status in (
+                "succeeded",
+                "failed",
+                "cancelled",
+                "lease_lost",
+                "released",
+                "executor_lost",
+            )
         }
         self.spans_computed = counter("spans_computed", "Spans computed by claimed jobs.")
         self.spans_reused = counter("spans_reused", "Spans that had been committed before.")

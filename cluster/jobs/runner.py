@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -137,7 +137,7 @@ class Runner:
             except LeaseLost as error:
                 self._say(logging.WARNING, "lease_lost", job, holding, message=error.message)
             except Exception:
-                status = "released"
+                status = "executor_lost"
                 raise
             finally:
                 self._control = None
@@ -164,8 +164,8 @@ class Runner:
             return "cancelled"
         except Exception as error:
             if cluster_failure(error):
-                with suppress(LeaseLost):
-                    holding.release()
+                # Not released: the lease runs out, and the attempt counts. It may be this job that
+                # ends clusters.
                 raise
             self._say(logging.ERROR, "job_failed", job, holding, message=str(error))
             _LOG.error("job %s failed", job.job_id, exc_info=error)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import ClusterLost
 from cluster.jobs.market_file import market_path
 from cluster.jobs.store import JobStore
 from cluster.ray_executor import RayExecutor
@@ -209,6 +210,31 @@ def test_a_lost_lease_ends_the_run_without_a_word(
         job = job_of(database, job_id)
         assert (job.state, job.locked_by) == ("running", "other")
         assert not job.directory.exists()
+
+
+def test_a_lost_cluster_is_opened_again_and_the_attempt_counts(
+    database: str, tmp_path: Path, local: LocalExecutor
+) -> None:
+    body = request(windows=8, periods=6)
+    [job_id] = submit(database, tmp_path, body)
+    opened: list[Executor] = []
+
+    def lose() -> None:
+        raise ClusterLost("the cluster is gone")
+
+    @contextmanager
+    def opening() -> Iterator[Executor]:
+        opened.append(Recorder(local, 20, lose) if not opened else local)
+        yield opened[-1]
+
+    with runner_thread(database, tmp_path, opening) as (_, metrics):
+        finished(database)
+    assert len(opened) == 2
+    told = judge(database, job_id, body)
+    assert told["attempt"] == 2
+    assert told["spans_reused"] >= 20
+    assert metrics.ended["executor_lost"]._value.get() == 1  # pyright: ignore
+    assert job_of(database, job_id).max_attempts == 50
 
 
 def test_a_failure_keeps_its_code_message_and_details(
