@@ -133,19 +133,20 @@ class Client:
         while True:
             try:
                 for event in self._events(job_id, after):
+                    if event is None:
+                        return
                     since, pause, after = time.monotonic(), _FIRST_PAUSE_SECONDS, event.event_id
                     yield event
                     if event.kind == "state" and event.data["state"] in TERMINAL:
                         return
-                if self.job(job_id)["state"] in TERMINAL:  # its last event was seen before
-                    return
             except (httpx.TransportError, ServiceUnreachable, ServiceFailed) as error:
                 if time.monotonic() - since > _PATIENCE_SECONDS:
                     raise ServiceUnreachable(self.url, error) from error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    def _events(self, job_id: str, after: str) -> Iterator[Event]:
+    def _events(self, job_id: str, after: str) -> Iterator[Event | None]:
+        """Events of one connection; None where the last one of the job was seen before."""
         timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
         headers = {"Last-Event-ID": after} if after else {}
         path = f"/backtests/jobs/{job_id}/events"
@@ -153,6 +154,8 @@ class Client:
             if answer.is_error:
                 answer.read()
             _checked(answer)
+            if answer.status_code == httpx.codes.NO_CONTENT:
+                yield None
             fields: dict[str, str] = {}
             for line in answer.iter_lines():
                 if line and not line.startswith(":"):
