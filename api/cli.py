@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import api.jobs_cli
 import api.listing
+import api.service_cli
+import api.up_cli
 import cluster.cli
+import cluster.jobs.cli
+import cluster.postgres.cli
 import ingest.cli
 
 if TYPE_CHECKING:
@@ -113,8 +118,13 @@ app.command()(cluster.cli.backtest)
 app.command()(cluster.cli.estimate)
 app.command()(cluster.cli.demo)
 app.command()(ingest.cli.synthetic)
+app.command()(api.service_cli.api)
+app.command()(api.up_cli.up)
+app.command()(api.jobs_cli.submit)
 app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(api.listing.app, name="indicators")
+app.add_typer(cluster.postgres.cli.app, name="db")
+app.add_typer(cluster.jobs.cli.app, name="jobs")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,11 +149,10 @@ def write_rows(
 
     Raises: InvalidInput when the place cannot be written or is full.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(grid, metadata, score)
-    axes = [_axis_values(axis) for axis in grid.axes]
+    schema = row_schema(grid, metadata, score)
+    axes = [axis_values(axis) for axis in grid.axes]
     unfinished = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         with unfinished.open("xb") as file:
@@ -162,7 +161,7 @@ def write_rows(
                 file, schema, compression="zstd", use_dictionary=axis_columns
             ) as writer:
                 for group in groups:
-                    writer.write_batch(_batch(pa, schema, grid, axes, group))
+                    writer.write_batch(row_batch(schema, axes, grid.digits(group["index"]), group))
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -182,7 +181,9 @@ def unwritable(path: Path, error: OSError, need_bytes: int | None = None) -> Inv
     )
 
 
-def _schema(grid: Grid, metadata: Mapping[str, str], score: str) -> Any:
+def row_schema(grid: Grid, metadata: Mapping[str, str], score: str) -> Any:
+    """Arrow schema of the rows of a grid: flat index, a column an axis, metrics (`score` made
+    them "fast" or "exact")."""
     import pyarrow as pa
 
     label = {"score": score}
@@ -211,7 +212,7 @@ def _axis_type(axis: Axis) -> Any:
     return pa.int64() if whole else pa.float64()
 
 
-def _axis_values(axis: Axis) -> Callable[[NDArray[np.int64]], Any]:
+def axis_values(axis: Axis) -> Callable[[NDArray[np.int64]], Any]:
     """What turns digits of an axis into an Arrow array of its values."""
     import pyarrow as pa
 
@@ -223,12 +224,18 @@ def _axis_values(axis: Axis) -> Callable[[NDArray[np.int64]], Any]:
     return lambda digits: pa.array(values[digits], kind)
 
 
-def _batch(pa: Any, schema: Any, grid: Grid, axes: list[Any], group: dict[str, Any]) -> Any:
-    index = group["index"]
-    digits = grid.digits(index)
+def row_batch(
+    schema: Any,
+    axes: Sequence[Callable[[NDArray[np.int64]], Any]],
+    digits: NDArray[np.int64],
+    group: Mapping[str, Any],
+) -> Any:
+    """An Arrow batch of `schema` from the columns of some rows and their digits on `axes`."""
+    import pyarrow as pa
+
     return pa.record_batch(
         [
-            pa.array(index),
+            pa.array(group["index"]),
             *(axis(digits[:, column]) for column, axis in enumerate(axes)),
             pa.array(group["total_return_pct"]),
             pa.array(group["num_trades"]),

@@ -183,9 +183,11 @@ def _cores_here() -> int | None:
 
 
 def _room_bytes() -> int:
-    """Bytes a stage may take in the smallest object store of the cluster."""
+    """Bytes a stage may take in the smallest object store. Raises: ClusterLost without a node."""
     rooms = [node["Resources"].get("object_store_memory", 0) for node in _nodes()]
-    return int(_STORE_SHARE * min(rooms, default=0))
+    if not rooms:
+        raise ClusterLost("no node of the cluster takes tasks any more; look at `ray status`")
+    return int(_STORE_SHARE * min(rooms))
 
 
 def _finished(

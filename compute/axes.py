@@ -84,6 +84,44 @@ class Range:
 
 AxisSpec = Explicit | Range
 
+AXIS_SCHEMA: dict[str, Any] = {
+    "description": "Values to try: listed ones, or an inclusive range.",
+    "anyOf": [
+        {
+            "type": "object",
+            "title": "Explicit axis",
+            "properties": {
+                "mode": {"const": "explicit", "description": "The values are listed."},
+                "values": {
+                    "type": "array",
+                    "items": {"anyOf": [{"type": "number"}, {"type": "string"}]},
+                    "minItems": 1,
+                    "uniqueItems": True,
+                    "description": "The values, in the order they are tried.",
+                },
+            },
+            "required": ["mode", "values"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "title": "Range axis",
+            "properties": {
+                "mode": {"const": "range", "description": "The values are evenly spaced."},
+                "start": {"type": "number", "description": "First value."},
+                "stop_incl": {
+                    "type": "number",
+                    "description": "Largest value, if hit.",
+                },
+                "step": {"type": "number", "exclusiveMinimum": 0, "description": "Distance."},
+            },
+            "required": ["mode", "start", "stop_incl", "step"],
+            "additionalProperties": False,
+        },
+    ],
+}
+"""What `axis_spec` takes, as JSON schema."""
+
 
 def integral(value: Number) -> Number:
     """`value` as an int when it is a whole number, else unchanged."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, PlainValidator, ValidationError
+from pydantic import Field, ValidationError
 
 from compute.axes import numeric
 from compute.errors import InvalidGrid, InvalidRequest
@@ -26,12 +27,12 @@ from compute.output_rows import output_rows
 from compute.request import (
     Axis,
     Count,
+    Frame,
     IndicatorBlock,
     Model,
     Name,
+    OneOf,
     TimeRange,
-    one_of,
-    sent_timeframe,
 )
 from compute.settings import Limits
 from compute.tensor import (
@@ -53,29 +54,61 @@ Load = Callable[[Instrument, Timeframe, Period], Candles]
 class RiskLevels(Model):
     """Stop-loss and take-profit axes in percent; they multiply variants, not memory."""
 
-    sl: Axis
-    tp: Axis
+    sl: Axis = Field(description="Stop-loss levels, in percent.")
+    tp: Axis = Field(description="Take-profit levels, in percent.")
 
 
 class EstimateRequest(Model):
     """What `POST /indicators/estimate` takes."""
 
-    timeframe: Annotated[Timeframe, PlainValidator(sent_timeframe)]
-    time_range: TimeRange
-    indicators: Annotated[list[IndicatorBlock], Field(min_length=1)]
-    risk: RiskLevels
+    timeframe: Frame = Field(description="Bars that would be computed on.")
+    time_range: TimeRange = Field(description="Whole bars, open to open.")
+    indicators: Annotated[list[IndicatorBlock], Field(min_length=1)] = Field(
+        description="Indicators with every axis given."
+    )
+    risk: RiskLevels = Field(description="Stops that every variant would be tried with.")
 
 
 class ComputeRequest(Model):
     """What `POST /indicators/compute` takes; every axis is given, 1m bars only."""
 
-    market_id: Count
-    symbol: str
-    timeframe: Annotated[Timeframe, PlainValidator(sent_timeframe)]
-    time_range: TimeRange
-    indicator: IndicatorBlock
-    layout: Annotated[Name, one_of(*LAYOUTS)] | None = None
-    max_variants_guard: Count | None = None
+    market_id: Count = Field(
+        description="1 binance spot, 2 binance futures, 3 bybit spot, 4 bybit futures."
+    )
+    symbol: str = Field(description="Symbol of the exchange; trimmed and upper-cased.")
+    timeframe: Frame = Field(description="Only 1m is computed on.")
+    time_range: TimeRange = Field(description="Whole minutes, open to open.")
+    indicator: IndicatorBlock = Field(description="The indicator with every axis given.")
+    layout: Annotated[Name, OneOf(*LAYOUTS)] | None = Field(
+        None, description="Which index runs slower; time_major without it."
+    )
+    max_variants_guard: Count | None = Field(
+        None, description="Refuse more variants than this, below the service's own limit."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TensorJob:
+    """A valid request for a tensor: what to compute, on which whole minutes, in which layout."""
+
+    grid: IndicatorGrid
+    instrument: Instrument
+    timeframe: Timeframe
+    period: Period
+    layout: str
+
+    def tensor(self, candles: Candles, limits: Limits, each: Each | None = None) -> Tensor:
+        """The tensor over `candles`; a minute that they lack is a NaN hole.
+
+        Raises: GuardExceeded before it is allocated.
+        """
+        found = dense(candles, self.timeframe, self.period)
+        series = BarSeries(
+            found.open, found.high, found.low, found.close, found.volume,
+            self.period.start_ms // self.timeframe.ms,
+        )  # fmt: skip
+        options: dict[str, Any] = {} if each is None else {"each": each}
+        return tensor(self.grid, series, self.layout, limits=limits, **options)
 
 
 def indicator_estimate(body: object, limits: Limits) -> dict[str, Any]:
@@ -83,7 +116,7 @@ def indicator_estimate(body: object, limits: Limits) -> dict[str, Any]:
 
     No candle is read. Raises: InvalidRequest, InvalidGrid, GuardExceeded.
     """
-    request = _parsed(EstimateRequest, body)
+    request = parsed(EstimateRequest, body)
     grids = [series_grid(block) for block in request.indicators]
     levels = math.prod(
         len(numeric(axis, f"risk axis '{name}' values must be numeric"))
@@ -102,13 +135,13 @@ def indicator_estimate(body: object, limits: Limits) -> dict[str, Any]:
     }
 
 
-def indicator_tensor(body: object, load: Load, limits: Limits, each: Each | None = None) -> Tensor:
-    """The tensor that the request in `body` asks for, over the dense minutes that `load` finds.
+def tensor_job(body: object, limits: Limits) -> TensorJob:
+    """The tensor that the request in `body` asks for.
 
-    A missing minute is a NaN hole. Raises: InvalidRequest, InvalidGrid, GuardExceeded, all before
-    `load` is called; InvalidInput for a range that is not made of whole minutes.
+    Raises: InvalidRequest, InvalidGrid, GuardExceeded; InvalidInput for a range that is not made
+    of whole minutes.
     """
-    request = _parsed(ComputeRequest, body)
+    request = parsed(ComputeRequest, body)
     if request.timeframe.code != "1m":
         raise InvalidGrid(f"tensors are computed on 1m bars only, got {request.timeframe.code}")
     instrument = Instrument(request.market_id, request.symbol)
@@ -118,13 +151,16 @@ def indicator_tensor(body: object, load: Load, limits: Limits, each: Each | None
     check_total(grid.compute_total, limits.max_variants_per_compute)
     check_total(grid.compute_total, request.max_variants_guard or grid.compute_total)
     check_bytes(tensor_bytes(bars, [grid.compute_total]), limits)
-    found = dense(load(instrument, request.timeframe, period), request.timeframe, period)
-    series = BarSeries(
-        found.open, found.high, found.low, found.close, found.volume,
-        period.start_ms // request.timeframe.ms,
-    )  # fmt: skip
-    options: dict[str, Any] = {} if each is None else {"each": each}
-    return tensor(grid, series, request.layout or TIME_MAJOR, limits=limits, **options)
+    return TensorJob(grid, instrument, request.timeframe, period, request.layout or TIME_MAJOR)
+
+
+def indicator_tensor(body: object, load: Load, limits: Limits, each: Each | None = None) -> Tensor:
+    """The tensor that the request in `body` asks for, over the dense minutes that `load` finds.
+
+    What can be refused is refused before `load` is called; errors as with `tensor_job`.
+    """
+    job = tensor_job(body, limits)
+    return job.tensor(load(job.instrument, job.timeframe, job.period), limits, each)
 
 
 def distinct(grid: IndicatorGrid) -> int:
@@ -142,7 +178,8 @@ def whole_bars(period: Period, frame: Timeframe) -> int:
     return period.duration_ms // frame.ms
 
 
-def _parsed(model: type[R], body: object) -> R:
+def parsed(model: type[R], body: object) -> R:
+    """A decoded JSON body as `model`. Raises: InvalidRequest."""
     if not isinstance(body, Mapping):
         message = f"a request is a JSON object, got {type(body).__name__}"
         raise InvalidRequest(message, [{"path": "body", "code": "object_type", "message": message}])

@@ -1,6 +1,7 @@
 """The template-mode body of `POST /backtests`: its schema and nothing else.
 
-Importing this module imports pydantic; the rest of the core does not need it.
+Importing this module imports pydantic; the rest of the core does not need it. What a field means is
+said here, once: the service's own description of itself is made of these models.
 """
 
 from __future__ import annotations
@@ -12,33 +13,38 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainValidator,
     PrivateAttr,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from compute.account import DIRECTION_MODES, SIZING_MODES
-from compute.axes import Explicit, InvalidAxis, Range, axis_spec
+from compute.axes import AXIS_SCHEMA, Explicit, InvalidAxis, Range, axis_spec
 from compute.errors import InvalidInput, InvalidRequest
 from compute.faults import schema_faults, shown
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from compute.market.timeframe import Timeframe, timeframe
+from compute.market.timeframe import TIMEFRAMES, Timeframe, timeframe
 from compute.settings import RANKING_METRICS
 
 MODE_CONFLICT = "POST /backtests requires exactly one mode: strategy_id xor template"
 DUPLICATE = "duplicate indicator_id in indicator_grids: "
 SAVED_ONLY = "overrides belong to saved mode (strategy_id); put the values into template"
 TEMPLATE_ONLY = "a stored strategy cannot be run here; send template with the grid to test"
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)]
 
 
 def _fault(kind: str, reason: str, at: str = "") -> PydanticCustomError:
@@ -82,18 +88,29 @@ def sent_timeframe(text: object) -> Timeframe:
         raise _fault("literal_error", error.message) from None
 
 
-def one_of(*allowed: str) -> AfterValidator:
-    """A schema's check that a text is one of `allowed`."""
+class OneOf:
+    """A schema's check that a name is one of `allowed`."""
 
-    def check(text: str) -> str:
-        if text not in allowed:
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = allowed
+
+    def __call__(self, text: str) -> str:
+        if text not in self.allowed:
             raise _fault(
                 "literal_error",
-                f"must be one of {', '.join(sorted(allowed))} (got {shown(text)})",
+                f"must be one of {', '.join(sorted(self.allowed))} (got {shown(text)})",
             )
         return text
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "enum": [*self.allowed]}
 
 
 def _unique_names(raw: object) -> object:
@@ -106,12 +123,18 @@ def _unique_names(raw: object) -> object:
     return raw
 
 
-Axis = Annotated[Explicit | Range, PlainValidator(_axis)]
-Moment = Annotated[datetime, PlainValidator(_moment)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)]
+Axis = Annotated[Explicit | Range, PlainValidator(_axis), WithJsonSchema(AXIS_SCHEMA)]
+Moment = Annotated[
+    datetime, PlainValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+Frame = Annotated[
+    Timeframe,
+    PlainValidator(sent_timeframe),
+    WithJsonSchema({"type": "string", "enum": [*TIMEFRAMES]}),
+]
 Axes = Annotated[dict[Name, Axis], BeforeValidator(_unique_names)]
 Count = Annotated[int, Field(gt=0)]
-Metric = Annotated[Name, one_of(*RANKING_METRICS)]
+Metric = Annotated[Name, OneOf(*RANKING_METRICS)]
 
 
 class Model(BaseModel):
@@ -130,8 +153,8 @@ class Model(BaseModel):
 class TimeRange(Model):
     """Half-open range of bar closes."""
 
-    start: Moment
-    end: Moment
+    start: Moment = Field(description="First instant, with a time zone; truncated to milliseconds.")
+    end: Moment = Field(description="The instant after the last one, with a time zone.")
 
     @model_validator(mode="after")
     def _ordered(self) -> TimeRange:
@@ -150,8 +173,12 @@ class TimeRange(Model):
 class InstrumentId(Model):
     """Market and symbol as sent."""
 
-    market_id: Count
-    symbol: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    market_id: Count = Field(
+        description="1 binance spot, 2 binance futures, 3 bybit spot, 4 bybit futures."
+    )
+    symbol: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
+        description="Symbol of the exchange; trimmed and upper-cased."
+    )
 
     @property
     def instrument(self) -> Instrument:
@@ -162,48 +189,79 @@ class InstrumentId(Model):
 class IndicatorBlock(Model):
     """One indicator and the axes that were sent for it; missing ones come from the defaults."""
 
-    indicator_id: Name
-    source: Axis | None = None
-    params: Axes = Field(default_factory=dict)
-    output: Name | None = None
+    indicator_id: Name = Field(description="Id of the indicator, like momentum.rsi.")
+    source: Axis | None = Field(
+        None, description="Price series it reads, where it has a source: close, hlc3 and others."
+    )
+    params: Axes = Field(
+        default_factory=dict, description="Axis of each of its parameters, by name."
+    )
+    output: Name | None = Field(
+        None, description="Which of its outputs is meant; the primary one without it."
+    )
 
 
 class ExecutionBlock(Model):
     """Costs and cash in human percent and quote units; None takes the default."""
 
     init_cash_quote: Annotated[float | None, Field(gt=0)] = Field(
-        None, validation_alias=AliasChoices("init_cash_quote", "init_cash")
+        None,
+        validation_alias=AliasChoices("init_cash_quote", "init_cash"),
+        description="Cash at the start, in quote units.",
     )
     fee_pct: Annotated[float | None, Field(ge=0)] = Field(
-        None, validation_alias=AliasChoices("fee_pct", "market_fee_pct")
+        None,
+        validation_alias=AliasChoices("fee_pct", "market_fee_pct"),
+        description="Fee of each side of a trade, in percent of its quote amount.",
     )
-    slippage_pct: Annotated[float | None, Field(ge=0, lt=100)] = None
-    fixed_quote: Annotated[float | None, Field(gt=0)] = None
-    safe_profit_percent: Annotated[float | None, Field(ge=0, le=100)] = None
+    slippage_pct: Annotated[float | None, Field(ge=0, lt=100)] = Field(
+        None, description="How much worse than the close a fill is, in percent."
+    )
+    fixed_quote: Annotated[float | None, Field(gt=0)] = Field(
+        None, description="Size of a position under fixed_quote, in quote units."
+    )
+    safe_profit_percent: Annotated[float | None, Field(ge=0, le=100)] = Field(
+        None, description="Share of a profit that strategy_compound_profit_lock puts aside."
+    )
 
 
 class RiskBlock(Model):
     """Stop-loss and take-profit as sent; `compute.risk` decides what they mean."""
 
-    sl_enabled: bool = False
-    tp_enabled: bool = False
-    sl: Axis | None = None
-    tp: Axis | None = None
-    sl_pct: float | None = None
-    tp_pct: float | None = None
+    sl_enabled: bool = Field(False, description="Whether there are stop-losses.")
+    tp_enabled: bool = Field(False, description="Whether there are take-profits.")
+    sl: Axis | None = Field(None, description="Stop-loss levels, in percent.")
+    tp: Axis | None = Field(None, description="Take-profit levels, in percent.")
+    sl_pct: float | None = Field(None, description="The one stop-loss level where sl is left out.")
+    tp_pct: float | None = Field(
+        None, description="The one take-profit level where tp is left out."
+    )
+
+
+Direction = Annotated[Name, OneOf(*DIRECTION_MODES)]
+Sizing = Annotated[Name, OneOf(*SIZING_MODES)]
+Signals = Annotated[dict[Name, Axes], BeforeValidator(_unique_names)]
 
 
 class Template(Model):
     """An ad-hoc grid."""
 
-    instrument_id: InstrumentId
-    timeframe: Annotated[Timeframe, PlainValidator(sent_timeframe)]
-    indicator_grids: Annotated[list[IndicatorBlock], Field(min_length=1)]
-    direction_mode: Annotated[Name, one_of(*DIRECTION_MODES)] | None = None
-    sizing_mode: Annotated[Name, one_of(*SIZING_MODES)] | None = None
-    execution: ExecutionBlock | None = None
-    risk_grid: RiskBlock | None = None
-    signal_grids: Annotated[dict[Name, Axes], BeforeValidator(_unique_names)] | None = None
+    instrument_id: InstrumentId = Field(description="What is traded.")
+    timeframe: Frame = Field(description="Bars that the indicators and trades run on.")
+    indicator_grids: Annotated[list[IndicatorBlock], Field(min_length=1)] = Field(
+        description="Indicators that must agree, each once, with the axes to search over."
+    )
+    direction_mode: Direction | None = Field(
+        None, description="Which sides may open a position; long-short without it."
+    )
+    sizing_mode: Sizing | None = Field(
+        None, description="How large a position is; all_in without it."
+    )
+    execution: ExecutionBlock | None = Field(None, description="Costs and cash.")
+    risk_grid: RiskBlock | None = Field(None, description="Stops to try; none without it.")
+    signal_grids: Signals | None = Field(
+        None, description="Axes of the voting rules' parameters, by indicator and parameter."
+    )
 
     @model_validator(mode="after")
     def _unique(self) -> Template:
@@ -222,10 +280,12 @@ class Template(Model):
 class Ranking(Model):
     """What the shortlist and the top-K are cut by."""
 
-    primary_metric: Metric
-    secondary_metric: Metric | None = None
-    min_trades: Annotated[int, Field(ge=0)] = 0
-    distinct: bool = False
+    primary_metric: Metric = Field(description="What rows are ordered by.")
+    secondary_metric: Metric | None = Field(None, description="What orders rows that are equal.")
+    min_trades: Annotated[int, Field(ge=0)] = Field(
+        0, description="Rows with fewer trades are left out."
+    )
+    distinct: bool = Field(False, description="One row for all that trade alike.")
 
     @model_validator(mode="after")
     def _differ(self) -> Ranking:
@@ -241,20 +301,33 @@ class Ranking(Model):
 class Validation(Model):
     """The last part of the slice that ranking does not see."""
 
-    holdout_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    holdout_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of the time range that is held out, from its end."
+    )
 
 
-class BacktestRequest(Model):
+class Search(Model):
+    """What every request of a back-test says beside its grid."""
+
+    time_range: TimeRange = Field(description="When bars must close to be traded on.")
+    warmup_bars: Count | None = Field(
+        None, description="Bars loaded before the range; as many as the indicators need without it."
+    )
+    top_k: Count | None = Field(None, description="Rows of the answer; null is the default.")
+    preselect: Count | None = Field(
+        None, description="Base variants that are tried with stops; null is the default."
+    )
+    top_trades_n: Count | None = Field(
+        None, description="Rows that carry their trades where reports are made; at most top_k."
+    )
+    ranking: Ranking | None = Field(None, description="What is looked for.")
+    validation: Validation | None = Field(None, description="What is held out.")
+
+
+class BacktestRequest(Search):
     """A valid template-mode request; `body` is what was sent, for hashing and storage."""
 
-    time_range: TimeRange
-    template: Template
-    warmup_bars: Count | None = None
-    top_k: Count | None = None
-    preselect: Count | None = None
-    top_trades_n: Count | None = None
-    ranking: Ranking | None = None
-    validation: Validation | None = None
+    template: Template = Field(description="The grid to search over.")
     _body: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property

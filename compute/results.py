@@ -33,9 +33,11 @@ def result_document(
     run: Mapping[str, Any],
     control: Control | None = None,
     doubts: Sequence[Caution] = (),
+    reports: bool = True,
 ) -> Record:
     """The content of result.json; JSON-able, non-finite numbers as None.
 
+    Without `reports` the `report` of every row is None, and no row is walked again.
     `doubts` are cautions about the source of the candles, which the timeline does not know.
     `run` is kept apart: everything that may differ between two equal runs. The rest depends on the
     request and the candles alone (`canonical_result`). The first `top_trades_n` rows carry trades.
@@ -67,7 +69,7 @@ def result_document(
             "fraction": job.holdout_fraction,
             "start_ms": _holdout_start_ms(outcome),
         }
-    document["variants"] = _variants(outcome, executor, control)
+    document["variants"] = _variants(outcome, executor, control, reports)
     document["run"] = dict(run)
     return document
 
@@ -127,19 +129,21 @@ def payload(outcome: Outcome, row: int) -> Record:
     }
 
 
-def _variants(outcome: Outcome, executor: Executor, control: Control | None) -> list[Record]:
+def _variants(
+    outcome: Outcome, executor: Executor, control: Control | None, reports: bool
+) -> list[Record]:
     job = outcome.job
     rows = range(len(outcome.top))
-    ranked = replayed(outcome, rows, executor, _reporter(outcome, held_out=False), control=control)
     held = outcome.holdout
-    later = (
-        replayed(
-            outcome, rows, executor, _reporter(outcome, held_out=True), held_out=True,
-            control=control,
-        )
-        if held is not None
-        else []
-    )  # fmt: skip
+
+    def reported(held_out: bool) -> list[Record | None]:
+        if not reports:
+            return [None] * len(rows)
+        visit = _reporter(outcome, held_out=held_out)
+        return [*replayed(outcome, rows, executor, visit, held_out=held_out, control=control)]
+
+    ranked = reported(False)
+    later = [] if held is None else reported(True)
     keys = job.key_template()
     variants: list[Record] = []
     for row in rows:

@@ -35,6 +35,7 @@ _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "backtest.guards",
             "backtest.cpu",
             "backtest.sync",
+            "backtest.api",
             "backtest.jobs",
             "backtest.reporting",
             "backtest.execution",

@@ -11,6 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.postgres import database, empty_database, postgres, postgres_directory
+
+__all__ = ["database", "empty_database", "postgres", "postgres_directory"]
+
 # No deadline: the first example of a kernel includes its compilation.
 settings.register_profile(
     "fixed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -22,10 +26,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 # No test may find the store of whoever runs it, on a server or in the home directory.
-for _name in [name for name in os.environ if name.startswith(("CH_", "CLICKHOUSE_", "REDIS_"))]:
+_SERVERS = ("CH_", "CLICKHOUSE_", "REDIS_", "PG", "POSTGRES_", "STRATEGY_PG_")
+for _name in [name for name in os.environ if name.startswith(_SERVERS)]:
     del os.environ[_name]
 os.environ["ROEHUB_DATA_DIR"] = os.path.join(
     tempfile.gettempdir(), f"roehub-no-store-{os.getpid()}"
+)
+
+
+STARTS_RAY = (
+    "tests/cluster/test_",
+    "tests/cluster/jobs/",
+    "tests/api/test_",
+    "tests/api/service/test_up",
 )
 
 
@@ -38,7 +51,7 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
-        return "ray" if file.startswith(("tests/cluster/", "tests/api/")) else file
+        return "ray" if file.startswith(STARTS_RAY) else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 
+from api.settings import ApiSettings, SyncSettings
 from compute.axes import Explicit, Range, materialised
 from compute.indicators.defaults import check_defaults, indicator_defaults
 from compute.indicators.registry import ids
@@ -47,7 +48,8 @@ def test_shipped_backtest_settings_are_the_contracts(env: str) -> None:
 @pytest.mark.parametrize(("env", "deadline"), [("dev", 55.0), ("test", 9999.0), ("prod", 9999.0)])
 def test_shipped_operational_values(env: str, deadline: float) -> None:
     document = shipped("backtest", env).document["backtest"]
-    assert document["sync"] == {"sync_deadline_seconds": deadline}
+    assert shipped("backtest", env).settings(SyncSettings) == SyncSettings(deadline)
+    assert shipped("backtest", env).settings(ApiSettings) == ApiSettings()
     assert document["jobs"] == {
         "enabled": True,
         "top_k_persisted_default": 300,

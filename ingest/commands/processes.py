@@ -41,8 +41,10 @@ async def run_live(
     redis: RedisSettings | None,
     host: str,
     port: int,
+    stop: asyncio.Event | None = None,
 ) -> int:
-    """Follows the active instruments until SIGTERM or SIGINT; candles that could not be stored.
+    """Follows the active instruments until SIGTERM or SIGINT, or until `stop` where it is given;
+    candles that could not be stored.
 
     With a whitelist the scheduler runs beside the worker. Redis is published to where it is given.
 
@@ -50,7 +52,7 @@ async def run_live(
         InvalidInput: the port cannot be used.
         StoreUnavailable: the store or our own Valkey cannot be reached at the start.
     """
-    stop = stop_event()
+    stop = stop_event() if stop is None else stop
     registry = CollectorRegistry()
     rest, fills = RestMetrics(registry), FillMetrics(registry)
     metrics = LiveMetrics(registry, fills)

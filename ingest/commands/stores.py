@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,41 +25,6 @@ from ingest.commands.options import (
 
 if TYPE_CHECKING:
     from compute.market.instrument import Instrument
-    from ingest.stores.candles import CandleStore
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """What is stored of an instrument: from when to when, and how much of that is there."""
-
-    instrument: Instrument
-    first_ms: int
-    last_ms: int
-    minutes: int
-
-    @property
-    def missing(self) -> int:
-        """Minutes between the first and the last that have no candle."""
-        return (self.last_ms - self.first_ms) // 60_000 + 1 - self.minutes
-
-    @property
-    def coverage_pct(self) -> float:
-        """Share of the minutes from the first to the last, cut off so that 100 is all of them."""
-        return 10_000 * self.minutes // (self.minutes + self.missing) / 100
-
-    def record(self) -> dict[str, Any]:
-        """The coverage as JSON."""
-        from compute.market.period import instant
-
-        return {
-            "market_id": self.instrument.market_id,
-            "symbol": self.instrument.symbol,
-            "first": instant(self.first_ms),
-            "last": instant(self.last_ms),
-            "minutes": self.minutes,
-            "missing": self.missing,
-            "coverage_pct": self.coverage_pct,
-        }
 
 
 def migrate(context: typer.Context, report_format: Format = ReportFormat.text) -> None:
@@ -102,6 +66,7 @@ def coverage(
         market(market_id)  # an unknown one is refused
     elif symbol is not None:
         chosen = chosen_instrument(market_id, symbol)
+    from ingest.coverage import coverage as coverage_of
     from ingest.stores.candles import CandleStore
 
     with store("roehub ingest coverage") as db:
@@ -109,7 +74,7 @@ def coverage(
         wanted = candles.instruments() if chosen is None else [chosen]
         if market_id is not None:
             wanted = [one for one in wanted if one.market_id == market_id]
-        found = [one for instrument in wanted if (one := _coverage(candles, instrument))]
+        found = [one for instrument in wanted if (one := coverage_of(candles, instrument))]
         place = db.settings.place
     if as_json:
         print(json.dumps({"store": place, "instruments": [one.record() for one in found]}))
@@ -173,14 +138,3 @@ def _covers(instrument: Instrument, bounds: tuple[int, int] | None) -> str:
     if bounds is None:
         return f"has no candle of {instrument}"
     return f"has candles of {instrument} in {Period(bounds[0], bounds[1] + 60_000)}"
-
-
-def _coverage(candles: CandleStore, instrument: Instrument) -> Coverage | None:
-    from compute.market.period import Period
-
-    bounds = candles.bounds(instrument)
-    if bounds is None:
-        return None
-    first_ms, last_ms = bounds
-    counts = candles.day_counts(instrument, Period(first_ms, last_ms + 60_000))
-    return Coverage(instrument, first_ms, last_ms, sum(counts.values()))

@@ -1,0 +1,177 @@
+"""The service: its routes over a context, and the context of this environment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from api import envelope, openapi
+from api.bodies import BodyLimit
+from api.context import AppContext
+from api.metrics import HttpMetrics, Measured
+from api.readiness import readiness
+from api.routes import backtests, health, indicators, market_data
+from compute.errors import InvalidInput
+from compute.results import ENGINE_VERSION
+
+if TYPE_CHECKING:
+    from cluster.jobs.settings import JobSettings
+
+
+def create_app(context: AppContext) -> FastAPI:
+    """The application that serves `context`; its parts run while the application does.
+
+    Paths of jobs are there when there is a part called `jobs`.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if context.engine is not None:
+                stack.push_async_callback(context.engine.dispose)
+            await stack.enter_async_context(context.pool)
+            for name, part in context.parts.items():
+                context.running[name] = await stack.enter_async_context(part)
+            yield
+        context.running.clear()
+
+    app = FastAPI(
+        title="Roehub",
+        version=ENGINE_VERSION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.state.context = context
+    app.state.readiness = readiness(context)
+    envelope.install(app)
+    # What is added last is entered first.
+    app.add_middleware(BodyLimit, max_body_bytes=context.api.max_body_bytes)
+    app.add_middleware(Measured, metrics=HttpMetrics(context.registry))
+    for module in (backtests, indicators, market_data, health):
+        app.include_router(module.router)
+    if "jobs" in context.parts:
+        from api.routes import job_results, jobs
+
+        app.include_router(jobs.router)
+        app.include_router(job_results.router)
+    openapi.describe(app)
+    return app
+
+
+@contextmanager
+def service(environ: Mapping[str, str], owner: str = "roehub api") -> Iterator[AppContext]:
+    """The context that configuration and environment describe; its stores are open inside.
+
+    Without servers in the environment the stores are embedded ones under ROEHUB_DATA_DIR. `owner`
+    is what others read when the directory of the candles is taken.
+
+    Raises: InvalidConfig, InvalidInput, StoreInUse, StoreUnavailable, DatabaseFailed.
+    """
+    from cluster.jobs.settings import JobSettings
+    from cluster.postgres.settings import PostgresSettings
+    from configs.load import config
+    from ingest.stores.ready import ready_store
+    from ingest.stores.settings import ClickHouseSettings
+
+    jobs = config("backtest", environ).settings(JobSettings)
+    with ExitStack() as stack:
+        store = stack.enter_context(
+            ready_store(ClickHouseSettings.from_environment(environ), owner)
+        )
+        context = configured(environ)
+        context.use_store(store)
+        if jobs.enabled:
+            from cluster.postgres.server import postgres
+
+            dsn = stack.enter_context(postgres(PostgresSettings.from_environment(environ)))
+            check_schema(dsn)
+            add_jobs(context, jobs, dsn, results_directory(environ))
+        yield context
+
+
+def configured(environ: Mapping[str, str]) -> AppContext:
+    """The context of the configuration alone, without a store and without jobs.
+
+    Raises: InvalidConfig, InvalidInput.
+    """
+    from api.settings import ApiSettings, SyncSettings
+    from api.users import development_login
+    from compute.indicators.defaults import check_defaults, indicator_defaults
+    from compute.settings import Cpu, Defaults, Limits
+    from configs.load import config, environment
+
+    file, indicators_file = config("backtest", environ), config("indicators", environ)
+    known = indicator_defaults(indicators_file.document, str(indicators_file.path))
+    check_defaults(known.values())
+    return AppContext(
+        sync=file.settings(SyncSettings),
+        api=file.settings(ApiSettings),
+        defaults=file.settings(Defaults),
+        limits=file.settings(Limits),
+        cpu=file.settings(Cpu),
+        indicator_defaults=known,
+        login=development_login(environment(environ)),
+    )
+
+
+def add_jobs(context: AppContext, settings: JobSettings, dsn: str, results_dir: Path) -> None:
+    """Gives `context` a database, a directory of results and the part that serves jobs."""
+    from api.jobs import Jobs
+    from cluster.postgres.engine import engine
+
+    settings.check_defaults(context.defaults)
+    context.engine = engine(dsn, application="roehub api")
+    context.results_dir = results_dir
+    context.parts["jobs"] = Jobs(context, dsn, settings)
+
+
+def check_schema(dsn: str) -> None:
+    """Looks whether the database has the tables of this version. Raises: SchemaOutdated."""
+    import asyncio
+
+    from cluster.postgres.engine import engine
+    from cluster.postgres.schema import require_schema
+
+    async def checked() -> None:
+        found = engine(dsn, connections=1, application="roehub api")
+        try:
+            await require_schema(found)
+        finally:
+            await found.dispose()
+
+    asyncio.run(checked())
+
+
+def end_streams(context: AppContext) -> None:
+    """Ends the answers that would last as long as the service does."""
+    jobs = context.running.get("jobs")
+    if jobs is not None:
+        jobs.feed.close()
+
+
+def results_directory(environ: Mapping[str, str]) -> Path:
+    """The directory that jobs leave their files in, made if it is not there.
+
+    Raises: InvalidInput when it cannot be written to.
+    """
+    from ingest.stores.settings import DATA_DIR
+
+    given = environ.get("ROEHUB_RESULTS_DIR", "").strip()
+    root = environ.get("ROEHUB_DATA_DIR", "").strip() or DATA_DIR
+    directory = Path(given) if given else Path(root) / "results"
+    directory = directory.expanduser().absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / ".writable").touch()
+        (directory / ".writable").unlink()
+    except OSError as error:
+        raise InvalidInput(
+            f"the directory of results {directory} cannot be written to: {error.strerror};"
+            " name another with ROEHUB_RESULTS_DIR"
+        ) from error
+    return directory

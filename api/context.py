@@ -1,0 +1,74 @@
+"""What the service works with; the composition root makes it, routes get it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
+from api.market import Market
+from api.saved import Strategies, no_strategies
+from api.settings import ApiSettings, SyncSettings
+from api.sync import SyncPool
+from api.sync_metrics import SyncMetrics
+from api.users import Login, nobody
+from compute.settings import Cpu, Defaults, Limits
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from compute.indicators.defaults import IndicatorDefaults
+    from ingest.stores.clickhouse import ClickHouse
+
+
+@dataclass(slots=True)
+class AppContext:
+    """Settings and connections of one service.
+
+    `store` is the opened candle store, None where there is none; `engine` reaches PostgreSQL, None
+    where jobs are off. `parts` are entered when the service starts and left when it stops, in their
+    order; what each yields is found under its name in `running`. `login` says who a request comes
+    from, `strategies` finds stored ones. `now_ms` is the wall clock.
+    """
+
+    sync: SyncSettings
+    api: ApiSettings = field(default_factory=ApiSettings)
+    defaults: Defaults = field(default_factory=Defaults)
+    limits: Limits = field(default_factory=Limits)
+    cpu: Cpu = field(default_factory=Cpu)
+    indicator_defaults: Mapping[str, IndicatorDefaults] = field(default_factory=dict)
+    login: Login = nobody
+    store: ClickHouse | None = None
+    market: Market | None = field(init=False, default=None)
+    pool: SyncPool = field(init=False)
+    engine: AsyncEngine | None = None
+    strategies: Strategies = no_strategies
+    results_dir: Path | None = None
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    parts: dict[str, AbstractAsyncContextManager[Any]] = field(default_factory=dict)
+    running: dict[str, Any] = field(default_factory=dict)
+    now_ms: Callable[[], int] = lambda: int(time() * 1000)
+
+    def __post_init__(self) -> None:
+        if self.store is not None:
+            self.use_store(self.store)
+        self.pool = SyncPool(self.sync, self.cpu.threads(), SyncMetrics(self.registry))
+
+    def use_store(self, store: ClickHouse) -> None:
+        """Reads candles from `store` from now on."""
+        self.store = store
+        self.market = Market(store, self.api.max_store_reads)
+
+
+def app_context(request: Request) -> AppContext:
+    """The context of the service that answers `request`."""
+    return request.app.state.context
+
+
+Context = Annotated[AppContext, Depends(app_context)]

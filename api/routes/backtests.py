@@ -1,0 +1,104 @@
+"""Searches that are answered within their request."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from api.backtests import SavedReport, TemplateReport, backtest_task, report_task
+from api.bodies import JsonBody
+from api.context import Context
+from api.envelope import errors, json_response
+from api.openapi import body_of
+from api.running import computed, threaded
+from api.saved import SavedRequest, asked
+from api.schemas import examples
+from api.schemas.backtests import BacktestResult, Report, RuntimeDefaults
+from api.users import CurrentUser
+from compute.request import BacktestRequest
+from compute.settings import Defaults
+
+router = APIRouter(prefix="/backtests", tags=["backtests"])
+
+_RUN = errors(
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "payload_too_large",
+    "unsupported_media_type",
+    "validation_error",
+    "too_many_requests",
+    "unavailable",
+)
+
+
+@router.post(
+    "",
+    summary="Search a grid and wait for the answer",
+    response_model=BacktestResult,
+    response_model_exclude_unset=True,
+    responses=_RUN,
+    openapi_extra=body_of(BacktestRequest, SavedRequest, examples=examples.BACKTESTS),
+)
+async def search(request: Request, user: CurrentUser, context: Context, body: JsonBody) -> Response:
+    """Computes a small grid within the request: half of the budgets of a job, and a deadline.
+
+    Exactly one of `strategy_id` and `template` says what is run. A client that hangs up stops it.
+    """
+    wanted = await asked(body, user, context.strategies)
+    task = await threaded(backtest_task, wanted, context)
+    return await computed(
+        request, context, "backtest", task, lambda market: market.candles(task.job)
+    )
+
+
+@router.post(
+    "/variant-report",
+    summary="Tell one variant in full",
+    response_model=Report,
+    responses=_RUN,
+    openapi_extra=body_of(TemplateReport, SavedReport, examples=examples.REPORTS),
+)
+async def variant_report(
+    request: Request, user: CurrentUser, context: Context, body: JsonBody
+) -> Response:
+    """Scores one variant exactly as a search does, and tells its 25 rows and its trades.
+
+    Instrument, timeframe and range come from the context, everything else from the variant.
+    """
+    wanted = await asked(body, user, context.strategies, SavedReport)
+    task = await threaded(report_task, wanted, context)
+    return await computed(request, context, "report", task, lambda market: market.candles(task.job))
+
+
+@router.get(
+    "/runtime-defaults",
+    summary="What a request that is silent gets",
+    response_model=RuntimeDefaults,
+    responses=errors("unauthorized"),
+)
+async def runtime_defaults(user: CurrentUser, context: Context) -> Response:
+    """The defaults of this service, as they were when it started."""
+    return json_response(defaults_record(context.defaults))
+
+
+def defaults_record(defaults: Defaults) -> dict[str, object]:
+    """The defaults as JSON; market ids are texts there."""
+    fees = defaults.fee_pct_default_by_market_id
+    return {
+        "warmup_bars_default": defaults.warmup_bars_default,
+        "top_k_default": defaults.top_k_default,
+        "preselect_default": defaults.preselect_default,
+        "top_trades_n_default": defaults.top_trades_n_default,
+        "ranking": {
+            "primary_metric_default": defaults.primary_metric_default,
+            "secondary_metric_default": defaults.secondary_metric_default,
+        },
+        "execution": {
+            "init_cash_quote_default": defaults.init_cash_quote_default,
+            "fixed_quote_default": defaults.fixed_quote_default,
+            "safe_profit_percent_default": defaults.safe_profit_percent_default,
+            "slippage_pct_default": defaults.slippage_pct_default,
+            "fee_pct_default_by_market_id": {str(market): fee for market, fee in fees.items()},
+        },
+        "jobs": {"top_k_persisted_default": defaults.top_k_persisted_default},
+    }

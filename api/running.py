@@ -1,0 +1,54 @@
+"""A run within its request: slot, candles, worker, deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio.to_thread
+from fastapi import Request, Response
+
+from api.context import AppContext
+from api.envelope import JSON
+from api.market import market_of
+from api.metrics import started
+from compute.errors import Cancelled
+
+if TYPE_CHECKING:
+    from api.market import Market
+    from api.sync_tasks import Task
+    from compute.market.candles import Candles
+
+Returned = TypeVar("Returned")
+
+
+async def threaded(call: Callable[..., Returned], *arguments: Any) -> Returned:
+    """What `call` returns, made on a thread: it may take longer than an event loop can wait."""
+    return await anyio.to_thread.run_sync(call, *arguments)
+
+
+async def computed(
+    request: Request,
+    context: AppContext,
+    kind: str,
+    task: Task,
+    load: Callable[[Market], Candles],
+) -> Response:
+    """The response of a task over the candles that `load` reads.
+
+    Raises: TooManyRequests, Unavailable, StorageFailed, NoMarketData, Cancelled, and whatever the
+    task raises.
+    """
+    market = market_of(context.market)
+    deadline = started(request.scope) + context.sync.sync_deadline_seconds
+    with context.pool.slot(kind) as slot:
+        try:
+            async with asyncio.timeout(deadline - asyncio.get_running_loop().time()):
+                candles = await market.read(lambda: load(market))
+        except TimeoutError:
+            raise Cancelled("deadline_exceeded", "candles") from None
+        found = await slot.result(
+            task, candles, deadline=deadline, disconnected=request.is_disconnected
+        )
+    return Response(found, media_type=JSON)

@@ -1,0 +1,276 @@
+"""Everything on one machine: API and ingestion in this process, Ray and job runners beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from api.app import create_app, end_streams
+from api.children import Backoff, Child, Program
+from api.context import AppContext
+from api.server import Server, url_of
+
+log = logging.getLogger(__name__)
+
+READY_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.05
+
+Say = Callable[[str], None]
+
+
+class NotReady(Exception):
+    """The service ended, or did not become ready, while it was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run: `runners` runners on a Ray cluster of `cpus` cores, `ingest` beside the API.
+
+    `environment` is what the runners get beside this process's own; `runner_ports` are those of
+    their metrics. `places` are further lines of the table, by name.
+    """
+
+    socket: socket.socket
+    logs: Path
+    runners: int = 1
+    cpus: int | None = None
+    dashboard: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    runner_ports: tuple[int, ...] = ()
+    ingest: Callable[[asyncio.Event], Awaitable[object]] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+
+
+class Up:
+    """The service of one machine, from its start to its end; used once."""
+
+    def __init__(self, context: AppContext, plan: Plan, say: Say) -> None:
+        self._context, self._plan, self._say = context, plan, say
+        self._stop = asyncio.Event()
+        self._server = Server(create_app(context), lambda: end_streams(context))
+        self._ray_place: dict[str, str | None] = {}
+        self._ray_there = asyncio.Event()
+        self._drains: set[asyncio.Task[None]] = set()
+        self._ray = Child(
+            self._ray_program(), say, prepared=self._ray_starts, began=self._ray_began
+        )
+        self._runners = [
+            Child(self._runner_program(number), say, prepared=self._runner_environment)
+            for number in range(plan.runners)
+        ]
+
+    async def run(self) -> None:
+        """Runs until SIGINT or SIGTERM, then stops everything. Raises: NotReady."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._asked)
+        serving = asyncio.create_task(self._server.serve(sockets=[self._plan.socket]))
+        ingesting = None
+        try:
+            if self._runners:
+                self._ray.begin()
+                for runner in self._runners:
+                    runner.begin()
+            if self._plan.ingest is not None:
+                ingesting = asyncio.create_task(self._ingest(self._plan.ingest), name="ingest")
+            await self._ready(serving)
+            if not self._stop.is_set():
+                self._context.pool.warm()
+                self._say(self.table())
+            stopped = asyncio.create_task(self._stop.wait())
+            await asyncio.wait((stopped, serving), return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if serving.done() and not self._stop.is_set():
+                raise NotReady("the API ended by itself; the log has the reason")
+        finally:
+            await self._ended(serving, ingesting)
+
+    def table(self) -> str:
+        """Where everything is."""
+        url, plan = url_of(self._plan.socket), self._plan
+        ports = ", ".join(f"http://127.0.0.1:{port}/metrics" for port in plan.runner_ports)
+        rows = {
+            "API": url,
+            "API docs": f"{url}/docs",
+            "metrics": f"{url}/metrics" + (f", of runners {ports}" if ports else ""),
+        }
+        if self._runners:
+            dashboard = self._ray_place.get("dashboard_url")
+            place = self._ray_place.get("address") or "starting"
+            rows["Ray"] = place + (f", dashboard {dashboard}" if dashboard else "")
+            rows["runners"] = str(len(self._runners))
+        rows |= plan.places
+        rows["logs"] = str(plan.logs)
+        width = max(map(len, rows)) + 2
+        lines = [f"  {name.ljust(width)}{value}" for name, value in rows.items()]
+        submit = f"roehub submit REQUEST.json --follow --api {url}"
+        return "\n".join(["roehub is up; Ctrl-C stops it", *lines, f"  try: {submit}"])
+
+    def _asked(self) -> None:
+        """A signal: the first one stops, a second one at once."""
+        if self._stop.is_set():
+            for child in (*self._runners, self._ray):
+                child.kill()
+        else:
+            self._say("stopping")
+        self._stop.set()
+
+    async def _ready(self, serving: asyncio.Task[None]) -> None:
+        """Returns when the service says that it is ready and the cluster is there, or on a stop.
+
+        Raises: NotReady.
+        """
+        said = "it does not answer"
+        try:
+            async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as client:
+                while not self._stop.is_set():
+                    if serving.done():
+                        raise NotReady("the API did not start; the log has the reason")
+                    with suppress(httpx.TransportError):
+                        answer = await client.get(f"{url_of(self._plan.socket)}/ready")
+                        said = answer.text
+                        if answer.is_success and (self._ray_there.is_set() or not self._runners):
+                            return
+                        if answer.is_success:
+                            said = "Ray has not started"
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            if said != "Ray has not started":
+                raise NotReady(f"not ready after {READY_SECONDS:g} s: {said}") from None
+            self._say(f"{said} after {READY_SECONDS:g} s; jobs wait for it")
+
+    async def _ingest(self, ingest: Callable[[asyncio.Event], Awaitable[object]]) -> None:
+        """Keeps ingestion running; it shares the candle store of this process."""
+        backoff, failures = Backoff(), 0
+        while not self._stop.is_set():
+            try:
+                await ingest(self._stop)
+                reason = "ended"
+            except Exception as error:
+                log.exception("ingestion failed")
+                reason = f"failed: {error}"
+            if self._stop.is_set():
+                return
+            failures += 1
+            pause = backoff.pause(failures)
+            self._say(f"ingestion {reason}; starting it again in {pause:g} s")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+
+    async def _ended(
+        self, serving: asyncio.Task[None], ingesting: asyncio.Task[None] | None
+    ) -> None:
+        """Stops everything: what takes work in first, then what does it, then what it is done on.
+
+        The stores are closed by whoever opened them.
+        """
+        self._stop.set()
+        self._server.stop()
+        first = [serving, *(asyncio.create_task(runner.end()) for runner in self._runners)]
+        if ingesting is not None:
+            first.append(ingesting)
+        _, late = await asyncio.wait(first, timeout=2 * STOP_SECONDS)
+        for task in late:
+            log.warning("%s does not stop and is left", task.get_name())
+            task.cancel()
+        for task in (*first, *late):
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+        await self._ray.end()
+        for task in self._drains:
+            task.cancel()
+
+    def _ray_program(self) -> Program:
+        cpus = [] if self._plan.cpus is None else ["--cpus", str(self._plan.cpus)]
+        dashboard = ["--dashboard"] if self._plan.dashboard else []
+        # Ended politely even when this process is killed: its agents would live on for a minute.
+        return Program(
+            "Ray",
+            [sys.executable, "-m", "api.ray_host", *cpus, *dashboard],
+            self._plan.logs / "ray.log",
+            self._plan.environment,
+            patience_seconds=STOP_SECONDS,
+            orphaned=signal.SIGTERM,
+        )
+
+    def _runner_program(self, number: int) -> Program:
+        port = self._plan.runner_ports[number]
+        return Program(
+            "job runner" if self._plan.runners == 1 else f"job runner {number + 1}",
+            [sys.executable, "-m", "api.cli", "jobs", "--metrics-port", str(port)],
+            self._plan.logs / f"runner-{number + 1}.log",
+            self._plan.environment,
+            patience_seconds=STOP_SECONDS,
+        )
+
+    async def _ray_starts(self) -> Mapping[str, str]:
+        """The place of a cluster that is gone is forgotten."""
+        self._ray_there.clear()
+        return {}
+
+    async def _ray_began(self, process: asyncio.subprocess.Process) -> None:
+        """Reads where the cluster is; runners of one that was there before are started anew."""
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        if not line:
+            return  # it ended; whoever waits for it says why
+        known = bool(self._ray_place)
+        self._ray_place = json.loads(line)
+        self._ray_there.set()
+        drain = asyncio.create_task(_drained(process.stdout))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+        if known:
+            for runner in self._runners:
+                runner.ask()
+
+    async def _runner_environment(self) -> Mapping[str, str]:
+        """What a runner needs to join the cluster; waits for it."""
+        await self._ray_there.wait()
+        return {
+            "ROEHUB_RAY_ADDRESS": self._ray_place["address"] or "",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self._ray_place["token"] or "",
+        }
+
+
+async def _drained(stream: asyncio.StreamReader) -> None:
+    """Takes what nobody reads, so that writing it never blocks."""
+    while await stream.read(65536):
+        pass
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` where it is free on this machine, else one that is."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return probe.getsockname()[1]
+    return wanted
+
+
+def data_directory(environ: Mapping[str, str]) -> Path:
+    """Where the embedded stores and the logs are."""
+    from ingest.stores.settings import DATA_DIR
+
+    root = environ.get("ROEHUB_DATA_DIR", "").strip() or DATA_DIR
+    return Path(root).expanduser().absolute()
+
+
+def this_process(url: str) -> dict[str, object]:
+    """What a second `roehub up` is told."""
+    return {"pid": os.getpid(), "url": url}

@@ -1,0 +1,146 @@
+"""`roehub up`: everything on one machine, with one command."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cluster.jobs.cli import METRICS_PORT
+from ingest.commands.options import LogFormat, Logs, logs_to_stderr
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from api.context import AppContext
+    from api.up import Plan
+
+_INGEST_METRICS_PORT = 9201
+
+
+def up(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Its port; 0 is any free one.", min=0, max=65535)
+    ] = 8000,
+    runners: Annotated[int, typer.Option(help="Job runners on the Ray cluster.", min=0)] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores of the Ray cluster; default: all.")
+    ] = None,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard.")] = False,
+    ingest: Annotated[
+        bool, typer.Option("--ingest", help="Follow the exchanges and keep history whole, too.")
+    ] = False,
+    log_format: Logs = LogFormat.text,
+) -> None:
+    """Run everything on this machine until Ctrl-C: API, job runners on a Ray cluster, stores.
+
+    Stores without a server in the environment are embedded ones under ROEHUB_DATA_DIR. A job that
+    was under way when this was stopped, or killed, goes on where it was.
+
+    Exit codes: 0 stopped, 1 a failure, 2 bad input or a second one over the same directory.
+    """
+    import asyncio
+    import os
+
+    logs_to_stderr(log_format)
+    context.ensure_object(dict)["interrupted"] = "everything was stopped; jobs go on next time"
+    from api.app import service
+    from api.server import listening, url_of
+    from api.up import NotReady, Plan, Up, data_directory, free_port, this_process
+    from api.up_lock import only_one
+    from cluster.inputs import threads as cores
+    from cluster.postgres.settings import RUNTIME_NAME
+
+    directory = data_directory(os.environ)
+    with ExitStack() as stack:
+        found = stack.enter_context(listening(host, port))
+        stack.enter_context(only_one(directory, this_process(url_of(found))))
+        dsn, place = stack.enter_context(_database(os.environ))
+        environ = {**os.environ, RUNTIME_NAME: dsn}
+        served = stack.enter_context(service(environ, "roehub up"))
+        plan = Plan(
+            found,
+            directory / "logs",
+            runners=runners if "jobs" in served.parts else 0,
+            cpus=cores(threads),
+            dashboard=dashboard,
+            environment={RUNTIME_NAME: dsn},
+            runner_ports=tuple(free_port(METRICS_PORT + i) for i in range(runners)),
+            ingest=_ingestion(served) if ingest else None,
+            places=_places(served, place, ingest),
+        )
+        try:
+            asyncio.run(_run(Up, served, plan))
+        except NotReady as error:
+            typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+            raise typer.Exit(1) from None
+        print("everything is stopped", flush=True)
+
+
+async def _run(make: Any, context: AppContext, plan: Plan) -> None:
+    await make(context, plan, lambda line: print(line, flush=True)).run()
+
+
+def _database(environ: Mapping[str, str]) -> Any:
+    """(DSN, place) of the database while inside; one of our own is brought up to date."""
+    import asyncio
+    from contextlib import contextmanager
+
+    from cluster.postgres.schema import migrate
+    from cluster.postgres.server import postgres
+    from cluster.postgres.settings import PostgresSettings
+
+    @contextmanager
+    def opened() -> Any:
+        settings = PostgresSettings.from_environment(environ)
+        with postgres(settings) as dsn:
+            if settings.embedded:
+                migrate(dsn)
+                for job_id in asyncio.run(_orphans(dsn)):
+                    print(f"job {job_id} was left by a runner that is gone; it goes on", flush=True)
+            yield dsn, settings.place
+
+    return opened()
+
+
+async def _orphans(dsn: str) -> list[Any]:
+    from cluster.jobs.orphans import release_orphans
+    from cluster.postgres.engine import engine
+
+    found = engine(dsn, connections=1, application="roehub up")
+    try:
+        return await release_orphans(found)
+    finally:
+        await found.dispose()
+
+
+def _places(context: AppContext, database: str, ingest: bool) -> dict[str, str]:
+    found = {"database": database}
+    if context.store is not None:
+        found["candles"] = context.store.settings.place
+    if context.results_dir is not None:
+        found["results"] = str(context.results_dir)
+    if ingest:
+        found["ingestion"] = f"http://127.0.0.1:{_INGEST_METRICS_PORT}/metrics"
+    return found
+
+
+def _ingestion(context: AppContext) -> Callable[[asyncio.Event], Awaitable[object]]:
+    """Live candles and the scheduler over the open store, until the event."""
+    from ingest.commands.options import market_data, whitelist_path
+    from ingest.commands.processes import run_live
+    from ingest.commands.services import redis_settings
+
+    settings = market_data(None)
+    listed: Path = whitelist_path(None)
+    redis = redis_settings(settings)
+    db = context.store
+    assert db is not None
+    return lambda stop: run_live(
+        db, settings, listed, redis, "127.0.0.1", _INGEST_METRICS_PORT, stop
+    )

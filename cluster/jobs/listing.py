@@ -1,0 +1,155 @@
+"""Pages of a user's jobs, newest first: what a list may ask for, and where it goes on."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Select, select, tuple_
+
+from cluster.jobs.errors import RejectedRequest
+from cluster.jobs.job import STATES, Listed, columns
+from cluster.jobs.tables import JOBS
+from compute.errors import InvalidInput
+from compute.keys import canonical_json
+
+PAGE_DEFAULT: Final = 50
+PAGE_MAX: Final = 250
+_LONGEST: Final = 512
+
+
+class InvalidCursor(RejectedRequest):
+    """A cursor that no page gave out."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Invalid jobs cursor: {reason}", "query.cursor", "invalid_cursor")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last row of a page; the next one starts below it."""
+
+    created_at: datetime
+    job_id: UUID
+
+    def encode(self) -> str:
+        """The text that `decode` takes: base64url of canonical JSON, without padding."""
+        document = {
+            "created_at": self.created_at.astimezone(UTC).isoformat(),
+            "job_id": str(self.job_id),
+        }
+        return base64.urlsafe_b64encode(canonical_json(document)).rstrip(b"=").decode()
+
+    @classmethod
+    def decode(cls, token: str) -> Cursor:
+        """The cursor of a text. Raises: InvalidCursor."""
+        token = token.strip()
+        if len(token) > _LONGEST or not token.isascii():
+            raise InvalidCursor("not a cursor of this list")
+        try:
+            padded = token.encode() + b"=" * (-len(token) % 4)
+            raw = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        except (binascii.Error, ValueError, RecursionError):
+            raise InvalidCursor("not base64url of JSON") from None
+        if not isinstance(raw, dict) or set(raw) != {"created_at", "job_id"}:
+            raise InvalidCursor("it must hold created_at and job_id")
+        return cls(_time(raw["created_at"]), _uuid(raw["job_id"]))
+
+
+def _time(raw: object) -> datetime:
+    try:
+        at = datetime.fromisoformat(raw)  # type: ignore[arg-type]
+        if at.utcoffset() is not None:
+            return at.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InvalidCursor("created_at must be a time with a zone")
+
+
+def _uuid(raw: object) -> UUID:
+    if isinstance(raw, str):
+        try:
+            return UUID(raw)
+        except ValueError:
+            pass
+    raise InvalidCursor("job_id must be a UUID")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs in the order of the list; `next_cursor` is None on the last page."""
+
+    items: list[Listed]
+    next_cursor: str | None
+
+    def record(self) -> dict[str, Any]:
+        """The JSON-able page."""
+        return {"items": [job.item() for job in self.items], "next_cursor": self.next_cursor}
+
+
+def state_filter(raw: str | None) -> str | None:
+    """The state to filter by; blank is none. Raises: RejectedRequest."""
+    name = (raw or "").strip().lower()
+    if not name:
+        return None
+    if name not in STATES:
+        raise RejectedRequest(
+            f"state must be one of {', '.join(STATES)}, got {name[:60]!r}",
+            "query.state",
+            "invalid_value",
+        )
+    return name
+
+
+def cursor_filter(raw: str | None) -> Cursor | None:
+    """The cursor to go on from; blank is none. Raises: InvalidCursor."""
+    return Cursor.decode(raw) if raw and raw.strip() else None
+
+
+def page_limit(raw: int | None) -> int:
+    """Rows of a page. Raises: InvalidInput outside 1..250."""
+    limit = PAGE_DEFAULT if raw is None else raw
+    if not 1 <= limit <= PAGE_MAX:
+        raise InvalidInput(f"limit must be in 1..{PAGE_MAX}, got {limit}")
+    return limit
+
+
+def top_limit(raw: int | None, cap: int) -> int:
+    """Rows of a job's best. Raises: RejectedRequest outside 1..`cap`."""
+    limit = cap if raw is None else raw
+    if limit <= 0:
+        raise RejectedRequest(f"limit must be > 0, got {limit}", "query.limit", "greater_than")
+    if limit > cap:
+        raise RejectedRequest(f"limit must be <= {cap}, got {limit}", "query.limit", "max_value")
+    return limit
+
+
+def page_query(
+    user_id: UUID, state: str | None, limit: int, cursor: Cursor | None
+) -> Select[tuple[Any, ...]]:
+    """Rows of `Listed`, one more than `limit` where there are more."""
+    query = (
+        select(*(JOBS.c[name] for name in columns(Listed)))
+        .where(JOBS.c.user_id == user_id)
+        .order_by(JOBS.c.created_at.desc(), JOBS.c.job_id.desc())
+        .limit(limit + 1)
+    )
+    if state is not None:
+        query = query.where(JOBS.c.state == state)
+    if cursor is not None:
+        below = tuple_(JOBS.c.created_at, JOBS.c.job_id)
+        query = query.where(below < (cursor.created_at, cursor.job_id))
+    return query
+
+
+def page_of(rows: list[Listed], limit: int) -> Page:
+    """The page of the rows that `page_query` found."""
+    shown = rows[:limit]
+    if len(rows) <= limit:
+        return Page(shown, None)
+    return Page(shown, Cursor(shown[-1].created_at, shown[-1].job_id).encode())

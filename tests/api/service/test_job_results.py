@@ -1,0 +1,171 @@
+"""What a job leaves, from a request over HTTP to its files: a runner computes it for real."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from api.jobs import Jobs
+from compute.executor import LocalExecutor
+from compute.pipeline import backtest
+from compute.settings import Limits
+from ingest.stores.clickhouse import ClickHouse
+from tests.api.service.job_service import job_service, request, running, until_ended
+from tests.api.service.market import refused, store, store_directory
+from tests.postgres import execute
+
+__all__ = ["store", "store_directory"]
+PATH = "/backtests/jobs"
+X, Y = "ma.sma.window", "momentum.rsi.window"
+
+
+@pytest.fixture
+def service(
+    store: ClickHouse, database: str, tmp_path: Path
+) -> Iterator[tuple[httpx.Client, Jobs]]:
+    with job_service(store, database, tmp_path) as found:
+        yield found
+
+
+def table_of(response: httpx.Response) -> pa.Table:
+    assert response.status_code == 200, response.text
+    return pa.ipc.open_stream(response.content).read_all()
+
+
+def test_a_job_from_its_request_to_its_columns_and_report(
+    service: tuple[httpx.Client, Jobs], database: str, tmp_path: Path
+) -> None:
+    client, jobs = service
+    job_id = client.post(PATH, json=request(windows=40)).json()["job_id"]
+    here = f"{PATH}/{job_id}"
+    early = refused(client.get(f"{here}/variants"), 409)
+    assert early["details"]["error"] == "stage_a_unfinished"
+    assert (early["details"]["rows"], early["details"]["variants"]) == (0, 120)
+    assert refused(client.get(f"{here}/result"), 409)["details"]["error"] == "job_not_succeeded"
+    assert refused(client.get(f"{here}/heatmap?x={X}&y={Y}"), 409)
+    with running(database, tmp_path):
+        assert until_ended(client, job_id)["state"] == "succeeded"
+
+    expected = np.full(120, np.nan)
+    trades = np.zeros(120, int)
+
+    def sink(block: dict[str, Any]) -> None:
+        expected[block["index"]] = block["total_return_pct"]
+        trades[block["index"]] = block["num_trades"]
+
+    market = jobs.context.market
+    assert market is not None
+    made = jobs._made(request(windows=40), market)
+    with LocalExecutor(2) as executor:
+        outcome = backtest(
+            made.backtest, made.timeline, executor, limits=Limits(10**6, 2**32), sink=sink
+        )
+
+    table = table_of(client.get(f"{here}/variants")).sort_by("flat_index")
+    assert table.num_rows == 120
+    assert table.column("total_return_pct").to_pylist() == expected.tolist()
+    assert table.column("num_trades").to_pylist() == trades.tolist()
+    assert table.schema.metadata[b"roehub.job_id"] == job_id.encode()
+    assert sorted(set(table.column(X).to_pylist())) == list(range(5, 45))
+
+    parquet = client.get(f"{here}/variants", headers={"Accept": "application/vnd.apache.parquet"})
+    assert parquet.headers["content-type"] == "application/vnd.apache.parquet"
+    assert f'filename="variants-{job_id}.parquet"' in parquet.headers["content-disposition"]
+    whole = pq.read_table(io.BytesIO(parquet.content)).sort_by("flat_index")
+    assert whole.column("total_return_pct").equals(table.column("total_return_pct"))
+    query = {
+        "format": "arrow", "axis": [f"{X}:10..12", f"{Y}:7"], "min": "num_trades:1",
+        "columns": f"flat_index,{X}",
+    }  # fmt: skip
+    some = table_of(
+        client.get(
+            f"{here}/variants", params=query, headers={"Accept": "application/vnd.apache.parquet"}
+        )
+    )
+    assert some.column_names == ["flat_index", X]
+    assert sorted(some.column(X).to_pylist()) == [10, 11, 12]
+    assert refused(client.get(f"{here}/variants?axis=nothing:1"))["details"]["errors"][0] == {
+        "path": "query.axis",
+        "code": "unknown_axis",
+        "message": f"no axis 'nothing'; axes are {', '.join(made.backtest.grid.axis_names)}",
+    }
+    assert refused(client.get(f"{here}/variants?format=csv"))
+
+    drawn = client.get(
+        f"{here}/heatmap", params={"x": X, "y": Y, "aggregate": "max", "axis": f"{X}:5..9"}
+    ).json()
+    assert (drawn["job_id"], drawn["metric"]) == (job_id, "total_return_pct")
+    assert drawn["x"]["values"] == [5, 6, 7, 8, 9]
+    assert drawn["y"]["values"] == [7, 14, 21]
+    by_axes = {(row[X], row[Y]): row["total_return_pct"] for row in table.to_pylist()}
+    for j, period in enumerate(drawn["y"]["values"]):
+        for i, window in enumerate(drawn["x"]["values"]):
+            assert drawn["cells"][j][i] == by_axes[window, period]
+    assert refused(client.get(f"{here}/heatmap?x={X}"))["details"]["errors"][0]["path"] == "query.y"
+
+    result = client.get(f"{here}/result")
+    assert result.headers["content-type"] == "application/json"
+    variants = result.json()["variants"]
+    assert [one["variant_index"] for one in variants] == outcome.top.index.tolist()
+    top = client.get(f"{here}/top").json()["items"]
+    assert [row["variant_key"] for row in top] == [one["variant_key"] for one in variants]
+    page = client.get(f"{here}/report")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.text.startswith("<!doctype html>") or page.text.startswith("<!DOCTYPE html>")
+
+    events = client.get(f"{here}/events").text
+    states = [json.loads(line[6:])["state"] for line in events.splitlines() if '"state":"' in line]
+    assert states == ["queued", "running", "succeeded"]
+    assert '"stage":"stage_b"' in events
+
+    (tmp_path / "jobs" / job_id / "report.html").unlink()
+    assert refused(client.get(f"{here}/report"), 404)["details"] == {"job_id": job_id}
+
+
+def test_columns_above_the_limit_are_refused_with_the_cure(
+    service: tuple[httpx.Client, Jobs], database: str
+) -> None:
+    client, _ = service
+    job_id = client.post(PATH, json=request()).json()["job_id"]
+    execute(
+        database,
+        "update backtest_jobs set keep_columns = false,"
+        " plan_json = jsonb_set(plan_json, '{stage_a_variants_total}', '5000001')",
+    )
+    for path in ("variants", f"heatmap?x={X}&y={Y}"):
+        error = refused(client.get(f"{PATH}/{job_id}/{path}"), 409)
+        assert error["details"] == {
+            "error": "columns_not_kept",
+            "job_id": job_id,
+            "limit": 5_000_000,
+            "variants": 5_000_001,
+        }
+        assert "narrow an axis" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (None, "arrow"),
+        ("*/*", "arrow"),
+        ("application/vnd.apache.parquet", "parquet"),
+        ("application/vnd.apache.parquet;q=0.5, application/vnd.apache.arrow.stream", "arrow"),
+        ("application/vnd.apache.arrow.stream;q=0.1,application/vnd.apache.parquet;q=0.2",
+         "parquet"),
+        ("application/vnd.apache.parquet;q=x", "parquet"),
+        ("application/vnd.apache.parquet;q=0", "arrow"),
+    ],
+)  # fmt: skip
+def test_the_form_that_a_client_prefers(accept: str | None, form: str) -> None:
+    from api.routes.job_results import _accepted
+
+    assert _accepted(accept) == form

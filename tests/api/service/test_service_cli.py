@@ -1,0 +1,74 @@
+"""`roehub api` as a process: it says where it serves, and ends when it is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.cluster.cli import call, started
+
+
+def url_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("serving http://127.0.0.1:"), (line, process.poll())
+    return line.split()[1].rstrip(",")
+
+
+def test_it_serves_what_the_environment_names(tmp_path: Path, database: str) -> None:
+    process = started(
+        "api", "--port", 0, stderr=subprocess.DEVNULL,
+        ROEHUB_ENV="test", ROEHUB_DATA_DIR=str(tmp_path), STRATEGY_PG_DSN=database,
+    )  # fmt: skip
+    try:
+        url = url_of(process)
+        assert httpx.get(f"{url}/health").json() == {"status": "ok"}
+        ready = httpx.get(f"{url}/ready").json()
+        assert ready["status"] == "ready"
+        assert ready["checks"] == {"candle_store": "ok", "postgres": "ok", "results_dir": "ok"}
+        paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+        assert "/backtests/jobs/{job_id}" in paths
+        assert httpx.get(f"{url}/backtests/jobs").json() == {"items": [], "next_cursor": None}
+        children = psutil.Process(process.pid).children()
+        assert any("api.sync_worker" in child.cmdline() for child in children)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_nobody_is_logged_in_outside_development(tmp_path: Path, database: str) -> None:
+    process = started(
+        "api", "--port", 0, stderr=subprocess.DEVNULL,
+        ROEHUB_ENV="prod", ROEHUB_DATA_DIR=str(tmp_path), STRATEGY_PG_DSN=database,
+    )  # fmt: skip
+    try:
+        url = url_of(process)
+        user = {"X-Roehub-User": "00000000-0000-0000-0000-000000000001"}
+        answer = httpx.get(f"{url}/backtests/runtime-defaults", headers=user)
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "unauthorized"
+        assert httpx.get(f"{url}/indicators").status_code == 200
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = call("api", "--port", other.getsockname()[1])
+    assert done.status == 2
+    assert "choose another --port" in done.stderr
+    assert os.environ.get("ROEHUB_ENV") is None

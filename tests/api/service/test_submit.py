@@ -1,0 +1,234 @@
+"""`roehub submit` and `roehub jobs …` against a running service with a runner."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from api.client import Client, Event, Refused, ServiceFailed, ServiceUnreachable
+from api.following import Lines
+from api.jobs import Jobs
+from api.server import listening, url_of
+from ingest.stores.clickhouse import ClickHouse
+from tests.api.service.job_service import ANN, job_service, request, running
+from tests.api.service.market import store, store_directory
+from tests.api.service.serving import served
+from tests.cluster.cli import call, started, write_json
+
+__all__ = ["store", "store_directory"]
+
+
+@pytest.fixture
+def service(
+    store: ClickHouse, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Jobs]]:
+    """(URL, jobs) of a service that the commands find by themselves."""
+    with job_service(store, database, tmp_path / "results") as (client, jobs):
+        url = str(client.base_url).rstrip("/")
+        monkeypatch.setenv("ROEHUB_API_URL", url)
+        monkeypatch.setenv("ROEHUB_API_USER", ANN)
+        yield url, jobs
+
+
+def test_a_request_followed_to_its_table_and_report(
+    service: tuple[str, Jobs], database: str, tmp_path: Path
+) -> None:
+    url, _ = service
+    path = write_json(tmp_path / "request.json", request(windows=40))
+    with running(database, tmp_path / "results"):
+        done = call("submit", path, "--follow")
+        assert done.status == 0, done.stderr
+        job_id = done.stdout.split()[1]
+        assert f"job {job_id} is queued at {url}" in done.stdout
+        assert "return %" in done.stdout
+        assert f"report: {url}/backtests/jobs/{job_id}/report" in done.stdout
+        assert "succeeded" in done.stderr
+        assert "Stage B: 16 done" in done.stderr
+
+        told = call("submit", path, "--follow", "--json", "--key", "k")
+        assert len(json.loads(told.stdout)["variants"]) == 5
+    again = call("submit", path, "--json", "--key", "k")
+    assert json.loads(again.stdout)["state"] == "succeeded"
+    shown = call("jobs", "show", job_id)
+    assert "succeeded" in shown.stdout
+    assert "/report" in shown.stdout
+    assert "return %" in call("jobs", "show", job_id, "--follow").stdout
+    rows = call("jobs", "top", job_id, "--limit", 2).stdout.splitlines()
+    assert len(rows) == 3
+    assert "momentum.rsi source close window" in rows[1]
+    listed = call("jobs", "list", "--limit", 1).stdout
+    assert "more: roehub jobs list --limit 1 --cursor " in listed
+    assert len(json.loads(call("jobs", "list", "--json").stdout)["items"]) == 2
+    assert call("jobs", "delete", job_id).status == 0
+    gone = call("jobs", "show", job_id)
+    assert (gone.status, gone.stdout) == (2, "")
+    assert "not found" in gone.stderr
+
+
+def test_without_following_it_says_how_to_go_on(service: tuple[str, Jobs], tmp_path: Path) -> None:
+    url, _ = service
+    done = call("submit", write_json(tmp_path / "request.json", request()))
+    job_id = done.stdout.split()[1]
+    assert f"roehub jobs show {job_id} --api {url} --follow" in done.stdout
+    assert "has no variants yet" in call("jobs", "top", job_id).stdout
+    assert "is cancelled" in call("jobs", "cancel", job_id).stdout
+    followed = call("jobs", "show", job_id, "--follow")
+    assert followed.status == 1
+    assert f"roehub jobs top {job_id}" in followed.stdout
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_so(
+    service: tuple[str, Jobs], tmp_path: Path
+) -> None:
+    url, jobs = service
+    path = write_json(tmp_path / "request.json", request())
+    process = started("submit", path, "--follow", stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    job_id = process.stdout.readline().split()[1]
+    assert process.stderr.readline() == "queued\n"  # the stream is open
+    assert jobs.feed.waiting == 1
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"job {job_id} runs on" in said
+    assert f"roehub jobs show {job_id} --api {url} --follow" in said
+    assert "Traceback" not in said
+    with Client() as client:
+        assert client.job(job_id)["state"] == "queued"
+
+
+def test_refusals_name_the_place_in_the_request(service: tuple[str, Jobs], tmp_path: Path) -> None:
+    body = request(top_k=301, nonsense=1)
+    done = call("submit", write_json(tmp_path / "request.json", body))
+    assert done.status == 2
+    assert "nonsense" in done.stderr
+    told = call("submit", tmp_path / "request.json", "--json")
+    assert json.loads(told.stdout)["error"]["code"] == "validation_error"
+    with Client() as client, pytest.raises(Refused) as caught:
+        client.job("00000000-0000-0000-0000-000000000000")
+    assert caught.value.code == "not_found"
+
+
+def test_a_service_that_is_not_there(tmp_path: Path) -> None:
+    with listening("127.0.0.1", 0) as found:
+        url = url_of(found)
+    done = call("submit", write_json(tmp_path / "r.json", request()), "--api", url)
+    assert done.status == 1
+    assert f"no service answers at {url}" in done.stderr
+    assert "roehub up" in done.stderr
+    with Client(url) as client, pytest.raises(ServiceUnreachable):
+        client.page()
+
+
+def test_what_is_no_service_of_ours() -> None:
+    from fastapi import FastAPI
+    from fastapi.responses import PlainTextResponse
+
+    def made() -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/backtests/jobs")
+        async def jobs() -> PlainTextResponse:
+            return PlainTextResponse("hello")
+
+        return app
+
+    with served(made) as url, Client(url) as client:
+        with pytest.raises(ServiceFailed, match="no service of ours"):
+            client.page()
+        with pytest.raises(ServiceFailed, match="answered 404"):
+            client.job("x")
+
+
+@contextmanager
+def cutting(url: str, after: bytes) -> Iterator[str]:
+    """URL of a relay that cuts off the first connection whose answer contains `after`."""
+    host, port = url.removeprefix("http://").split(":")
+    cut = threading.Event()
+
+    async def relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, requests = await asyncio.open_connection(host, int(port))
+        there = asyncio.create_task(_copied(reader, requests))
+        seen = b""
+        while data := await answers.read(65536):
+            writer.write(data)
+            await writer.drain()
+            seen += data
+            if after in seen and not cut.is_set():
+                cut.set()
+                break
+        there.cancel()
+        requests.close()
+        writer.close()
+
+    async def serve(began: Future[int], stop: asyncio.Event) -> None:
+        server = await asyncio.start_server(relayed, "127.0.0.1", 0)
+        began.set_result(server.sockets[0].getsockname()[1])
+        await stop.wait()
+        server.close()
+
+    began: Future[int] = Future()
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(began, stop),))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{began.result(20)}"
+        assert cut.is_set()
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+def test_following_goes_on_where_a_connection_broke(service: tuple[str, Jobs]) -> None:
+    url, _ = service
+    with Client(url) as direct, cutting(url, b"event: state") as relay, Client(relay) as client:
+        job_id = direct.submit(request())["job_id"]
+        events = client.follow(job_id)
+        first = next(events)
+        assert first.data["state"] == "queued"
+        direct.cancel(job_id)
+        (last,) = events
+        assert last.data["state"] == "cancelled"
+        assert list(direct.follow(job_id, after=first.event_id)) == [last]
+        assert list(direct.follow(job_id, after=last.event_id)) == []
+
+
+def test_lines_of_progress() -> None:
+    clock = iter(range(0, 1000, 6))
+    out = io.StringIO()
+    see = Lines(out, lambda: float(next(clock)))
+
+    def progress(done: int, stage: str = "stage_a", eta: float | None = 33.4) -> Event:
+        data = {"stage": stage, "processed_units": done, "total_units": 1000,
+                "eta_seconds": eta, "attempt": 1}  # fmt: skip
+        return Event("1", "progress", data)
+
+    see(progress(100))
+    see(Event("2", "best", {"count": 1, "items": [{"total_return_pct": 12.345}]}))
+    see(progress(400))
+    see(progress(1000))
+    see(progress(1000))
+    see(progress(500, "stage_b", None))
+    see(progress(600, "stage_b", 7200.0))
+    assert out.getvalue().splitlines() == [
+        "Stage A: 40 %, 400 of 1 000, about 33 s left, best so far 12.35 %",
+        "Stage A: 1 000 done",
+        "Stage B: 60 %, 600 of 1 000, about 120 min left, best so far 12.35 %",
+    ]
