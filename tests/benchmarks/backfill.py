@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from compute.quantities import spaced
 from tests.benchmarks.findings import Findings, Goal, Table
 from tests.benchmarks.observed import ROOT, peak_rss_bytes
 from tests.benchmarks.options import Options
@@ -45,7 +46,7 @@ def section_backfill(options: Options) -> Findings:
     }
     bare = best[FORMS[0]]
     table = Table(
-        f"{rows} candles into the embedded store",
+        f"{spaced(rows)} candles into the embedded store, from files",
         ("from", "seconds", "rows/s", "of the bare insert", "peak MiB", "peak MiB of 4 times"),
         [
             (

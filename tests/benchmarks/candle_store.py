@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from compute.quantities import spaced
 from tests.benchmarks.findings import Findings, Goal, Table
 from tests.benchmarks.options import Options
 
@@ -37,7 +38,7 @@ def section_store(options: Options) -> Findings:
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     inserts = Table(
-        f"{rows} candles into the embedded store",
+        f"{spaced(rows)} candles into the embedded store, rows at hand",
         ("insert", "seconds", "rows/s", "of the bare insert"),
         [
             (name, seconds, rows / seconds, found["inserts"]["bare insert_arrow"] / seconds)
