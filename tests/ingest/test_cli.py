@@ -15,7 +15,7 @@ import yaml
 
 from compute.market.instrument import Instrument
 from configs.load import config
-from ingest.commands.stores import Coverage
+from ingest.coverage import Coverage
 from ingest.rows import Candle, Origin, table_of
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import open_clickhouse

@@ -6,7 +6,7 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -25,6 +25,8 @@ from cluster.jobs.listing import (
 from cluster.jobs.store import JobStore
 from compute.errors import InvalidInput, InvalidRequest
 from tests.cluster.jobs.stored import ANN, BOB, claimed, created, execute, run
+
+JOB_ID = "00000000-0000-0000-0000-000000000931"
 
 WORKED = (
     "eyJjcmVhdGVkX2F0IjoiMjAyNi0wMi0yMlQxODowMDowMCswMDowMCIsImpvYl9pZCI6IjAwMDAwMDAwLTAwMDAt"
@@ -63,12 +65,12 @@ def _token(raw: object) -> str:
         WORKED[:-3],
         _token([1]),
         _token({"created_at": "2026-01-01T00:00:00+00:00"}),
-        _token({"created_at": "2026-01-01T00:00:00", "job_id": str(uuid4())}),
-        _token({"created_at": 5, "job_id": str(uuid4())}),
-        _token({"created_at": "0001-01-01T00:00:00+23:00", "job_id": str(uuid4())}),
+        _token({"created_at": "2026-01-01T00:00:00", "job_id": JOB_ID}),
+        _token({"created_at": 5, "job_id": JOB_ID}),
+        _token({"created_at": "0001-01-01T00:00:00+23:00", "job_id": JOB_ID}),
         _token({"created_at": "2026-01-01T00:00:00+00:00", "job_id": 5}),
         _token({"created_at": "2026-01-01T00:00:00+00:00", "job_id": "5"}),
-        _token({"created_at": "2026-01-01T00:00:00Z", "job_id": str(uuid4()), "more": 1}),
+        _token({"created_at": "2026-01-01T00:00:00Z", "job_id": JOB_ID, "more": 1}),
     ],
 )
 def test_a_bad_cursor(token: str) -> None:
