@@ -60,15 +60,12 @@ def rest_catchup(
     """Fetch what is missing: minutes since the last stored one, and every gap before it.
 
     --start and --end bound what --force fetches again. Exit codes: 0 done, 1 a failure, 2 bad
-    input; of --all-from-ref-instruments 1 when an instrument failed, else 2 when one was skipped
-    because it has no candle yet.
+    input; of --all-from-ref-instruments 2 also when an instrument failed, or has no candle yet.
     """
     as_json = expects_json(context, report_format)
     import asyncio
 
     from compute.errors import InvalidInput
-    from ingest.catchup import CatchUpSummary
-    from ingest.reports import json_text, text
 
     bounds = moment_ms("--start", start), moment_ms("--end", end)
     if bounds != (None, None) and not force:
@@ -102,12 +99,22 @@ def rest_catchup(
         report = asyncio.run(
             _caught_up(db, settings, instruments, batch_size, work, alone=chosen is not None)
         )
+    _tell(report, as_json)
+
+
+def _tell(report: CatchUpReport | CatchUpSummary, as_json: bool) -> None:
+    """Prints a report, before it what went wrong. Raises: Exit, when something did."""
+    from ingest.catchup import CatchUpSummary
+    from ingest.reports import json_text, text
+
+    whole = True
     if isinstance(report, CatchUpSummary):
+        whole = report.instruments_ok == report.instruments_total
         for line in _errors(report):
             say(line)
     print(json_text(report) if as_json else text(_brief(report)))
-    if isinstance(report, CatchUpSummary) and report.instruments_ok < report.instruments_total:
-        raise typer.Exit(1 if report.instruments_failed else 2)
+    if not whole:
+        raise typer.Exit(2)
 
 
 def _errors(summary: CatchUpSummary) -> list[str]:

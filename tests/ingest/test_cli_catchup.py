@@ -135,7 +135,7 @@ def test_every_active_instrument_and_a_failure_stops_no_other(settings: Path) ->
         rows.append(InstrumentRow(off, "DISABLED", False, T0 + 1))
         ReferenceStore(db).upsert(rows)
     done = catch_up(settings, "--all-from-ref-instruments", *JSON)
-    assert done.status == 1
+    assert done.status == 2
     found = json.loads(done.stdout)
     assert (found["instruments_total"], found["instruments_ok"]) == (4, 2)
     assert (found["instruments_failed"], found["instruments_skipped_no_seed"]) == (1, 1)
@@ -149,7 +149,7 @@ def test_every_active_instrument_and_a_failure_stops_no_other(settings: Path) ->
     assert_whole(BTC, 119)
     assert_whole(ETH, 119)
     text = catch_up(settings, "--all-from-ref-instruments")
-    assert text.status == 1
+    assert text.status == 2
     assert "instruments_failed: 1\n" in text.stdout
     assert text.stderr.count("BADUSDT") == 1
     assert "BADUSDT" in text.stdout
@@ -162,7 +162,7 @@ def test_unreachable_exchanges_are_told_once(settings: Path, server: BinanceServ
         ReferenceStore(db).upsert(rows)
     server.fail(status=503, path="klines", times=2)
     done = catch_up(settings, "--all-from-ref-instruments")
-    assert done.status == 1
+    assert done.status == 2
     assert "2 instruments, 1:BTCUSDT the first: " in done.stderr
 
 
