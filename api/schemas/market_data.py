@@ -44,6 +44,9 @@ class CoverageItem(Answer):
     last: str = Field(description="Open of the last minute.")
     minutes: int = Field(description="Minutes that have a candle.")
     missing: int = Field(description="Minutes between first and last that have none.")
+    coverage_pct: float = Field(
+        description="Share of the minutes from first to last, cut off so that 100 is all of them."
+    )
 
 
 class CoverageList(Answer):

@@ -1,4 +1,4 @@
-"""One local cluster for all tests of this directory; fault tests bring their own."""
+"""A local cluster for the tests of a file that ask for one; fault tests bring their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compute.executor import LocalExecutor
 WORKERS = 2
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session() -> Iterator[RaySession]:
     with ray_session(num_cpus=WORKERS) as session:
         yield session

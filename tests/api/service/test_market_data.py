@@ -100,6 +100,7 @@ def test_coverage_page_by_page(client: httpx.Client, store: ClickHouse) -> None:
         "last": instant(START_MS + (MINUTES - 1) * 60_000),
         "minutes": len(stored),
         "missing": MINUTES - len(stored),
+        "coverage_pct": 10_000 * len(stored) // MINUTES / 100,
     }
     assert found[0]["missing"] > 0
     one = client.get("/market-data/coverage", params={"market_id": 2, "symbol": "btcusdt"}).json()

@@ -25,7 +25,7 @@ from tests.api.service.market import store_directory
 from tests.cluster.cli import ROOT
 
 __all__ = ["store_directory"]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 STARTS_S, STOPS_S = 180, 30
 

@@ -148,6 +148,7 @@ def test_runs_that_are_stopped_again_and_again(
     }
 
 
+@pytest.mark.soak
 def test_on_ray_and_across_executors(
     problem: Problem, cluster: RayExecutor, local: LocalExecutor, tmp_path: Path
 ) -> None:

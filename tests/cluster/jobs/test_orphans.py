@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -44,6 +45,8 @@ def test_a_number_that_was_given_anew_is_no_runner() -> None:
         child.communicate(b"\n")
     child = subprocess.Popen([sys.executable, "-c", "input()", "jobs"], stdin=subprocess.PIPE)
     try:
+        while b"input()" not in Path(f"/proc/{child.pid}/cmdline").read_bytes():
+            time.sleep(0.001)  # it has not yet become another program
         assert runs(child.pid)
     finally:
         child.communicate(b"\n")
