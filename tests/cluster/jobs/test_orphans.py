@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
