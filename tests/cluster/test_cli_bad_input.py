@@ -343,8 +343,8 @@ def test_a_refusal_lists_every_fault(candles: Path, tmp_path: Path) -> None:
     body = request({"template.timeframe": "7m", "template.execution.fee_pct": -1, "extra": 1})
     done = run(tmp_path, candles, body, "--json")
     assert refused(done).splitlines() == [
-        "error: extra: is an unknown field; allowed are time_range, template, warmup_bars, top_k,"
-        " preselect, top_trades_n, ranking, validation",
+        "error: extra: is an unknown field; allowed are time_range, warmup_bars, top_k, preselect,"
+        " top_trades_n, ranking, validation, template",
         "error: template.execution.fee_pct: must be >= 0 (got -1)",
         "error: template.timeframe: '7m' is not supported; use one of 1m 5m 15m 1h 4h 1d",
     ]

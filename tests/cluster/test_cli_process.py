@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +23,8 @@ def candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_market(tmp_path_factory.mktemp("market") / "candles.parquet", bars=20_000)
 
 
-def compiled() -> set[str]:
-    return {str(path.relative_to(CACHE_DIR)) for path in CACHE_DIR.rglob("*.nbc")}
+def compiled(cache: Path) -> set[str]:
+    return {str(path.relative_to(cache)) for path in cache.rglob("*.nbc")}
 
 
 def test_a_second_process_compiles_nothing_and_prints_json_alone(
@@ -31,14 +32,18 @@ def test_a_second_process_compiles_nothing_and_prints_json_alone(
 ) -> None:
     path = write_json(tmp_path / "request.json", request())
     flags = ("backtest", path, "--candles", candles, "--executor", "local", "--json")
+    # A copy of the cache: other tests compile into the common one at the same time.
+    cache = tmp_path / "kernels"
+    unfinished = shutil.ignore_patterns("*.tmp.*")
+    shutil.copytree(CACHE_DIR, cache / CACHE_DIR.name, ignore=unfinished)
     texts: list[str] = []
     caches: list[set[str]] = []
     for _ in range(2):
-        process = started(*flags)
+        process = started(*flags, ROEHUB_NUMBA_CACHE_DIR=str(cache))
         text, told = process.communicate()
         assert process.returncode == 0, told
         texts.append(text)
-        caches.append(compiled())
+        caches.append(compiled(cache))
     assert caches[0] == caches[1] != set()
     first, second = (json.loads(text) for text in texts)
     assert all(first[name] == second[name] for name in first if name != "run")
