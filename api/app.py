@@ -15,7 +15,6 @@ from api.context import AppContext
 from api.metrics import HttpMetrics, Measured
 from api.readiness import readiness
 from api.routes import backtests, health, indicators, market_data
-from compute.errors import InvalidInput
 from compute.results import ENGINE_VERSION
 
 if TYPE_CHECKING:
@@ -86,6 +85,7 @@ def service(environ: Mapping[str, str], owner: str = "roehub api") -> Iterator[A
         context = configured(environ)
         context.use_store(store)
         if jobs.enabled:
+            from cluster.jobs.durable import results_directory
             from cluster.postgres.server import postgres
 
             dsn = stack.enter_context(postgres(PostgresSettings.from_environment(environ)))
@@ -152,26 +152,3 @@ def end_streams(context: AppContext) -> None:
     jobs = context.running.get("jobs")
     if jobs is not None:
         jobs.feed.close()
-
-
-def results_directory(environ: Mapping[str, str]) -> Path:
-    """The directory that jobs leave their files in, made if it is not there.
-
-    Raises: InvalidInput when it cannot be written to.
-    """
-    from ingest.stores.settings import DATA_DIR
-
-    given = environ.get("ROEHUB_RESULTS_DIR", "").strip()
-    root = environ.get("ROEHUB_DATA_DIR", "").strip() or DATA_DIR
-    directory = Path(given) if given else Path(root) / "results"
-    directory = directory.expanduser().absolute()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / ".writable").touch()
-        (directory / ".writable").unlink()
-    except OSError as error:
-        raise InvalidInput(
-            f"the directory of results {directory} cannot be written to: {error.strerror};"
-            " name another with ROEHUB_RESULTS_DIR"
-        ) from error
-    return directory
