@@ -209,4 +209,5 @@ def logs_to_stderr(chosen: LogFormat) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request otherwise
+    for chatty in ("httpx", "alembic"):  # a line a request, a dozen a start
+        logging.getLogger(chatty).setLevel(logging.WARNING)
