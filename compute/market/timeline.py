@@ -93,10 +93,10 @@ def timeline(
         raise _no_market_data(candles, frame, period, load)
     _refuse_nonpositive(found)
     stop_bar = -(-load.end_ms // timeframe.ms) - 1
-    filled, numbers = _rolled(found, timeframe, stop_bar)
+    filled, numbers = rolled(found, timeframe, stop_bar)
     if len(filled) == 0:
         raise _no_market_data(candles, frame, period, load)
-    bars = _carried(filled, numbers, timeframe, stop_bar)
+    bars = carried(filled, numbers, timeframe, stop_bar)
     _refuse_nonfinite(bars)
     bounds = np.array([period.start_ms, period.end_ms]) - timeframe.ms
     start, stop = (int(i) for i in np.searchsorted(bars.ts_open_ms, bounds, side="left"))
@@ -180,7 +180,7 @@ def dense(candles: Candles, frame: Timeframe, load: Period) -> Candles:
     return Candles(ts_open_ms, *(_overlaid(hole, at, column) for column in found.series()))
 
 
-def _rolled(
+def rolled(
     found: Candles, timeframe: Timeframe, stop_bar: int
 ) -> tuple[Candles, NDArray[np.int64]]:
     """Bars before `stop_bar` that have a candle and five finite values, and their numbers."""
@@ -207,18 +207,28 @@ def _rolled(
     return (bars, numbers) if bool(whole.all()) else (bars.take(whole), numbers[whole])
 
 
-def _carried(
-    filled: Candles, numbers: NDArray[np.int64], timeframe: Timeframe, stop_bar: int
+def carried(
+    filled: Candles,
+    numbers: NDArray[np.int64],
+    timeframe: Timeframe,
+    stop_bar: int,
+    before: tuple[int, np.float32] | None = None,
 ) -> Candles:
-    """Every bar from the first filled one up to `stop_bar`; empty ones repeat the last close."""
-    count = stop_bar - int(numbers[0])
+    """Every bar from the first filled one up to `stop_bar`; empty ones repeat the last close.
+
+    With the number and the close of the bar `before` these, they begin right after it.
+    """
+    first, close_before = before or (int(numbers[0]) - 1, np.float32(np.nan))
+    first += 1
+    count = stop_bar - first
     _refuse_too_many(count, timeframe)
     if count == len(filled):
         return filled
-    at = numbers - numbers[0]
-    close = np.repeat(filled.close, np.diff(at, append=count))
+    at = numbers - first
+    closes = np.append(close_before, filled.close)
+    close = np.repeat(closes, np.diff(at, prepend=0, append=count))
     return Candles(
-        (numbers[0] + np.arange(count, dtype=np.int64)) * timeframe.ms,
+        (first + np.arange(count, dtype=np.int64)) * timeframe.ms,
         _overlaid(close, at, filled.open),
         _overlaid(close, at, filled.high),
         _overlaid(close, at, filled.low),
