@@ -1,0 +1,204 @@
+"""Messages to chats, over HTTP to a stand-in of the Bot API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from compute.errors import InvalidInput
+from live.output import Source, Told, event, metric
+from live.telegram import BotSender, LogSender, Notifier, Sender, TelegramSettings, message
+
+TOKEN = "123456:planted-secret"
+ABOUT = Source(UUID(int=1), UUID(int=2), "binance:spot:BTCUSDT", "15m", UUID(int=3))
+IDS = f"strategy_id={ABOUT.strategy_id} | run_id={ABOUT.run_id}"
+WHERE = "instrument=binance:spot:BTCUSDT | timeframe=15m"
+
+
+class BotApi:
+    """A Bot API that answers with the next of its answers, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.answers: list[tuple[int, str]] = []
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                api.asked.append((self.path, body))
+                status, text = api.answers.pop(0) if api.answers else (200, '{"ok": true}')
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+
+
+@pytest.fixture
+def api() -> Iterator[BotApi]:
+    opened = BotApi()
+    thread = Thread(target=opened.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield opened
+    opened.server.shutdown()
+    thread.join()
+    opened.server.server_close()
+
+
+def delivered(
+    records: list[Told],
+    sender: Sender,
+    chats: dict[UUID, int],
+    clock: Callable[[], float] = time.monotonic,
+) -> CollectorRegistry:
+    registry = CollectorRegistry()
+
+    async def chat(user_id: UUID) -> int | None:
+        return chats.get(user_id)
+
+    async def run() -> None:
+        notifier = Notifier(sender, chat, registry, 600.0, clock)
+        sending = asyncio.create_task(notifier.run())
+        for record in records:
+            notifier.tell(record)
+        await notifier.drained()
+        sending.cancel()
+        if isinstance(sender, BotSender):
+            await sender.close()
+
+    asyncio.run(run())
+    return registry
+
+
+def bot(api: BotApi) -> BotSender:
+    return BotSender(
+        TelegramSettings(enabled=True, mode="telegram", api_base_url=api.url, bot_token=TOKEN)
+    )
+
+
+def failed(error: str = "no candles") -> Told:
+    return event(0, ABOUT, "run_failed", {"error": error})
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (failed(), f"FAILED | {IDS} | error=no candles"),
+        (failed(""), f"FAILED | {IDS} | error=unknown_error"),
+        (event(0, ABOUT, "signal", {"signal": "long"}), f"SIGNAL | {IDS} | {WHERE} | signal=long"),
+        (
+            event(0, ABOUT, "trade_open", {"side": "long", "price": 1.5}),
+            f"TRADE OPEN | {IDS} | {WHERE} | side=long | price=1.5",
+        ),
+        (
+            event(0, ABOUT, "trade_close", {"side": None}),
+            f"TRADE CLOSE | {IDS} | {WHERE} | side=n/a | price=n/a",
+        ),
+    ],
+    ids=["failed", "failed-unknown", "signal", "open", "close"],
+)
+def test_a_message_has_the_contracts_words(record: Told, text: str) -> None:
+    assert message(record) == text
+
+
+def test_a_message_is_sent_to_the_users_chat(api: BotApi) -> None:
+    registry = delivered([failed()], bot(api), {ABOUT.user_id: -77})
+    assert api.asked == [
+        (f"/bot{TOKEN}/sendMessage", {"chat_id": "-77", "text": message(failed())})
+    ]
+    assert registry.get_sample_value("strategy_telegram_notify_total") == 1
+
+
+def test_what_is_no_routed_event_is_left_out(api: BotApi) -> None:
+    others = [
+        event(0, ABOUT, "run_state_changed", {"from": "a", "to": "b"}),
+        metric(0, ABOUT, "run_state", "failed"),
+    ]
+    delivered(others, bot(api), {ABOUT.user_id: 1})
+    assert api.asked == []
+
+
+def test_the_same_failure_is_told_once_in_its_window(api: BotApi) -> None:
+    clock = iter([0.0, 599.0, 599.5, 600.0])
+    records = [failed("a  b"), failed(" a b "), failed("other"), failed("a b")]
+    delivered(records, bot(api), {ABOUT.user_id: 1}, clock.__next__)
+    assert [body["text"].partition("error=")[2] for _, body in api.asked] == [
+        "a  b", "other", "a b",
+    ]  # fmt: skip
+
+
+def test_a_user_without_a_chat_is_skipped(api: BotApi) -> None:
+    registry = delivered([failed()], bot(api), {uuid4(): 1})
+    assert api.asked == []
+    assert registry.get_sample_value("strategy_telegram_notify_skipped_total") == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [(500, "broken"), (200, '{"ok": false}'), (200, "[1]"), (200, "no json")], ids=str
+)
+def test_a_refused_message_is_counted_and_the_next_one_sent(
+    api: BotApi, answer: tuple[int, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    api.answers = [answer]
+    signal = event(0, ABOUT, "signal", {"signal": "long"})
+    registry = delivered([failed(), signal], bot(api), {ABOUT.user_id: 1})
+    assert registry.get_sample_value("strategy_telegram_notify_errors_total") == 1
+    assert registry.get_sample_value("strategy_telegram_notify_total") == 1
+    assert answer[1] in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_a_server_that_is_gone_is_counted_without_its_address(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    settings = TelegramSettings(
+        enabled=True, mode="telegram", api_base_url="http://127.0.0.1:1", bot_token=TOKEN
+    )
+    registry = delivered([failed()], BotSender(settings), {ABOUT.user_id: 1})
+    assert registry.get_sample_value("strategy_telegram_notify_errors_total") == 1
+    assert "ConnectError" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_log_only_writes_the_message_down(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    delivered([failed()], LogSender(), {ABOUT.user_id: 5})
+    assert f"to chat 5: {message(failed())}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "mail"},
+        {"api_base_url": "api.telegram.org"},
+        {"send_timeout_s": 0},
+        {"debounce_failed_seconds": -1},
+        {"enabled": True, "mode": "telegram", "bot_token": " "},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        TelegramSettings(**wrong)
+
+
+def test_the_token_is_in_no_repr() -> None:
+    assert TOKEN not in repr(TelegramSettings(bot_token=TOKEN))
