@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.bodies import check_axes
 from api.column_parts import Part, column_parts, rows_of
 from api.context import AppContext
-from api.errors import Conflict, Forbidden, NotFound, StorageFailed, invalid
+from api.errors import Conflict, Forbidden, NotFound, StorageFailed
 from api.events import EventFeed
 from api.market import Market, market_of
-from api.saved import asked
+from api.saved import Asked, asked
 from api.users import User
 from cluster.columns import MAX_ROWS
 from cluster.jobs.errors import JobNotFound
@@ -29,7 +29,7 @@ from cluster.jobs.job import Job, JobStatus
 from cluster.jobs.listing import Cursor, Page
 from cluster.jobs.market_file import write_market
 from cluster.jobs.settings import JobSettings
-from cluster.jobs.snapshot import Snapshot, backtest_of, snapshot
+from cluster.jobs.snapshot import SavedStrategy, Snapshot, backtest_of, snapshot
 from cluster.jobs.store import JobStore, TopRow
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
@@ -85,12 +85,9 @@ class Jobs:
             with stored():
                 await self.store.check_quota(user.user_id, most)
         sent = await asked(body, user, self.context.strategies)
-        if sent.mode != "template":
-            raise invalid("a job takes a template; send the strategy's own", "mode_conflict",
-                          "body.strategy_id")  # fmt: skip
         market = market_of(self.context.market)
         async with self.heavy:
-            made = await market.read(lambda: self._made(sent.body, market))
+            made = await market.read(lambda: self._made(sent, market))
         with stored():
             return await self.store.create(
                 made,
@@ -101,16 +98,17 @@ class Jobs:
                 idempotency_key=key,
             )
 
-    def _made(self, body: object, market: Market) -> Snapshot:
+    def _made(self, sent: Asked, market: Market) -> Snapshot:
         rules = self.context
-        check_axes(parse_request(body), rules.api)
+        check_axes(parse_request(sent.body), rules.api)
         made = snapshot(
-            body,
+            sent.body,
             defaults=rules.defaults,
             indicator_defaults=rules.indicator_defaults,
             limits=rules.limits,
             workers=rules.cpu.threads(),
             read_market=market.timeline,
+            strategy=_saved(sent),
         )
         write_market(self.results_dir, made.timeline)
         return made
@@ -225,15 +223,23 @@ def _columns(job: Job) -> tuple[list[Part], Grid]:
     return column_parts(Path(job.results_dir) / "plans" / job.plan_key), grid_of(job)
 
 
-def report_context(job: Job) -> Mapping[str, Any] | None:
-    """What `POST /backtests/variant-report` wants beside a variant; None for a stored strategy."""
-    sent = job.request_json
-    if "template" not in sent:
+def _saved(sent: Asked) -> SavedStrategy | None:
+    if sent.strategy is None:
         return None
+    found = sent.strategy
+    return SavedStrategy(str(found.strategy_id), dict(found.spec), found.spec_hash, sent.overrides)
+
+
+def report_context(job: Job) -> Mapping[str, Any]:
+    """What `POST /backtests/variant-report` wants beside a variant.
+
+    Of a stored strategy it is the template that the job made of it: the strategy may be gone.
+    """
+    sent = job.request_json
     return {
         "time_range": sent["time_range"],
-        "template": sent["template"],
-        "overrides": sent.get("overrides"),
+        "template": sent.get("template") or job.effective_json["template"],
+        "overrides": None,
         "warmup_bars": sent["warmup_bars"],
         "include_trades": sent["top_trades_n"] > 0,
     }

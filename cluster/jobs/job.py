@@ -130,6 +130,18 @@ class Job(JobStatus):
         )
 
     @property
+    def identity(self) -> Record:
+        """The fields of a result that say which strategy it is of; none for a template's."""
+        if self.mode == "template":
+            return {}
+        return {
+            "mode": self.mode,
+            "strategy_id": self.request_json["strategy_id"],
+            "spec_hash": self.spec_hash,
+            "grid_request_hash": None,
+        }
+
+    @property
     def directory(self) -> Path:
         """Where the job's own results are written."""
         return Path(self.results_dir) / "jobs" / str(self.job_id)

@@ -17,6 +17,7 @@ from cluster.columns import MAX_ROWS
 from cluster.jobs.errors import RejectedRequest
 from cluster.jobs.job import Hashes, Record
 from cluster.numerics import build
+from cluster.postgres.jsonb import storable
 from compute.backtest import Backtest, resolve
 from compute.grid import Axis, IndicatorGrid
 from compute.indicators.defaults import IndicatorDefaults
@@ -31,8 +32,20 @@ from compute.settings import Defaults, Limits
 
 ReadMarket = Callable[[Backtest], Timeline]
 
-LARGEST_FLOAT: Final = 1e16  # from here on PostgreSQL's jsonb writes a whole float as an integer
 _ROWS_CAP: Final = "top_k must be <= {cap}, the most rows that a job keeps; got {top_k}"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedStrategy:
+    """The stored strategy that a request's template was made of, as it was then.
+
+    `overrides` are those of the request, which the template has in it.
+    """
+
+    strategy_id: str
+    spec: Record
+    spec_hash: str
+    overrides: Record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +58,6 @@ class Snapshot:
     are what these were made from.
     """
 
-    mode: str
     request_json: Record
     effective_json: Record
     hashes: Hashes
@@ -57,6 +69,12 @@ class Snapshot:
     backtest: Backtest
     timeline: Timeline
     plan: Plan
+    strategy: SavedStrategy | None = None
+
+    @property
+    def mode(self) -> str:
+        """Whether the grid came from a stored strategy or with the request."""
+        return "template" if self.strategy is None else "saved"
 
 
 def snapshot(
@@ -68,18 +86,22 @@ def snapshot(
     workers: int,
     read_market: ReadMarket,
     keep_columns: bool = True,
+    strategy: SavedStrategy | None = None,
 ) -> Snapshot:
     """The `Snapshot` of a decoded request under one deployment's settings.
 
     `read_market` reads the candles, once all that can be refused without them is; the guards are
     held against `workers` cores. Columns are kept up to `cluster.columns.MAX_ROWS` base variants.
+    `strategy` says that the body's template was made of it.
     Raises: InvalidRequest, InvalidGrid, GuardExceeded, NoMarketData or another InvalidInput.
     """
     request = _storable(parse_request(body))
     _check_top_k(request, defaults)
     job = resolve(request, defaults, indicator_defaults)
+    if strategy is not None:
+        job = replace(job, grid_request_hash="")  # a strategy is known by its own hash
     check_variants(job, limits)
-    hashes, request_json = _hashed(job, request)
+    hashes, request_json = _hashed(job, request, strategy)
     effective_json = effective_body(job, request)
     rebuilt = backtest_of(json.loads(canonical_json(effective_json)), hashes)
     assert rebuilt == job, "a request and its snapshot mean different back-tests"
@@ -91,7 +113,6 @@ def snapshot(
         workers=workers, columns=keep,
     )  # fmt: skip
     return Snapshot(
-        mode="template",
         request_json=request_json,
         effective_json=effective_json,
         hashes=hashes,
@@ -103,6 +124,7 @@ def snapshot(
         backtest=job,
         timeline=timeline,
         plan=sizes,
+        strategy=strategy,
     )
 
 
@@ -112,35 +134,46 @@ def _check_top_k(request: BacktestRequest, defaults: Defaults) -> None:
         raise RejectedRequest(_ROWS_CAP.format(cap=cap, top_k=top_k), "body.top_k", "max_value")
 
 
-def _hashed(job: Backtest, request: BacktestRequest) -> tuple[Hashes, Record]:
-    request_json = stored_request(job, request)
+def _hashed(
+    job: Backtest, request: BacktestRequest, strategy: SavedStrategy | None = None
+) -> tuple[Hashes, Record]:
+    request_json = stored_request(job, request, strategy)
     hashes = Hashes(
         request_hash=sha256(canonical_json(request_json)).hexdigest(),
-        grid_request_hash=job.grid_request_hash,
+        grid_request_hash=job.grid_request_hash or None,
         engine_params_hash=job.engine_params_hash,
         backtest_runtime_config_hash=job.backtest_runtime_config_hash,
     )
     return hashes, request_json
 
 
-def stored_request(job: Backtest, request: BacktestRequest) -> Record:
+def stored_request(
+    job: Backtest, request: BacktestRequest, strategy: SavedStrategy | None = None
+) -> Record:
     """The contract's `request_json`: as sent without nulls, with effective modes and numbers.
 
-    Times are in UTC with `Z`; ranking and validation are there when they were sent.
+    Times are in UTC with `Z`; ranking and validation are there when they were sent. A stored
+    strategy is there by its id, with what was to be different.
     """
     sent = request.body
     document: Record = {
         name: _without_nulls(sent[name])
-        for name in ("template", "ranking", "validation")
+        for name in ("ranking", "validation")
         if sent.get(name) is not None
     }
-    document["time_range"] = _time_range(job)
-    document["template"] |= {
+    if strategy is None:
+        document["template"] = _without_nulls(sent["template"])
+        place = document["template"]
+    else:
+        document["strategy_id"] = strategy.strategy_id
+        place = document["overrides"] = _without_nulls(strategy.overrides)
+    place |= {
         "direction_mode": job.direction_mode,
         "sizing_mode": job.sizing_mode,
         "execution": job.execution.params(),
     }
-    return _plain(document | _counts(job))
+    document["time_range"] = _time_range(job)
+    return storable(document | _counts(job))
 
 
 def effective_body(job: Backtest, request: BacktestRequest) -> Record:
@@ -275,32 +308,8 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _storable(request: BacktestRequest) -> BacktestRequest:
-    """The request as the database will give it back, so that stored text and hash agree.
-
-    jsonb has no negative zero and writes large whole floats as integers; it cannot hold the
-    character 0 or half a surrogate pair. Raises: RejectedRequest.
-    """
-    plain = _plain(request.body)
+    """The request as the database will give it back. Raises: RejectedRequest."""
+    plain = storable(request.body)
     if canonical_json(plain) == canonical_json(request.body):
         return request
     return parse_request(plain)
-
-
-def _plain(value: Any, path: str = "body") -> Any:
-    if isinstance(value, Mapping):
-        return {_text(k, path): _plain(v, f"{path}.{k}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v, f"{path}.{i}") for i, v in enumerate(value)]
-    if isinstance(value, str):
-        return _text(value, path)
-    if isinstance(value, float) and (abs(value) >= LARGEST_FLOAT or value == 0):
-        return int(value) if value else 0.0
-    return value
-
-
-def _text(value: str, path: str) -> str:
-    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RejectedRequest(
-            f"{path} holds a character that cannot be stored", path, "string_unicode"
-        )
-    return value

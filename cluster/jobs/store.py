@@ -10,21 +10,15 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from cluster.jobs.errors import (
-    IdempotencyConflict,
-    JobActive,
-    JobNotFound,
-    QuotaExceeded,
-    RejectedRequest,
-)
+from cluster.jobs.errors import IdempotencyConflict, JobActive, JobNotFound, QuotaExceeded
 from cluster.jobs.events import CHANNEL, append
 from cluster.jobs.job import ACTIVE, TERMINAL, Job, JobStatus, Listed, Record, columns
 from cluster.jobs.listing import Cursor, Page, page_of, page_query
 from cluster.jobs.snapshot import Snapshot
 from cluster.jobs.tables import JOBS, TOP_VARIANTS
+from cluster.postgres.idempotency import check_key, take_turn
 
 K = TypeVar("K", bound=Listed)
-LONGEST_KEY: Final = 255
 NOW: Final = func.statement_timestamp()
 
 
@@ -84,12 +78,9 @@ class JobStore:
         Quota, key and insert are one transaction, and creations of a user come one by one.
         Raises: QuotaExceeded; IdempotencyConflict where the key belongs to another request.
         """
-        _check_key(idempotency_key)
+        check_key(idempotency_key)
         async with self._engine.begin() as connection:
-            await connection.execute(
-                text("select pg_advisory_xact_lock(hashtextextended(:name, 0))"),
-                {"name": f"backtest_jobs {user_id}"},
-            )
+            await take_turn(connection, f"backtest_jobs {user_id}")
             if idempotency_key is not None:
                 known = await _keyed(connection, user_id, idempotency_key)
                 if known is not None:
@@ -235,6 +226,8 @@ def _values(made: Snapshot) -> dict[str, Any]:
     return {
         "mode": made.mode,
         "request_json": made.request_json,
+        "spec_hash": None if made.strategy is None else made.strategy.spec_hash,
+        "spec_payload_json": None if made.strategy is None else made.strategy.spec,
         "request_hash": made.hashes.request_hash,
         "grid_request_hash": made.hashes.grid_request_hash,
         "engine_params_hash": made.hashes.engine_params_hash,
@@ -246,14 +239,3 @@ def _values(made: Snapshot) -> dict[str, Any]:
         "limits_json": made.limits_json,
         "keep_columns": made.keep_columns,
     }
-
-
-def _check_key(key: str | None) -> None:
-    if key is not None and not (
-        0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()
-    ):
-        raise RejectedRequest(
-            f"an idempotency key is 1..{LONGEST_KEY} printable ASCII characters",
-            "header.Idempotency-Key",
-            "invalid_value",
-        )
