@@ -1,0 +1,110 @@
+"""Instruments shared among runners over a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cluster.postgres.engine import engine
+from live.leases import LeaseLost, Leases
+from live.tables import LEASES, RUNNERS
+
+KEYS = [f"binance:spot:S{number}" for number in range(7)]
+
+
+def on(dsn: str, work: Callable[[AsyncEngine], Awaitable[None]]) -> None:
+    async def run() -> None:
+        opened = engine(dsn, application="test")
+        try:
+            await work(opened)
+        finally:
+            await opened.dispose()
+
+    asyncio.run(run())
+
+
+async def expire(opened: AsyncEngine, owner: str) -> None:
+    """The leases and the presence of a runner that died a while ago."""
+    past = func.clock_timestamp() - timedelta(seconds=1)
+    async with opened.begin() as connection:
+        await connection.execute(
+            update(LEASES).where(LEASES.c.owner == owner).values(lease_until=past)
+        )
+        await connection.execute(
+            update(RUNNERS).where(RUNNERS.c.owner == owner).values(seen_until=past)
+        )
+
+
+def test_runners_share_and_one_that_comes_late_gets_its_part(database: str) -> None:
+    async def work(opened: AsyncEngine) -> None:
+        one, two = (Leases(opened, name, 60) for name in ("one", "two"))
+        assert sorted(await one.share(KEYS)) == KEYS
+        assert await two.share(KEYS) == {}
+        kept = await one.share(KEYS)
+        assert len(kept) == 4
+        assert sorted([*kept, *await two.share(KEYS)]) == KEYS
+        assert await one.share(KEYS) == kept
+
+    on(database, work)
+
+
+def test_what_is_given_back_or_left_by_the_dead_is_taken(database: str) -> None:
+    async def work(opened: AsyncEngine) -> None:
+        one, two = (Leases(opened, name, 60) for name in ("one", "two"))
+        await two.share([])
+        first = await one.share(KEYS)
+        assert len(first) == 4
+        await expire(opened, "one")
+        second = await two.share(KEYS)
+        assert sorted(second) == KEYS
+        for key, lease in first.items():
+            assert second[key].token == lease.token + 1
+            with pytest.raises(LeaseLost):
+                async with opened.begin() as connection:
+                    await lease.fence(connection)
+            async with opened.begin() as connection:
+                await second[key].fence(connection)
+        await two.release()
+        assert sorted(await one.share(KEYS)) == KEYS
+
+    on(database, work)
+
+
+def test_a_lease_that_ended_and_was_taken_again_by_its_runner_is_another(database: str) -> None:
+    async def work(opened: AsyncEngine) -> None:
+        one = Leases(opened, "one", 60)
+        before = (await one.share(KEYS[:1]))[KEYS[0]]
+        await expire(opened, "one")
+        after = (await one.share(KEYS[:1]))[KEYS[0]]
+        assert after.token == before.token + 1
+
+    on(database, work)
+
+
+def test_an_instrument_that_nobody_wants_is_given_back(database: str) -> None:
+    async def work(opened: AsyncEngine) -> None:
+        one, two = (Leases(opened, name, 60) for name in ("one", "two"))
+        await one.share(KEYS[:2])
+        assert list(await one.share(KEYS[1:2])) == KEYS[1:2]
+        assert list(await two.share(KEYS[:1])) == KEYS[:1]
+
+    on(database, work)
+
+
+def test_a_fenced_write_holds_off_whoever_would_take_over(database: str) -> None:
+    async def work(opened: AsyncEngine) -> None:
+        lease = (await Leases(opened, "one", 60).share(KEYS[:1]))[KEYS[0]]
+        async with opened.begin() as connection:
+            await lease.fence(connection)
+            async with opened.connect() as other:
+                await other.execute(text("SET LOCAL lock_timeout = '20ms'"))
+                with pytest.raises(DBAPIError, match="lock timeout"):
+                    await other.execute(update(LEASES).values(owner="two"))
+
+    on(database, work)
