@@ -130,7 +130,7 @@ class Jobs:
         with stored():
             return await self.store.page(user.user_id, state, limit, cursor)
 
-    async def top(self, job_id: UUID, user: User, limit: int) -> tuple[Job, list[TopRow]]:
+    async def top(self, job_id: UUID, user: User, limit: int | None) -> tuple[Job, list[TopRow]]:
         """(the job, its best variants so far). Raises: NotFound, Forbidden."""
         job = await self.job(job_id, user)
         with stored():

@@ -50,10 +50,12 @@ class SpecRules:
     defaults: Defaults
 
 
-def spec_of(body: object, rules: SpecRules, at: str = "body") -> Record:
+def spec_of(
+    body: object, rules: SpecRules, at: str = "body", source: Record | None = None
+) -> Record:
     """The specification that a decoded JSON body means, normalised and complete.
 
-    `at` is where the body stands in the whole request.
+    `at` is where the body stands in the whole request, `source` what version 2 says it is from.
     Raises: InvalidRequest, InvalidGrid, InvalidStrategy, another InvalidInput.
     """
     request = strategy_request(body, at)
@@ -70,7 +72,8 @@ def spec_of(body: object, rules: SpecRules, at: str = "body") -> Record:
             raise _fault("the voting rules need a value for each parameter", "body.signals")
     except InvalidInput as error:
         raise _placed(error, at) from None
-    return variant_spec(job, rules.settings, order=[entry.id for entry in request.indicators])
+    order = [entry.id for entry in request.indicators]
+    return variant_spec(job, rules.settings, source=source, order=order)
 
 
 def variant_spec(
