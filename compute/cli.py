@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from compute.indicators.definition import Definition
 
 _LEAST: Final = 16  # columns a folded text gets, however narrow the terminal is
-_INTERNAL: Final = ("resumable", "slow")
+_INTERNAL: Final = ("lead", "slow")
 
 
 def matching(text: str = "") -> list[Definition]:

@@ -1,31 +1,35 @@
 """Output rows over many bars, piece by piece: a piece is read while it is still in the cache.
 
 A year of minutes of some rows is larger than any cache, and reading it back costs as much as
-making it. Windowed rows of a piece are those of a slice of the bars with a lead in front, to the
-bit, since running sums are anchored to absolute bars. Recursions go on from the state that the
-piece before them left. What can do neither is one piece.
+making it. Rows of a piece are made from a slice of the bars with a lead in front, to the bit:
+running sums are anchored to absolute bars, and recursions go on from the state that the piece
+before them left. Where the lead is too long for that, all bars are one piece.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.grid import IndicatorGrid
 from compute.indicators.carry import Carry
 from compute.indicators.definition import Indicator, Resumable
 from compute.indicators.kernels.sums import BLOCK
+from compute.indicators.registry import module
 from compute.indicators.series import FIELDS, BarSeries
+from compute.settling import corners, settling
 
 PIECE_BARS = 16_320
 """Bars of a piece: an odd number of words, so that pieces fill whole ones and the rows of a block
 do not fall on the same lines of the cache (an EMA of 16 rows: 0.27 ns a value, 0.6 with 16 384)."""
 _SLICE = 2  # pieces: of a slice less is lead
 _FEWEST = 8
+_SEEN = 2  # bars that tell a recursion whether the one before its first was a hole
 
 Room = Callable[[int], NDArray[np.float32]]
 """Scratch f4[rows of the block, columns], C-contiguous; the next call may overwrite it."""
@@ -45,19 +49,44 @@ Pieces = Callable[[Mapping[str, NDArray[Any]], str, str, Room], Iterator[Piece]]
 """(params, source, output, room) -> the pieces of those rows, in order."""
 
 
+def reach(grid: IndicatorGrid) -> int:
+    """Bars before a piece that its rows read: `lead` for windows, which are anchored to bars, and
+    what a recursion reads beside its state."""
+    known = grid.definition
+    if not known.recursive:
+        return lead(settling(grid))
+    first = module(known.indicator_id).first
+    windows = max(first(corner, grid.output) for corner in corners(grid))
+    return known.lead + windows + _SEEN
+
+
+def lead(windows: int) -> int:
+    """Bars before a piece that make windows of at most that many independent of where its slice
+    begins.
+
+    A sum over a window is a difference inside a block and the one before it; windows of windows
+    need that for the first bar that they reach.
+    """
+    return 2 * max(BLOCK, 1 << windows.bit_length()) + windows
+
+
+def slice_of(series: BarSeries, start: int, stop: int) -> BarSeries:
+    """Bars [start, stop), at their absolute numbers, with derived series of their own."""
+    columns = (getattr(series, name)[start:stop] for name in FIELDS)
+    return BarSeries(*columns, first_bar=series.first_bar + start)
+
+
 def piece_columns(indicator: Indicator, bars: int, reach: int, lag: int) -> int | None:
     """Columns of a piece of rows over that many bars, None where they are not made in pieces.
 
-    `reach` are the bars before one that its value may depend on, `lag` the columns that a reader
-    wants before a piece.
+    `reach` is as above, `lag` the columns that a reader wants before a piece.
     """
-    known = indicator.DEFINITION
-    if bars < _FEWEST * PIECE_BARS or (known.recursive and not known.resumable):
+    if bars < _FEWEST * PIECE_BARS:
         return None
-    if known.resumable:
-        return PIECE_BARS + lag if lag <= PIECE_BARS // 2 else None
-    lead, bars_of_slice = _lead(reach, lag), _SLICE * PIECE_BARS
-    return bars_of_slice + lead if lead <= bars_of_slice // 2 else None
+    if indicator.DEFINITION.recursive:
+        return PIECE_BARS + lag if max(reach, lag) <= PIECE_BARS // 2 else None
+    bars_of_slice = _SLICE * PIECE_BARS
+    return bars_of_slice + reach + lag if reach + lag <= bars_of_slice // 2 else None
 
 
 def pieces(
@@ -67,18 +96,9 @@ def pieces(
     known = indicator.DEFINITION
     if piece_columns(indicator, stop - start, reach, lag) is None:
         return _whole(indicator, series, start, stop)
-    if known.resumable:
-        return _resumed(cast(Resumable, indicator), series, start, stop, lag)
-    return _sliced(indicator, series, start, stop, _lead(reach, lag))
-
-
-def _lead(reach: int, lag: int) -> int:
-    """Bars before a piece that make it independent of where its slice begins.
-
-    A sum over a window is a difference inside a block and the one before it; windows of windows
-    need that for the first bar that they reach.
-    """
-    return 2 * max(BLOCK, 1 << reach.bit_length()) + reach + lag
+    if known.recursive:
+        return _resumed(cast(Resumable, indicator), series, start, stop, reach, lag)
+    return _sliced(indicator, series, start, stop, reach + lag)
 
 
 def _whole(indicator: Indicator, series: BarSeries, start: int, stop: int) -> Pieces:
@@ -96,8 +116,7 @@ def _sliced(indicator: Indicator, series: BarSeries, start: int, stop: int, lead
     slices: list[tuple[BarSeries, int, int]] = []
     for begin in range(start, stop, _SLICE * PIECE_BARS):
         first, end = max(0, begin - lead), min(begin + _SLICE * PIECE_BARS, stop)
-        columns = (getattr(series, name)[first:end] for name in FIELDS)
-        slices.append((BarSeries(*columns, first_bar=series.first_bar + first), begin, first))
+        slices.append((slice_of(series, first, end), begin, first))
 
     def made(
         params: Mapping[str, NDArray[Any]], source: str, output: str, room: Room
@@ -110,20 +129,25 @@ def _sliced(indicator: Indicator, series: BarSeries, start: int, stop: int, lead
     return made
 
 
-def _resumed(indicator: Resumable, series: BarSeries, start: int, stop: int, lag: int) -> Pieces:
+def _resumed(
+    indicator: Resumable, series: BarSeries, start: int, stop: int, reach: int, lag: int
+) -> Pieces:
     # Bars before `start` are made too, for what they hand on; pieces then begin at whole words.
     cuts = [*range(start % PIECE_BARS, stop, PIECE_BARS), stop]
     cuts = [0, *cuts] if cuts[0] else cuts
+    slices = [
+        (slice_of(series, max(0, begin - reach), end), begin, end)
+        for begin, end in itertools.pairwise(cuts)
+    ]
     edge = -(-lag // 64) * 64
 
     def made(
         params: Mapping[str, NDArray[Any]], source: str, output: str, room: Room
     ) -> Iterator[Piece]:
         carry, tail = Carry(), np.empty((0, 0), np.float32)
-        for begin, end in pairwise(cuts):
+        for part, begin, end in slices:
             rows = room(end - begin)
-            carry.begin = begin
-            indicator.rows(series, params, source, output, rows, carry)
+            indicator.rows(part, params, source, output, rows, carry)
             if begin == 0:
                 tail = rows[:, :0]
             ahead = min(edge, end - begin) if begin else 0

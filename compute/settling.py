@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 from compute.grid import Axis, Grid, IndicatorGrid
 from compute.indicators.registry import module
@@ -24,8 +25,12 @@ def settling(part: IndicatorGrid) -> int:
     It is monotone in each parameter, so the corners of the axes are enough.
     """
     settle = module(part.indicator_id).settle
-    corners = itertools.product(*(_ends(axis) for axis in part.compute))
-    return max(settle(dict(corner)) for corner in corners)
+    return max(settle(corner) for corner in corners(part))
+
+
+def corners(part: IndicatorGrid) -> Iterator[dict[str, int | float | str]]:
+    """The settings at the ends of the axes of an indicator."""
+    return map(dict, itertools.product(*(_ends(axis) for axis in part.compute)))
 
 
 def _ends(axis: Axis) -> tuple[tuple[str, int | float | str], ...]:

@@ -120,8 +120,8 @@ class Definition:
     `inputs` are the candle series it always reads (for a source-axis id: those beside the source),
     `sources` the allowed values of its `source` axis, `axes` the tensor axes in variant order.
     `formula` is what is computed, `reference` who described it. `recursive`: a value depends on
-    every bar since the last hole, not on a window of them; `resumable`: its `rows` can go on where
-    the bars before ended, as `Resumable` says. `slow`: a value takes over 10 ns, so
+    every bar since the last hole, not on a window of them, and its `rows` can go on where the bars
+    before ended, as `Resumable` says, with `lead` bars in front beside the windows. `slow`: a value takes over 10 ns, so
     fewer are computed in one call. `ordered`: pairs of parameters of which the first must not
     exceed the second in any combination. `voter` is the id that votes on the same values where no
     output can.
@@ -139,7 +139,7 @@ class Definition:
     formula: str
     reference: str
     recursive: bool = False
-    resumable: bool = False
+    lead: int = 0
     slow: bool = False
     ordered: tuple[tuple[str, str], ...] = ()
     voter: str | None = None
@@ -201,7 +201,7 @@ class Indicator(Protocol):
 
 
 class Resumable(Indicator, Protocol):
-    """A recursive indicator that can be computed piece by piece."""
+    """A recursive indicator: it can be computed piece by piece."""
 
     def rows(
         self,
@@ -212,7 +212,11 @@ class Resumable(Indicator, Protocol):
         out: NDArray[np.float32],
         carry: Carry | None = None,
     ) -> None:
-        """With a `carry`, fill `out` f4[R, n] with the n bars from its begin."""
+        """Fill `out` f4[R, n] with the last n bars of `series`, going on from what the bars before
+        them left in `carry`; without one `out` is all bars.
+
+        Where `series` does not begin with the first bar that `carry` has seen, enough bars are in
+        front (`compute.pieces.reach`)."""
         ...
 
 

@@ -79,18 +79,19 @@ def cross_rows(
     percent: bool = False,
     carry: Carry | None = None,
 ) -> None:
-    """Row r of `out` f4[R, T]: ema(x, fast_window) - ema(x, slow_window), that line's ema over
-    signal_window, or the difference of the two, as `form` says; NaN outside `spans`.
+    """Row r of `out` f4[R, n], the last n bars of `x` f8[T]: ema(x, fast_window) - ema(x,
+    slow_window), that line's ema over signal_window, or the difference of the two, as `form` says;
+    NaN outside `spans`.
 
-    With a `carry`, `out` is the piece of bars from its begin.
+    The bars before `out` left their state in `carry`.
     """
     pairs = np.stack((params["fast_window"], params["slow_window"]))
     windows, at = np.unique(pairs, return_inverse=True)
     fast, slow = at.reshape(pairs.shape)
     signals = params.get("signal_window", pairs[0])
     weights, signal_weights = ema_weights(windows), 2.0 / (signals + 1.0)
-    carry = Carry() if carry is None else carry
+    carry, first = carry or Carry(), x.size - out.shape[1]
     state, line = carry.state("windows", weights.size), carry.state("lines", len(out))
     _cross_rows(
-        x, spans, weights, fast, slow, signal_weights, percent, form, carry.begin, state, line, out
+        x, spans, weights, fast, slow, signal_weights, percent, form, first, state, line, out
     )

@@ -46,19 +46,6 @@ def lanes(x, begin, count, weights, keeps, state, out, column, group):
 
 
 @kernel
-def smooth_row(x, spans, weight, out):
-    """Fill `out` [T] with `x` f8[T] smoothed, NaN outside `spans`."""
-    keep = 1.0 - weight
-    out[:] = np.nan
-    for i in range(spans.shape[0]):
-        y = x[spans[i, 0]]
-        out[spans[i, 0]] = y
-        for t in range(spans[i, 0] + 1, spans[i, 1]):
-            y = weight * x[t] + keep * y
-            out[t] = y
-
-
-@kernel
 def _smooth_rows(x, spans, weights, first, before, out):
     """Bars first .. first + out.shape[1] of `smooth_rows`; `before` f8[1, n] is the state of the
     rows at its bar `first`, and then that at its end."""
@@ -103,11 +90,13 @@ def smooth_rows(
     weights: NDArray[np.float64],
     out: NDArray[np.floating[Any]],
     carry: Carry | None = None,
+    name: str = "smoothed",
 ) -> None:
-    """Row r of `out` f4[R, T]: `x` f8[T] smoothed with `weights[r]`, NaN outside `spans`.
+    """Row r of `out` [R, n]: the last n bars of `x` f8[T] smoothed with `weights[r]`, NaN outside
+    `spans`.
 
-    `weights` are padded to whole lanes. With a `carry`, `out` is the piece of bars from its begin.
+    `weights` are padded to whole lanes. The bars before `out` left their state in `carry`, under
+    `name`.
     """
-    carry = Carry() if carry is None else carry
-    state = carry.state("smoothed", 1, weights.size)
-    _smooth_rows(x, spans, weights, carry.begin, state, out)
+    state = (carry or Carry()).state(name, 1, weights.size)
+    _smooth_rows(x, spans, weights, x.size - out.shape[1], state, out)

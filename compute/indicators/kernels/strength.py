@@ -68,15 +68,16 @@ def strength_rows(
     weights: NDArray[np.float64],
     out: NDArray[np.float32],
     carry: Carry | None = None,
+    name: str = "moves",
 ) -> None:
-    """Row r of `out` f4[R, T]: 100 G / (G + L), `gain` and `loss` f8[T] smoothed with `weights[r]`;
-    0 / 0 and everything outside `spans` is NaN. `weights` are padded to whole lanes.
+    """Row r of `out` f4[R, n]: 100 G / (G + L) on the last n bars of `gain` and `loss` f8[T], both
+    smoothed with `weights[r]`; 0 / 0 and everything outside `spans` is NaN. `weights` are padded to
+    whole lanes.
 
-    With a `carry`, `out` is the piece of bars from its begin.
+    The bars before `out` left their state in `carry`, under `name`.
     """
-    carry = Carry() if carry is None else carry
-    state = carry.state("moves", 2, weights.size)
-    _strength_rows(gain, loss, spans, weights, carry.begin, state, out)
+    state = (carry or Carry()).state(name, 2, weights.size)
+    _strength_rows(gain, loss, spans, weights, gain.size - out.shape[1], state, out)
 
 
 def moves(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
 from compute.indicators.kernels.chains import cascade_rows
 from compute.indicators.kernels.smoothing import ema_weights
@@ -39,10 +40,12 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     weights = ema_weights(params["window"])
     factors = np.outer(_FACTORS, np.ones(weights.size))
-    cascade_rows(len(_FACTORS), series.wide(source), series.spans(source), weights, factors, out)
+    x, spans = series.wide(source), series.spans(source)
+    cascade_rows(len(_FACTORS), x, spans, weights, factors, out, carry)
 
 
 def oracle(

@@ -29,7 +29,6 @@ DEFINITION = Definition(
     formula="y = a x + (1 - a) y, a = 2 / (w + 1), seeded with the first value after a hole.",
     reference="Exponential smoothing, Brown 1956.",
     recursive=True,
-    resumable=True,
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import (
     SOURCES_7,
     WINDOW_MAX,
@@ -45,13 +46,14 @@ DEFINITION = Definition(
 
 
 @kernel
-def _adapt(x, tops, bottoms, half, out):
-    """Fill `out` f4[T]; `tops` and `bottoms` f4[T] are the extremes of `half` bars, NaN where the
-    half is not full."""
-    y = np.nan
-    for t in range(x.size):
+def _adapt(x, tops, bottoms, half, y, out):
+    """Fill `out` f4[n], the last bars of f8[T] `x`, from `y` before them on, and return the last
+    value; `tops` and `bottoms` f4[T] are the extremes of `half` bars, NaN where the half is not
+    full."""
+    first = x.size - out.size
+    for t in range(first, x.size):
         if t < half:
-            out[t] = np.nan
+            out[t - first] = np.nan
             continue
         top, bottom = np.float64(tops[t]), np.float64(bottoms[t])
         high, low = np.float64(tops[t - half]), np.float64(bottoms[t - half])
@@ -65,7 +67,8 @@ def _adapt(x, tops, bottoms, half, out):
                 min(max(np.exp(-4.6 * (np.log2(twice) - 1.0)), 0.01), 1.0) if twice > 0.0 else 1.0
             )
         y = y + rate * (x[t] - y) if y == y else x[t] + 0.0 * rate
-        out[t] = y
+        out[t - first] = y
+    return y
 
 
 def rows(
@@ -74,9 +77,11 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     high, low, bars = series.high, series.low, len(series)
-    holes = series.holes("high", "low")
+    holes, first = series.holes("high", "low"), bars - out.shape[1]
+    state = (carry or Carry()).state("lines", len(out))
     x, channel, order = series.wide(source), np.empty((2, bars), np.float32), np.array([0])
     for r, w in enumerate(params["window"]):
         half = np.array([max(int(w) // 2, 1)])
@@ -84,8 +89,8 @@ def rows(
         channel_rows(high, low, high, half, order, LOWER, channel[1:])
         blank(channel[:1], holes, half - 1, half)
         blank(channel[1:], holes, half - 1, half)
-        _adapt(x, channel[0], channel[1], int(half[0]), out[r])
-    lead = 2 * np.maximum(params["window"] // 2, 1) - 1
+        state[r] = _adapt(x, channel[0], channel[1], int(half[0]), state[r], out[r])
+    lead = np.maximum(2 * np.maximum(params["window"] // 2, 1) - 1 - first, 0)
     blank(out, np.empty(0, np.int64), lead, lead)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
 from compute.indicators.kernels.recursions import follow_own
 from compute.indicators.kernels.sums import BLOCK, advance, first_block, valid_counts
@@ -32,6 +33,7 @@ DEFINITION = Definition(
     " the first full window.",
     reference="Perry Kaufman, Smarter Trading, 1995.",
     recursive=True,
+    lead=2 * BLOCK,
 )
 
 
@@ -51,16 +53,19 @@ def _efficiency(x, frame, counts, begin, at, w, out):
 
 
 @kernel
-def _adapt(x, before, steps, counts, first_bar, windows, quick, lazy, out):
-    """Row r of `out` f4[R, T]; `before` is x one bar ago, `steps` its absolute change, `counts`
-    the values since the last hole, `quick` and `lazy` the two ends of the weight."""
-    rows, bars = out.shape
+def _adapt(x, before, steps, counts, first_bar, windows, quick, lazy, state, out):
+    """Row r of `out` f4[R, n], the last n bars of `x` f8[T]; `before` is x one bar ago, `steps` its
+    absolute change, `counts` the values since the last hole, `quick` and `lazy` the two ends of the
+    weight, `state` f8[groups, 8] the values before."""
+    rows, bars = out.shape[0], x.size
+    first = bars - out.shape[1]
     frame, buffer, shares = np.zeros(2 * BLOCK + 1), np.empty(BLOCK), np.empty(BLOCK)
     rates, spare = np.empty((LANES, BLOCK)), np.empty((LANES, BLOCK), np.float32)
-    state = np.full((rows // LANES + 1, LANES), np.nan)
     for start in range(first_block(first_bar, BLOCK), bars, BLOCK):
         advance(frame, BLOCK, steps, start, buffer)
-        begin, stop = max(start, 0), min(start + BLOCK, bars)
+        begin, stop = max(start, first), min(start + BLOCK, bars)
+        if begin >= stop:
+            continue
         count, at, held = stop - begin, BLOCK + 1 + begin - start, 0
         for group in range(0, rows, LANES):
             for g in range(min(LANES, rows - group)):
@@ -74,10 +79,10 @@ def _adapt(x, before, steps, counts, first_bar, windows, quick, lazy, out):
                     rate[k] = weight * weight
             last = state[group // LANES]
             if rows - group >= LANES:
-                follow_own(x, before, begin, count, rates, last, out, begin, group)
+                follow_own(x, before, begin, count, rates, last, out, begin - first, group)
                 continue
             follow_own(x, before, begin, count, rates, last, spare, 0, 0)
-            out[group:, begin:stop] = spare[: rows - group, :count]
+            out[group:, begin - first : stop - first] = spare[: rows - group, :count]
 
 
 def rows(
@@ -86,6 +91,7 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     x = series.wide(source)
     before = series.derived(f"before:{source}", lambda: np.concatenate(([np.nan], x))[: x.size])
@@ -93,7 +99,8 @@ def rows(
     counts = np.empty(x.size, np.int64)
     valid_counts(x, counts)
     quick, lazy = 2.0 / (params["fast_window"] + 1.0), 2.0 / (params["slow_window"] + 1.0)
-    _adapt(x, before, steps, counts, series.first_bar, params["window"], quick, lazy, out)
+    state = (carry or Carry()).state("lines", len(out) // LANES + 1, LANES)
+    _adapt(x, before, steps, counts, series.first_bar, params["window"], quick, lazy, state, out)
 
 
 def oracle(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
@@ -34,16 +35,17 @@ DEFINITION = Definition(
 
 
 @kernel
-def _follow(x, windows, out):
-    """Row r of `out` f4[R, T]. NaN restarts."""
+def _follow(x, windows, state, out):
+    """Row r of `out` f4[R, T] from its value before, `state[r]`. NaN restarts."""
     for r in range(out.shape[0]):
-        y, w, row = np.nan, np.float64(windows[r]), out[r]
+        y, w, row = state[r], np.float64(windows[r]), out[r]
         for t in range(x.size):
             value = x[t]
             ratio = value / y
             square = ratio * ratio
             y = y + (value - y) / max(1.0, w * (square * square)) if y == y else value
             row[t] = y
+        state[r] = y
 
 
 def rows(
@@ -52,8 +54,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    _follow(series.wide(source), params["window"], out)
+    x, state = series.wide(source), (carry or Carry()).state("lines", len(out))
+    _follow(x[len(series) - out.shape[1] :], params["window"], state, out)
 
 
 def oracle(

@@ -29,7 +29,6 @@ DEFINITION = Definition(
     formula="y = a x + (1 - a) y, a = 1 / w, seeded with the first value after a hole.",
     reference="J. Welles Wilder, New Concepts in Technical Trading Systems, 1978.",
     recursive=True,
-    resumable=True,
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, real, window
 from compute.indicators.kernels.chains import cascade_rows, padded_rows
 from compute.indicators.kernels.smoothing import ema_weights
@@ -37,14 +38,15 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     v = params["vfactor"]
     none = np.zeros(v.size)
     # The six averages gd(gd(gd(x))) consists of, by the powers of (1 + v) and -v.
     factors = (none, none, (1 + v) ** 3, -3 * v * (1 + v) ** 2, 3 * v**2 * (1 + v), -(v**3))
     weights = ema_weights(params["window"])
-    padded = padded_rows(np.stack(factors))
-    cascade_rows(len(factors), series.wide(source), series.spans(source), weights, padded, out)
+    padded, x, spans = padded_rows(np.stack(factors)), series.wide(source), series.spans(source)
+    cascade_rows(len(factors), x, spans, weights, padded, out, carry)
 
 
 def oracle(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_7, Definition, Output, Rule, window
 from compute.indicators.kernels.chains import own_lanes
 from compute.indicators.kernels.smoothing import LANES, TILE, ema_weights
@@ -34,16 +35,16 @@ DEFINITION = Definition(
 
 
 @kernel
-def _ahead(x, lags, weights, out):
-    """Row r of `out` f4[R, T]: 2 x - x[lags[r] bars ago], smoothed with `weights[r]`."""
-    rows, bars = out.shape
-    keeps = 1.0 - weights
-    tile, state = np.empty((LANES, TILE)), np.empty(LANES)
+def _ahead(x, lags, weights, state, out):
+    """Row r of `out` f4[R, n], the last n bars of `x` f8[T]: 2 x - x[lags[r] bars ago], smoothed
+    with `weights[r]`; `state` f8[m] is that before them."""
+    rows, first = out.shape[0], x.size - out.shape[1]
+    keeps, tile = 1.0 - weights, np.empty((LANES, TILE))
     for group in range(0, rows, LANES):
-        state[:] = np.nan
-        weight, keep = weights[group : group + LANES], keeps[group : group + LANES]
-        for begin in range(0, bars, TILE):
-            count = min(TILE, bars - begin)
+        lane = slice(group, group + LANES)
+        weight, keep, last = weights[lane], keeps[lane], state[lane]
+        for begin in range(first, x.size, TILE):
+            count, at = min(TILE, x.size - begin), begin - first
             for g in range(LANES):
                 lag, values = lags[min(group + g, rows - 1)], tile[g]
                 skip = min(max(lag - begin, 0), count)
@@ -52,9 +53,9 @@ def _ahead(x, lags, weights, out):
                 fresh = values[skip:]
                 for k in range(count - skip):
                     fresh[k] = 2.0 * now[k] - then[k]
-            own_lanes(tile, count, weight, keep, state)
+            own_lanes(tile, count, weight, keep, last)
             for g in range(min(LANES, rows - group)):
-                row, values = out[group + g, begin : begin + count], tile[g]
+                row, values = out[group + g, at : at + count], tile[g]
                 for k in range(count):
                     row[k] = values[k]
 
@@ -65,9 +66,11 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    windows = params["window"]
-    _ahead(series.wide(source), (windows - 1) // 2, ema_weights(windows), out)
+    windows, weights = params["window"], ema_weights(params["window"])
+    state = (carry or Carry()).state("lines", weights.size)
+    _ahead(series.wide(source), (windows - 1) // 2, weights, state, out)
 
 
 def oracle(

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Span, band_rule, window
 from compute.indicators.kernels.holes import blank
 from compute.indicators.kernels.ranks import rank_rows
+from compute.indicators.kernels.running import kept
 from compute.indicators.kernels.smoothing import rma_weights
 from compute.indicators.kernels.strength import changes, moves, strength_rows
 from compute.indicators.series import BarSeries
@@ -38,10 +40,13 @@ DEFINITION = Definition(
 
 
 @kernel
-def _streaks(x, out):
-    """Fill `out` f4[T] with signed counts of consecutive rises or falls; 0 at a fresh start."""
-    run, last = 0.0, np.nan
-    for t in range(x.size):
+def _streaks(x, first, before, out):
+    """Fill `out` f4[T] from bar `first` on with signed counts of consecutive rises or falls, and
+    with the one `before` it; 0 at a fresh start."""
+    run, last = before, np.nan
+    if first > 0:
+        last, out[first - 1] = x[first - 1], before
+    for t in range(first, x.size):
         v = x[t]
         if v != v or last != last:
             run = 0.0 * v
@@ -55,12 +60,17 @@ def _streaks(x, out):
         last = v
 
 
-def _streak_moves(series: BarSeries, source: str) -> NDArray[np.float64]:
-    streak = np.empty(len(series), np.float32)
-    _streaks(series.price(source), streak)
-    both = np.empty((2, streak.size))
-    changes(streak, min(1, streak.size), both[0], both[1])
-    return both
+def _streak_moves(series: BarSeries, source: str, first: int, carry: Carry) -> NDArray[np.float64]:
+    """Rises and falls of the streak, f8[2, T], from bar `first` on."""
+    state, bars = carry.state("streak", 1), len(series)
+
+    def fill(out: NDArray[np.float64]) -> None:
+        streak = np.full(bars, np.nan, np.float32)
+        _streaks(series.price(source), first, state[0], streak)
+        changes(streak, min(1, bars), out[:bars], out[bars:])
+        state[:] = streak[-1:]
+
+    return kept(series, f"streaks:{source}", 2 * bars, state, fill).reshape(2, bars)
 
 
 @kernel
@@ -75,24 +85,28 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    bars, x = len(series), series.wide(source)
+    bars, x, carry = out.shape[1], series.wide(source), carry or Carry()
+    first = x.size - bars
     gain, loss, spans = moves(series, source, 1)
-    up, down = series.derived(f"streaks:{source}", lambda: _streak_moves(series, source))
-    returns = series.derived(f"growth:{source}", lambda: x / np.concatenate(([np.nan], x))[:bars])
+    up, down = _streak_moves(series, source, first, carry)
+    returns = series.derived(
+        f"growth:{source}", lambda: x / np.concatenate(([np.nan], x))[: x.size]
+    )
     holes = series.derived(f"holes:growth:{source}", lambda: np.flatnonzero(np.isnan(returns)))
     strengths, at = np.unique(params["rsi_window"], return_inverse=True)
     streaks, of = np.unique(params["streak_window"], return_inverse=True)
     strength = np.empty((strengths.size, bars), np.float32)
-    streak, rank = np.empty((streaks.size, bars), np.float32), np.empty((1, bars), np.float32)
-    strength_rows(gain, loss, spans, rma_weights(strengths), strength)
-    strength_rows(up, down, spans, rma_weights(streaks), streak)
+    streak, rank = np.empty((streaks.size, bars), np.float32), np.empty((1, x.size), np.float32)
+    strength_rows(gain, loss, spans, rma_weights(strengths), strength, carry, "price")
+    strength_rows(up, down, spans, rma_weights(streaks), streak, carry, "streaks")
     for w in np.unique(params["rank_window"]):
         width = np.array([w])
         rank_rows(returns, width, np.array([0]), 0, width, rank)
         blank(rank, holes, width + 1, width + 1)
         for r in np.flatnonzero(params["rank_window"] == w):
-            _mean(strength[at[r]], streak[of[r]], rank[0], out[r])
+            _mean(strength[at[r]], streak[of[r]], rank[0, first:], out[r])
 
 
 def oracle(

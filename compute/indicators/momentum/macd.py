@@ -36,7 +36,6 @@ DEFINITION = Definition(
     formula="ema(fast) - ema(slow); signal is its ema, hist the difference of the two.",
     reference="Gerald Appel, 1979; histogram by Thomas Aspray, 1986.",
     recursive=True,
-    resumable=True,
 )
 _FORMS = {"macd": LINE, "signal": SIGNAL, "hist": HISTOGRAM}
 

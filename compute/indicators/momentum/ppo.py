@@ -37,7 +37,6 @@ DEFINITION = Definition(
     " the two.",
     reference="Gerald Appel's MACD in percent, 1980s.",
     recursive=True,
-    resumable=True,
 )
 _FORMS = {"ppo": LINE, "signal": SIGNAL, "hist": HISTOGRAM}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Span, band_rule, window
 from compute.indicators.kernels.smoothing import rma_weights
 from compute.indicators.kernels.strength import moves, strength_rows
@@ -38,12 +39,15 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
+    carry = carry or Carry()
     for lag in np.unique(params["momentum"]):
         chosen = np.flatnonzero(params["momentum"] == lag)
         gain, loss, spans = moves(series, source, int(lag))
-        block = np.empty((chosen.size, len(series)), np.float32)
-        strength_rows(gain, loss, spans, rma_weights(params["window"][chosen]), block)
+        block = np.empty((chosen.size, out.shape[1]), np.float32)
+        weights = rma_weights(params["window"][chosen])
+        strength_rows(gain, loss, spans, weights, block, carry, f"moves:{lag}")
         out[chosen] = block
 
 

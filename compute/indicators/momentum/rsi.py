@@ -30,7 +30,6 @@ DEFINITION = Definition(
     formula="100 - 100 / (1 + G / L), G and L gains and losses smoothed with weight 1 / w.",
     reference="J. Welles Wilder, New Concepts in Technical Trading Systems, 1978.",
     recursive=True,
-    resumable=True,
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.chains import twice_smoothed
 from compute.indicators.kernels.extremes import LOWER, UPPER, channel_rows
@@ -55,12 +56,14 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     bars, windows, only = len(series), params["window"], np.array([0])
     holes = series.holes("high", "low", "close")
     channel, lines = np.empty((2, bars), np.float32), np.empty((2, bars))
     pairs = np.stack((params["smoothing"],) * 2, axis=1)
     form = {"smi": 0, "signal": 1, "hist": 2}[output]
+    carry = carry or Carry()
     for w in np.unique(windows):
         for half, shape in enumerate((UPPER, LOWER)):
             row, width = channel[half : half + 1], np.array([w])
@@ -68,7 +71,7 @@ def rows(
             blank(row, holes, width - 1, width)
         _distances(channel[0], channel[1], series.close, lines[0], lines[1])
         chosen = np.flatnonzero(windows == w)
-        twice_smoothed(lines[0], lines[1], pairs, params["signal_window"], form, chosen, out)
+        twice_smoothed(lines[0], lines[1], pairs, params["signal_window"], form, chosen, out, carry)
 
 
 def oracle(

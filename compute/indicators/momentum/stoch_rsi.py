@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Span, band_rule, window
 from compute.indicators.kernels.extremes import PLACE, channel_rows
 from compute.indicators.kernels.holes import blank
@@ -47,15 +48,27 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    bars, only = len(series), np.array([0])
+    only, carry, new = np.array([0]), carry or Carry(), out.shape[1]
+    # The windows read relative strengths of bars before the first one.
+    tail = sum(int(params[name].max()) for name in ("k_window", "smoothing", "d_window"))
+    bars, first_bar = tail + new, series.first_bar + len(series) - new - tail
     gain, loss, spans = moves(series, source, 1)
     strength = np.empty((1, bars), np.float32)
     place, sums, line = np.empty((1, bars)), np.empty(bars), np.empty(bars)
     counts = np.empty(bars, np.int64)
     pairs = np.stack((params["rsi_window"], params["k_window"]), axis=1)
     for rsi_window in np.unique(pairs[:, 0]):
-        strength_rows(gain, loss, spans, rma_weights(np.array([rsi_window])), strength)
+        before, weights = (
+            carry.state(f"tail:{rsi_window}", tail),
+            rma_weights(np.array([rsi_window])),
+        )
+        strength[0, :tail] = before
+        strength_rows(
+            gain, loss, spans, weights, strength[:, tail:], carry, f"strength:{rsi_window}"
+        )
+        before[:] = strength[0, new:]
         holes = np.flatnonzero(np.isnan(strength[0]))
         r = frozen(strength[0])
         for k_window in np.unique(pairs[pairs[:, 0] == rsi_window, 1]):
@@ -63,12 +76,10 @@ def rows(
             channel_rows(r, r, r, width, only, PLACE, place)
             blank(place, holes, width - 1, width)
             for at in np.flatnonzero(np.all(pairs == (rsi_window, k_window), axis=1)):
-                row = out[at] if output == "k" else line
-                window_means(place[0], series.first_bar, params["smoothing"][at], sums, counts, row)
+                window_means(place[0], first_bar, params["smoothing"][at], sums, counts, line)
                 if output == "d":
-                    window_means(
-                        line, series.first_bar, params["d_window"][at], sums, counts, out[at]
-                    )
+                    window_means(line, first_bar, params["d_window"][at], sums, counts, line)
+                out[at] = line[tail:]
 
 
 def oracle(

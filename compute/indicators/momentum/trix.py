@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
 from compute.indicators.kernels.chains import GROWTH, cascade, cascade_rows, own_lanes
 from compute.indicators.kernels.smoothing import TILE, ema_weights
@@ -40,30 +41,37 @@ DEFINITION = Definition(
 
 
 @kernel
-def _signal(x, spans, weights, signal_weights, hist, out):
-    """Row r of `out` f4[R, T]: the line smoothed with `signal_weights[r]`, or what it is above
-    that."""
-    rows = out.shape[0]
+def _signal(x, spans, weights, signal_weights, hist, before, out):
+    """Row r of `out` f4[R, n], the last n bars of `x` f8[T]: the line smoothed with
+    `signal_weights[r]`, or what it is above that; `before` f8[4, m] is the state of the three
+    stages and of the signal before them, and then that at their end."""
+    rows, first = out.shape[0], x.size - out.shape[1]
     keeps, factors = 1.0 - weights, np.empty((3, weights.size))
     line, smooth, state = np.empty((LANES, TILE)), np.empty((LANES, TILE)), np.empty((3, LANES))
-    last = np.empty(LANES)
     out[:] = np.nan
     for group in range(0, rows, LANES):
-        weight, keep = weights[group : group + LANES], keeps[group : group + LANES]
-        slow = signal_weights[group : group + LANES]
+        lane = slice(group, group + LANES)
+        weight, keep, slow, last = weights[lane], keeps[lane], signal_weights[lane], before[3, lane]
+        state[:] = before[:3, lane]
         for i in range(spans.shape[0]):
-            state[:], last[:] = x[spans[i, 0]], np.nan
-            for at in range(spans[i, 0] + 1, spans[i, 1], TILE):
+            begin = max(spans[i, 0], first)
+            if begin >= spans[i, 1]:
+                continue
+            if begin == spans[i, 0]:
+                state[:], last[:] = x[begin], np.nan
+                begin += 1
+            for at in range(begin, spans[i, 1], TILE):
                 count = min(TILE, spans[i, 1] - at)
                 cascade(GROWTH, x, at, count, weight, keep, state, factors, line, 0, 0)
                 for g in range(LANES):
                     copy(line[g, :count], smooth[g])
                 own_lanes(smooth, count, slow, 1.0 - slow, last)
                 for g in range(min(LANES, rows - group)):
-                    row = out[group + g, at : at + count]
+                    row = out[group + g, at - first : at - first + count]
                     level, slack = line[g], smooth[g]
                     for k in range(count):
                         row[k] = level[k] - slack[k] if hist else slack[k]
+        before[:3, lane] = state
 
 
 def rows(
@@ -72,12 +80,14 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     x, spans, weights = series.wide(source), series.spans(source), ema_weights(params["window"])
     if output == "trix":
-        cascade_rows(GROWTH, x, spans, weights, np.zeros((3, weights.size)), out)
+        cascade_rows(GROWTH, x, spans, weights, np.zeros((3, weights.size)), out, carry)
     else:
-        _signal(x, spans, weights, ema_weights(params["signal_window"]), output == "hist", out)
+        state, slow = (carry or Carry()).state("lines", 4, weights.size), params["signal_window"]
+        _signal(x, spans, weights, ema_weights(slow), output == "hist", state, out)
 
 
 def oracle(

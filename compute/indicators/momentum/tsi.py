@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Rule, window
 from compute.indicators.kernels.chains import twice_smoothed
 from compute.indicators.series import BarSeries
@@ -42,6 +43,7 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     x = series.wide(source)
     change = series.derived(f"change:{source}", lambda: np.diff(x, prepend=np.nan)[: x.size])
@@ -49,7 +51,7 @@ def rows(
     pairs = np.stack((params["long_window"], params["short_window"]), axis=1)
     form = {"tsi": 0, "signal": 1, "hist": 2}[output]
     chosen = np.arange(len(out))
-    twice_smoothed(change, size, pairs, params["signal_window"], form, chosen, out)
+    twice_smoothed(change, size, pairs, params["signal_window"], form, chosen, out, carry)
 
 
 def oracle(

@@ -46,7 +46,6 @@ DEFINITION = Definition(
     " 1 / w; the atr is rounded to float32 first.",
     reference="Textbook; average true range of J. Welles Wilder, 1978.",
     recursive=True,
-    resumable=True,
 )
 
 
@@ -70,9 +69,8 @@ def rows(
 ) -> None:
     weights = rma_weights(params["atr_window"])
     smooth_rows(true_range(series), series.spans("high", "low"), weights, out, carry)
-    begin = carry.begin if carry else 0
     parts = candle_part(series, output.removesuffix("_atr"))
-    _divide(parts[begin : begin + out.shape[1]], out)
+    _divide(parts[len(series) - out.shape[1] :], out)
 
 
 def oracle(

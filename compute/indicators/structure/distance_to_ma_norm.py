@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import SOURCES_6, Definition, Output, Span, band_rule, window
 from compute.indicators.kernels.chains import own_lanes
 from compute.indicators.kernels.ranges import true_range
@@ -41,15 +42,15 @@ DEFINITION = Definition(
 
 
 @kernel
-def _distances(x, ranges, weights, range_weights, out):
-    """Row r of `out` f4[R, T] from `x` and true `ranges` f8[T]; weights padded to whole lanes."""
+def _distances(x, ranges, weights, range_weights, state, out):
+    """Row r of `out` f4[R, T] from `x` and true `ranges` f8[T]; weights padded to whole lanes, as
+    are the averages of both before the first bar, `state` f8[2, n]."""
     rows, bars = out.shape
     keeps, range_keeps = 1.0 - weights, 1.0 - range_weights
     mean, reach = np.empty((LANES, TILE)), np.empty((LANES, TILE))
-    mean_state, reach_state = np.empty(LANES), np.empty(LANES)
     for group in range(0, rows, LANES):
-        mean_state[:], reach_state[:] = np.nan, np.nan
         lane = slice(group, group + LANES)
+        mean_state, reach_state = state[0, lane], state[1, lane]
         for begin in range(0, bars, TILE):
             count = min(TILE, bars - begin)
             values = x[begin : begin + count]
@@ -71,11 +72,12 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    windows = params["window"]
-    _distances(
-        series.wide(source), true_range(series), ema_weights(windows), rma_weights(windows), out
-    )
+    first, weights = len(series) - out.shape[1], ema_weights(params["window"])
+    x, ranges = series.wide(source)[first:], true_range(series)[first:]
+    state = (carry or Carry()).state("averages", 2, weights.size)
+    _distances(x, ranges, weights, rma_weights(params["window"]), state, out)
 
 
 def oracle(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
@@ -45,9 +46,9 @@ def _means(opened, high, low, closed, out):
 
 
 @kernel
-def _candles(opened, high, low, closed, name, out):
-    """Fill `out` f4[T] with the series at place `name` of `_NAMES`."""
-    middle = np.nan  # the next ha_open
+def _candles(opened, high, low, closed, name, middle, out):
+    """Fill `out` f4[T] with the series at place `name` of `_NAMES`, from the first ha_open
+    `middle` (NaN: a fresh start) on, and return the next one."""
     for t in range(out.size):
         start, end = np.float64(opened[t]), np.float64(closed[t])
         top, bottom = np.float64(high[t]), np.float64(low[t])
@@ -63,6 +64,7 @@ def _candles(opened, high, low, closed, name, out):
         else:
             value = (1.0 if mean > begin else 0.0) - (1.0 if mean < begin else 0.0)
         out[t] = value if mean == mean else np.nan
+    return middle
 
 
 def rows(
@@ -71,13 +73,16 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    columns = series.open, series.high, series.low, series.close
+    first, last = len(series) - out.shape[1], (carry or Carry()).state("middle", 1)
+    opened, high, low, close = (series.column(name)[first:] for name in DEFINITION.inputs)
+    middle = last[0]
     for row in out:
         if output == _NAMES[0]:
-            _means(*columns, row)
+            _means(opened, high, low, close, row)
         else:
-            _candles(*columns, _NAMES.index(output), row)
+            last[0] = _candles(opened, high, low, close, _NAMES.index(output), middle, row)
 
 
 def oracle(

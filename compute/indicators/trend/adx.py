@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, delta_rule, window
 from compute.indicators.kernels.chains import own_lanes
 from compute.indicators.kernels.ranges import true_range
@@ -52,59 +53,63 @@ def _moves(series: BarSeries) -> NDArray[np.float64]:
 
 
 @kernel
-def _directions(moves, ranges, spans, weights, side, out):
-    """Row r of `out` f4[R, T]: 100 · moves[side] / `ranges`, both smoothed with `weights[r]`; up to
-    eight rows, `weights` f8[8]."""
-    keeps, state = 1.0 - weights, np.empty((2, LANES))
+def _directions(moves, ranges, spans, weights, side, state, out):
+    """Row r of `out` f4[R, n], the last n bars of f8[T]: 100 · moves[side] / `ranges`, both
+    smoothed with `weights[r]`; up to eight rows, `weights` f8[8], `state` f8[2, 8] before them."""
+    keeps, first = 1.0 - weights, ranges.size - out.shape[1]
     over, under = np.empty((LANES, TILE)), np.empty((LANES, TILE))
     out[:] = np.nan
     for i in range(spans.shape[0]):
-        begin, stop = spans[i, 0], spans[i, 1]
-        state[0], state[1] = moves[side, begin], ranges[begin]
+        begin, stop = max(spans[i, 0], first), spans[i, 1]
+        if begin == spans[i, 0]:
+            state[0], state[1] = moves[side, begin], ranges[begin]
         for at in range(begin, stop, TILE):
             count = min(TILE, stop - at)
             lanes(moves[side], at, count, weights, keeps, state[0], over, 0, 0)
             lanes(ranges, at, count, weights, keeps, state[1], under, 0, 0)
             for r in range(out.shape[0]):
-                row, top, bottom = out[r, at : at + count], over[r], under[r]
+                row, top, bottom = out[r, at - first : at - first + count], over[r], under[r]
                 for k in range(count):
                     row[k] = 100.0 * top[k] / bottom[k] if bottom[k] != 0.0 else np.nan
 
 
 @kernel
-def _strengths(moves, ranges, spans, weights, out):
-    """Row r of `out` f8[8, T]: DX with `weights[r]` f8[8]; the range counts only where it is 0."""
-    keeps, state = 1.0 - weights, np.empty((3, LANES))
+def _strengths(moves, ranges, spans, weights, state, out):
+    """Row r of `out` f8[8, n], the last n bars of f8[T]: DX with `weights[r]` f8[8], `state`
+    f8[3, 8] before them; the range counts only where it is 0."""
+    keeps, first = 1.0 - weights, ranges.size - out.shape[1]
     tile = np.empty((3, LANES, TILE))
     out[:] = np.nan
     for i in range(spans.shape[0]):
-        begin, stop = spans[i, 0], spans[i, 1]
-        state[0], state[1], state[2] = moves[0, begin], moves[1, begin], ranges[begin]
+        begin, stop = max(spans[i, 0], first), spans[i, 1]
+        if begin == spans[i, 0]:
+            state[0], state[1], state[2] = moves[0, begin], moves[1, begin], ranges[begin]
         for at in range(begin, stop, TILE):
             count = min(TILE, stop - at)
             for side in range(3):
                 values = moves[side] if side < 2 else ranges
                 lanes(values, at, count, weights, keeps, state[side], tile[side], 0, 0)
             for r in range(LANES):
-                row, up, down, reach = out[r, at : at + count], tile[0, r], tile[1, r], tile[2, r]
+                row, reach = out[r, at - first : at - first + count], tile[2, r]
+                up, down = tile[0, r], tile[1, r]
                 for k in range(count):
                     total = up[k] + down[k] if reach[k] != 0.0 else 0.0
                     row[k] = 100.0 * abs(up[k] - down[k]) / total if total != 0.0 else np.nan
 
 
 @kernel
-def _average(strengths, at, weights, out):
-    """Row r of `out` f4[R, T]: row `at[r]` of `strengths` smoothed with `weights[r]`."""
+def _average(strengths, at, weights, state, out):
+    """Row r of `out` f4[R, n]: row `at[r]` of `strengths` smoothed with `weights[r]`; `state` f8[m]
+    before them."""
     rows, bars = out.shape
-    tile, state = np.empty((LANES, TILE)), np.empty(LANES)
+    tile = np.empty((LANES, TILE))
     for group in range(0, rows, LANES):
-        state[:] = np.nan
-        weight = weights[group : group + LANES]
+        last, weight = state[group : group + LANES], weights[group : group + LANES]
         for begin in range(0, bars, TILE):
             count = min(TILE, bars - begin)
             for g in range(LANES):
                 copy(strengths[at[min(group + g, rows - 1)], begin : begin + count], tile[g])
-            own_lanes(tile, count, weight, 1.0 - weight, state)
+            own_lanes(tile, count, weight, 1.0 - weight, last)
             for g in range(min(LANES, rows - group)):
                 copy(tile[g, :count], out[group + g, begin:])
 
@@ -115,21 +120,27 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     moves = series.derived("directional moves", lambda: _moves(series))
-    ranges, spans, bars = true_range(series), series.spans("high", "low"), len(series)
+    ranges, spans, bars = true_range(series), series.spans("high", "low"), out.shape[1]
+    carry = carry or Carry()
     windows, at = np.unique(params["window"], return_inverse=True)
     for group in range(0, windows.size, LANES):
         weights = rma_weights(windows[group : group + LANES])
         chosen = np.flatnonzero((at >= group) & (at < group + LANES))
         if output == "adx":
             strengths, block = np.empty((LANES, bars)), np.empty((chosen.size, bars), np.float32)
-            _strengths(moves, ranges, spans, weights, strengths)
-            _average(strengths, at[chosen] - group, rma_weights(params["smoothing"][chosen]), block)
+            slow = rma_weights(params["smoothing"][chosen])
+            state = carry.state(f"strengths:{group}", 3, LANES)
+            _strengths(moves, ranges, spans, weights, state, strengths)
+            last = carry.state(f"averages:{group}", slow.size)
+            _average(strengths, at[chosen] - group, slow, last, block)
             out[chosen] = block
         else:
             lines = np.empty((min(LANES, windows.size - group), bars), np.float32)
-            _directions(moves, ranges, spans, weights, int(output == "minus_di"), lines)
+            side, state = int(output == "minus_di"), carry.state(f"lines:{group}", 2, LANES)
+            _directions(moves, ranges, spans, weights, side, state, lines)
             out[chosen] = lines[at[chosen] - group]
 
 

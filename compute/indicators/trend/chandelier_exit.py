@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, multiplier, window
 from compute.indicators.kernels.extremes import LOWER, UPPER, channel_rows
 from compute.indicators.kernels.holes import blank
@@ -44,21 +45,25 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     shape, side = (UPPER, -1.0) if output == "chandelier_long" else (LOWER, 1.0)
+    carry, first = carry or Carry(), len(series) - out.shape[1]
     ranges, spans = true_range(series), series.spans("high", "low")
     windows, at = np.unique(params["window"], return_inverse=True)
     for group in range(0, windows.size, LANES):
         part = windows[group : group + LANES]
         edges = np.empty((part.size, len(series)), np.float32)
-        reach = np.empty((part.size, len(series)))
+        reach = np.empty((part.size, out.shape[1]))
         channel_rows(
             series.high, series.low, series.close, part, np.arange(part.size), shape, edges
         )
-        smooth_rows(ranges, spans, rma_weights(part), reach)
+        smooth_rows(ranges, spans, rma_weights(part), reach, carry, f"reach:{group}")
         for r in np.flatnonzero((at >= group) & (at < group + LANES)):
-            apart_row(edges[at[r] - group], reach[at[r] - group], side * params["mult"][r], out[r])
-    blank(out, series.holes("high", "low"), params["window"] - 1, params["window"])
+            edge, wide = edges[at[r] - group, first:], reach[at[r] - group]
+            apart_row(edge, wide, side * params["mult"][r], out[r])
+    lead = np.maximum(params["window"] - 1 - first, 0)
+    blank(out, series.holes("high", "low") - first, lead, params["window"])
 
 
 def oracle(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, multiplier, window
 from compute.indicators.kernels.ranges import apart_row, true_range
 from compute.indicators.kernels.smoothing import ema_weights, rma_weights, smooth_rows
@@ -46,19 +47,21 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     spans, reaches = series.spans("high", "low", "close"), series.spans("high", "low")
     typical = series.derived("typical", lambda: _typical(series))
     if output == "middle":
-        smooth_rows(typical, spans, ema_weights(params["window"]), out)
+        smooth_rows(typical, spans, ema_weights(params["window"]), out, carry)
         return
+    carry, bars = carry or Carry(), out.shape[1]
     side = 1.0 if output == "upper" else -1.0
     windows, at = np.unique(params["window"], return_inverse=True)
     for group in range(0, windows.size, LANES):
         part = windows[group : group + LANES]
-        middle, reach = np.empty((2, part.size, len(series)))
-        smooth_rows(typical, spans, ema_weights(part), middle)
-        smooth_rows(true_range(series), reaches, rma_weights(part), reach)
+        middle, reach = np.empty((2, part.size, bars))
+        smooth_rows(typical, spans, ema_weights(part), middle, carry, f"middle:{group}")
+        smooth_rows(true_range(series), reaches, rma_weights(part), reach, carry, f"reach:{group}")
         for r in np.flatnonzero((at >= group) & (at < group + LANES)):
             apart_row(middle[at[r] - group], reach[at[r] - group], side * params["mult"][r], out[r])
 

@@ -12,6 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, real
 from compute.indicators.kernels.chains import padded_rows
 from compute.indicators.kernels.smoothing import TILE
@@ -144,30 +145,38 @@ def _advance(
 
 
 @kernel
-def _stop_and_reverse(high, low, spans, settings, direction, out):
-    """One row of `out` f4[R, T] a column of `settings` f8[3, n], padded to whole lanes."""
+def _stop_and_reverse(high, low, spans, settings, direction, before, out):
+    """One row of `out` f4[R, n], the last n bars, a column of `settings` f8[3, m], padded to whole
+    lanes; `before` f8[4, m] is the state of the rows at its first bar, and then that at its end."""
     rows, bars = out.shape
-    state, tile = np.empty((4, settings.shape[1])), np.empty((LANES, TILE), np.float32)
-    for first in range(0, rows, LANES):
-        group = max(min(first, rows - LANES), 0)  # overlapping rows come out the same
+    first, state = high.size - bars, before.copy()
+    tile = np.empty((LANES, TILE), np.float32)
+    for row in range(0, rows, LANES):
+        group = max(min(row, rows - LANES), 0)  # overlapping rows come out the same
         part = slice(group, group + LANES)
         last, done = min(group + LANES, rows), 0
+        state[:, part] = before[:, part]
         for i in range(spans.shape[0]):
-            begin, stop = spans[i, 0], spans[i, 1]
-            out[group:last, done:begin] = np.nan
-            out[group:last, begin] = 1.0 if direction else low[begin]
-            state[_SIDE, part], state[_SAR, part] = 1.0, low[begin]
-            state[_EXTREME, part], state[_RATE, part] = high[begin], settings[_START, part]
-            done = stop
-            for at in range(begin + 1, stop, TILE):
-                count = min(TILE, stop - at)
+            begin, stop = max(spans[i, 0], first), spans[i, 1]
+            if begin >= stop:
+                continue
+            out[group:last, done : begin - first] = np.nan
+            done = stop - first
+            if begin == spans[i, 0]:
+                out[group:last, begin - first] = 1.0 if direction else low[begin]
+                state[_SIDE, part], state[_SAR, part] = 1.0, low[begin]
+                state[_EXTREME, part], state[_RATE, part] = high[begin], settings[_START, part]
+                begin += 1
+            for at in range(begin, stop, TILE):
+                count, to = min(TILE, stop - at), at - first
                 if rows >= LANES:
-                    _advance(high, low, at, count, settings, state, direction, out, at, group)
+                    _advance(high, low, at, count, settings, state, direction, out, to, group)
                     continue
                 _advance(high, low, at, count, settings, state, direction, tile, 0, 0)
                 for r in range(rows):
-                    copy(tile[r, :count], out[r, at:])
+                    copy(tile[r, :count], out[r, to:])
         out[group:last, done:bars] = np.nan
+    before[:] = state
 
 
 def rows(
@@ -176,11 +185,13 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     names = ("accel_start", "accel_step", "accel_max")
     settings = padded_rows(np.stack([params[name] for name in names]))
     high, low, spans = series.wide("high"), series.wide("low"), series.spans("high", "low")
-    _stop_and_reverse(high, low, spans, settings, output == "psar_dir", out)
+    state = (carry or Carry()).state("lines", 4, settings.shape[1])
+    _stop_and_reverse(high, low, spans, settings, output == "psar_dir", state, out)
 
 
 def oracle(

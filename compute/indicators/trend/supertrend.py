@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, multiplier, window
 from compute.indicators.kernels.ranges import true_range
 from compute.indicators.series import BarSeries
@@ -35,13 +36,14 @@ DEFINITION = Definition(
 
 
 @kernel
-def _trail(high, low, close, ranges, windows, mults, direction, out):
-    """One row a setting; `direction` asks for ±1 in place of the active band."""
+def _trail(high, low, close, ranges, windows, mults, direction, state, out):
+    """One row a setting; `direction` asks for ±1 in place of the active band. `state` f8[5, R]:
+    average range, previous close, both bands, and whether the lower one is active."""
     for r in range(out.shape[0]):
         weight, mult, row = 1.0 / windows[r], mults[r], out[r]
         keep = 1.0 - weight
-        atr = previous = upper = lower = np.nan
-        up = True
+        atr, previous, upper, lower = state[0, r], state[1, r], state[2, r], state[3, r]
+        up = state[4, r] == 1.0
         for t in range(close.size):
             reach, price = ranges[t], np.float64(close[t])
             atr = weight * reach + keep * atr if atr == atr else reach
@@ -64,6 +66,8 @@ def _trail(high, low, close, ranges, windows, mults, direction, out):
                 row[t] = 1.0 if up else -1.0
             else:
                 row[t] = lower if up else upper
+        state[0, r], state[1, r], state[2, r], state[3, r] = atr, previous, upper, lower
+        state[4, r] = 1.0 if up else 0.0
 
 
 def rows(
@@ -72,17 +76,13 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    _trail(
-        series.high,
-        series.low,
-        series.close,
-        true_range(series),
-        params["window"],
-        params["mult"],
-        output == "supertrend_dir",
-        out,
-    )
+    first, state = len(series) - out.shape[1], (carry or Carry()).state("trail", 5, len(out))
+    columns = (series.high, series.low, series.close, true_range(series))
+    high, low, close, ranges = (column[first:] for column in columns)
+    direction = output == "supertrend_dir"
+    _trail(high, low, close, ranges, params["window"], params["mult"], direction, state, out)
 
 
 def oracle(

@@ -28,7 +28,6 @@ DEFINITION = Definition(
     formula="True range smoothed with weight 1 / w, seeded with its first value.",
     reference="J. Welles Wilder, New Concepts in Technical Trading Systems, 1978.",
     recursive=True,
-    resumable=True,
 )
 
 

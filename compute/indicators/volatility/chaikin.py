@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, delta_rule, window
-from compute.indicators.kernels.smoothing import smooth_row
+from compute.indicators.kernels.smoothing import padded, smooth_rows
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -34,10 +35,11 @@ DEFINITION = Definition(
 
 @kernel
 def _growth(x, lag, out):
-    out[:lag] = np.nan
-    now, then, row = x[lag:], x[: max(x.size - lag, 0)], out[lag:]
-    for t in range(now.size):
-        row[t] = 100.0 * (now[t] - then[t]) / then[t] if then[t] != 0.0 else np.nan
+    """Fill `out` f4[n] with the growth of the last n values of `x` over `lag` bars."""
+    now = x[x.size - out.size :]
+    then = x[x.size - out.size - lag :]
+    for t in range(out.size):
+        out[t] = 100.0 * (now[t] - then[t]) / then[t] if then[t] != 0.0 else np.nan
 
 
 def rows(
@@ -46,13 +48,20 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
     ranges = series.derived("range", lambda: series.wide("high") - series.wide("low"))
-    spans, smooth = series.spans("high", "low"), np.empty(len(series))
+    spans, lags, carry = series.spans("high", "low"), params["roc_window"], carry or Carry()
+    tail, bars = int(lags.max()), out.shape[1]
+    smooth = np.empty(tail + bars)
     for w in np.unique(params["window"]):
-        smooth_row(ranges, spans, 2.0 / (w + 1.0), smooth)
+        before = carry.state(f"tail:{w}", tail)
+        smooth[:tail] = before
+        fresh, weights = smooth[tail:].reshape(1, bars), padded(np.array([2.0 / (w + 1.0)]))
+        smooth_rows(ranges, spans, weights, fresh, carry, f"smoothed:{w}")
+        before[:] = smooth[bars:]
         for r in np.flatnonzero(params["window"] == w):
-            _growth(smooth, min(int(params["roc_window"][r]), len(series)), out[r])
+            _growth(smooth, lags[r], out[r])
 
 
 def oracle(

@@ -30,7 +30,6 @@ DEFINITION = Definition(
     " return, in percent a bar.",
     reference="RiskMetrics technical document, J.P. Morgan, 1996.",
     recursive=True,
-    resumable=True,
 )
 
 

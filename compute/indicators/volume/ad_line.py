@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, delta_rule
-from compute.indicators.kernels.running import TILE, accumulate
+from compute.indicators.kernels.running import TILE, add_tile, running_rows
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -28,6 +30,7 @@ DEFINITION = Definition(
     " the sum restarts from zero behind it.",
     reference="Marc Chaikin, 1970s.",
     recursive=True,
+    lead=TILE,
 )
 
 
@@ -49,13 +52,14 @@ def fill_flow(high, low, close, volume, still, begin, out):
 
 
 @kernel
-def distribution(high, low, close, volume, still, out):
-    """Fill `out` [T] with the sum of the flows so far."""
-    flows, total = np.empty(TILE), 0.0
-    for begin in range(0, out.size, TILE):
-        part = flows[: min(TILE, out.size - begin)]
+def distribution(high, low, close, volume, still, first, since, total, out):
+    """As `running_rows` asks."""
+    flows = np.empty(TILE)
+    for begin in range(first - since, close.size, TILE):
+        part = flows[: min(TILE, close.size - begin)]
         fill_flow(high, low, close, volume, still, begin, part)
-        total = accumulate(part, total, out[begin : begin + part.size])
+        total = add_tile(part, begin, total, first, out)
+    return total
 
 
 def rows(
@@ -64,9 +68,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    for row in out:
-        distribution(series.high, series.low, series.close, series.volume, np.nan, row)
+    columns = series.high, series.low, series.close, series.volume
+    running_rows(partial(distribution, *columns, np.nan), out, len(series), carry)
 
 
 def oracle(

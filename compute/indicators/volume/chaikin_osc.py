@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.crosses import LINE, cross_rows
+from compute.indicators.kernels.running import TILE, kept, running_rows
 from compute.indicators.series import BarSeries
 from compute.indicators.volume.ad_line import distribution
 
@@ -30,14 +32,20 @@ DEFINITION = Definition(
     " Unlike in volume.ad_line a bar without range adds nothing and the sum goes on.",
     reference="Marc Chaikin, 1980s.",
     recursive=True,
-    resumable=True,
+    lead=TILE,
 )
 
 
-def _line(series: BarSeries) -> NDArray[np.float64]:
-    line = np.empty(len(series))
-    distribution(series.high, series.low, series.close, series.volume, 0.0, line)
-    return line
+def _line(series: BarSeries, first: int, carry: Carry) -> NDArray[np.float64]:
+    """The running sum f8[T] from bar `first` on."""
+    columns = series.high, series.low, series.close, series.volume
+
+    def fill(out: NDArray[np.float64]) -> None:
+        line = partial(distribution, *columns, 0.0)
+        running_rows(line, out[first:].reshape(1, -1), len(series), carry)
+
+    state = carry.state("sum", 2, start=0.0)
+    return kept(series, "distribution", len(series), state, fill)
 
 
 def rows(
@@ -48,7 +56,8 @@ def rows(
     out: NDArray[np.float32],
     carry: Carry | None = None,
 ) -> None:
-    line = series.derived("distribution", lambda: _line(series))
+    carry = carry or Carry()
+    line = _line(series, len(series) - out.shape[1], carry)
     cross_rows(line, series.spans(*DEFINITION.inputs), params, LINE, out, carry=carry)
 
 

@@ -27,7 +27,6 @@ DEFINITION = Definition(
     formula="ema((c - previous c) · v, w).",
     reference="Alexander Elder, Trading for a Living, 1993.",
     recursive=True,
-    resumable=True,
 )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, Rule, window
 from compute.indicators.kernels.crosses import HISTOGRAM, LINE, SIGNAL, cross_rows
+from compute.indicators.kernels.running import kept
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -40,13 +41,15 @@ DEFINITION = Definition(
     " previous bar's or there is none, else -1; m = sum of d since the bar before T last turned.",
     reference="Stephen Klinger, Identifying Trends with Volume Analysis, 1997.",
     recursive=True,
-    resumable=True,
 )
 
 
 @kernel
-def _fill_force(high, low, close, volume, out):
+def _fill_force(high, low, close, volume, state, out):
+    """Fill `out` f8[n]; `state` f8[4] is what bars before left: level, trend, range, measure."""
     last, trend, reach, measure = -np.inf, 1.0, 0.0, 0.0
+    if state[1] == state[1]:
+        last, trend, reach, measure = state[0], state[1], state[2], state[3]
     for t in range(out.size):
         top, bottom, price = np.float64(high[t]), np.float64(low[t]), np.float64(close[t])
         amount = np.float64(volume[t])
@@ -61,12 +64,18 @@ def _fill_force(high, low, close, volume, out):
         last, trend, reach = level, side, top - bottom
         part = reach / measure if measure != 0.0 else 1.0
         out[t] = 100.0 * side * amount * abs(2.0 * (part - 1.0))
+    state[0], state[1], state[2], state[3] = last, trend, reach, measure
 
 
-def _force(series: BarSeries) -> NDArray[np.float64]:
-    out = np.empty(len(series))
-    _fill_force(series.high, series.low, series.close, series.volume, out)
-    return out
+def _force(series: BarSeries, first: int, carry: Carry) -> NDArray[np.float64]:
+    """Volume force f8[T] from bar `first` on."""
+    state = carry.state("force", 4)
+
+    def fill(out: NDArray[np.float64]) -> None:
+        columns = (series.column(name)[first:] for name in DEFINITION.inputs)
+        _fill_force(*columns, state, out[first:])
+
+    return kept(series, "volume_force", len(series), state, fill)
 
 
 def rows(
@@ -77,7 +86,8 @@ def rows(
     out: NDArray[np.float32],
     carry: Carry | None = None,
 ) -> None:
-    force = series.derived("volume_force", lambda: _force(series))
+    carry = carry or Carry()
+    force = _force(series, len(series) - out.shape[1], carry)
     cross_rows(force, series.spans(*DEFINITION.inputs), params, _FORMS[output], out, carry=carry)
 
 

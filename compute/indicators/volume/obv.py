@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.indicators.carry import Carry
 from compute.indicators.definition import Definition, Output, delta_rule
-from compute.indicators.kernels.running import TILE, accumulate
+from compute.indicators.kernels.running import TILE, add_tile, running_rows
 from compute.indicators.series import BarSeries
 from compute.jit import kernel
 
@@ -27,6 +29,7 @@ DEFINITION = Definition(
     formula="Running sum of volume signed by the change of close; nothing before the second bar.",
     reference="Joseph Granville, New Key to Stock Market Profits, 1963.",
     recursive=True,
+    lead=TILE,
 )
 
 
@@ -47,13 +50,14 @@ def _fill_flow(close, volume, begin, out):
 
 
 @kernel
-def _line(close, volume, out):
-    """Fill `out` f4[T] with the sum of the flows so far."""
-    flows, total = np.empty(TILE), 0.0
-    for begin in range(0, out.size, TILE):
-        part = flows[: min(TILE, out.size - begin)]
+def _line(close, volume, first, since, total, out):
+    """As `running_rows` asks."""
+    flows = np.empty(TILE)
+    for begin in range(first - since, close.size, TILE):
+        part = flows[: min(TILE, close.size - begin)]
         _fill_flow(close, volume, begin, part)
-        total = accumulate(part, total, out[begin : begin + part.size])
+        total = add_tile(part, begin, total, first, out)
+    return total
 
 
 def rows(
@@ -62,9 +66,10 @@ def rows(
     source: str,
     output: str,
     out: NDArray[np.float32],
+    carry: Carry | None = None,
 ) -> None:
-    for row in out:
-        _line(series.close, series.volume, row)
+    line = partial(_line, series.close, series.volume)
+    running_rows(line, out, len(series), carry)
 
 
 def oracle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,18 +14,12 @@ from compute.grid import Axis, IndicatorGrid
 from compute.indicators.definition import SOURCE
 from compute.indicators.registry import definition, ids, module
 from compute.indicators.series import FIELDS, BarSeries
-from compute.pieces import PIECE_BARS, piece_columns, pieces
+from compute.pieces import PIECE_BARS, lead, piece_columns, pieces, reach
 from compute.planes import build_votes, scratch_shape, vote_layout
-from compute.settling import settling
 from tests.compute.indicators.candles import candles
 
 BARS, START, STOP = 4 * PIECE_BARS + 700, 333, 4 * PIECE_BARS + 690
-BY_PIECES = [
-    (name, output.name)
-    for name in ids()
-    for output in definition(name).outputs
-    if definition(name).resumable or not definition(name).recursive
-]
+BY_PIECES = [(name, output.name) for name in ids() for output in definition(name).outputs]
 
 
 @pytest.fixture
@@ -60,9 +55,8 @@ def series():
 @pytest.mark.parametrize(("name", "output"), BY_PIECES)
 @pytest.mark.parametrize("lag", [0, 70])
 def test_pieces_equal_the_whole(few, series, name, output, lag):
-    grid, indicator = grid_of(name), module(name)
-    reach = settling(grid)
-    assert piece_columns(indicator, STOP - START, reach, lag) is not None
+    grid, indicator = replace(grid_of(name), output=output), module(name)
+    assert piece_columns(indicator, STOP - START, reach(grid), lag) is not None
     names = [axis.name for axis in grid.compute if axis.name != SOURCE]
     corners = list(product(*(axis.values for axis in grid.compute if axis.name != SOURCE)))
     columns = zip(*corners, strict=True)
@@ -70,7 +64,7 @@ def test_pieces_equal_the_whole(few, series, name, output, lag):
     count = len(corners)
     whole = np.empty((count, BARS), np.float32)
     indicator.rows(series, params, "close", output, whole)
-    made = pieces(indicator, series, START, STOP, reach, lag)
+    made = pieces(indicator, series, START, STOP, reach(grid), lag)
     flat, at = np.empty(count * BARS, np.float32), START
 
     def room(columns: int):
@@ -119,9 +113,9 @@ def test_votes_of_pieces_equal_those_of_the_whole(monkeypatch, series, name):
 
 def test_too_long_a_reach_or_lag_is_made_at_once():
     bars = 100 * PIECE_BARS
-    assert piece_columns(module("ma.sma"), bars, 200, 0) is not None
-    assert piece_columns(module("ma.sma"), bars, 5000, 0) is None
-    assert piece_columns(module("ma.ema"), bars, 10**6, 10) is not None
-    assert piece_columns(module("ma.ema"), bars, 10, PIECE_BARS) is None
-    assert piece_columns(module("trend.psar"), bars, 1, 0) is None
-    assert piece_columns(module("ma.sma"), 2 * PIECE_BARS, 10, 0) is None
+    assert piece_columns(module("ma.sma"), bars, lead(200), 0) is not None
+    assert piece_columns(module("ma.sma"), bars, lead(5000), 0) is None
+    assert piece_columns(module("ma.ema"), bars, 2, 10) is not None
+    assert piece_columns(module("ma.ema"), bars, 2, PIECE_BARS) is None
+    assert piece_columns(module("ma.ema"), bars, PIECE_BARS, 0) is None
+    assert piece_columns(module("ma.sma"), 2 * PIECE_BARS, lead(10), 0) is None
