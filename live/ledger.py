@@ -17,8 +17,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compute.market.period import epoch_ms
+from live.evaluation import Bar
 from live.leases import Lease, LeaseLost
-from live.paper import Account, Step, Trade
+from live.paper import Account, Trade
 from live.strategies.rows import columns, now, row_of
 from live.strategies.runs import EVENT_TYPES, TERMINAL, Run, check_transition, metadata_of
 from live.strategies.tables import EVENTS, RUNS
@@ -31,14 +32,6 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _MONEY: Final = tuple(
     item.name for item in fields(Trade) if not item.name.endswith("_ms")
 )  # columns of a trade that are called alike
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A bar that a run traded on."""
-
-    step: Step
-    close: float
 
 
 @dataclass(frozen=True, slots=True)
