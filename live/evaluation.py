@@ -6,7 +6,7 @@ Nothing here reads a clock, a store or a database: minutes go in, votes and trad
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ from compute.market.candles import Candles
 from compute.replay import stop_rate
 from live.paper import Account, PaperBroker, Step, Trading
 from live.rollup import Rollup
-
-MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)

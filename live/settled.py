@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from compute.market.period import Period
 from compute.market.timeframe import Timeframe
+from ingest.rows import MINUTE_MS
 
-MINUTE_MS: Final = 60_000
 PATIENCE_MS: Final = 600_000
 """How long after the close of its bar a missing minute is waited for."""
 

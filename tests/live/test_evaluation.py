@@ -10,8 +10,9 @@ import pytest
 from compute.backtest import Backtest
 from compute.market.candles import Candles
 from compute.settings import Defaults
+from ingest.rows import MINUTE_MS
 from live.batch import batch
-from live.evaluation import MINUTE_MS, Bar, Course, Evaluation
+from live.evaluation import Bar, Course, Evaluation
 from live.paper import Account
 from live.strategies.spec import backtest_of_spec
 

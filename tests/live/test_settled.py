@@ -5,7 +5,8 @@ import pytest
 
 from compute.market.period import Period
 from compute.market.timeframe import TIMEFRAMES
-from live.settled import MINUTE_MS, settled_until
+from ingest.rows import MINUTE_MS
+from live.settled import settled_until
 
 DAY_MS = 1_700_006_400_000 // 86_400_000 * 86_400_000
 
