@@ -19,10 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compute.market.period import epoch_ms
 from live.evaluation import Bar
 from live.leases import Lease, LeaseLost
+from live.output import Source
 from live.paper import Account, Trade
 from live.strategies.rows import columns, now, row_of
-from live.strategies.runs import EVENT_TYPES, TERMINAL, Run, check_transition, metadata_of
-from live.strategies.tables import EVENTS, RUNS
+from live.strategies.runs import ACTIVE, EVENT_TYPES, TERMINAL, Run, check_transition, metadata_of
+from live.strategies.tables import EVENTS, RUNS, STRATEGIES
 from live.tables import ACCOUNTS, BARS, TRADES
 
 EVALUATED: Final = ("starting", "warming_up", "running")
@@ -36,13 +37,14 @@ _MONEY: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What some minutes made of a run; `run` is it as it was before them.
+    """What some minutes made of a run; `run` is it as it was before them, `source` its place.
 
     `states` are those that it came to on the way, in their order, `events` what else is told, each
     a type and a payload. `error` is why it failed, when the last state is that.
     """
 
     run: Run
+    source: Source
     checkpoint_ms: int | None
     metadata: Mapping[str, Any]
     states: Sequence[str] = ()
@@ -58,6 +60,22 @@ class Committed:
 
     run: Run
     events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """A run that has not ended, and where its strategy trades."""
+
+    run: Run
+    instrument_key: str
+    timeframe: str
+    is_deleted: bool
+
+    @property
+    def source(self) -> Source:
+        """What records of it are about."""
+        run = self.run
+        return Source(run.strategy_id, run.run_id, self.instrument_key, self.timeframe, run.user_id)
 
 
 class Ledger:
@@ -76,7 +94,7 @@ class Ledger:
         async with self._engine.begin() as connection:
             await lease.fence(connection)
             known = await _locked(connection, [outcome.run.run_id for outcome in outcomes])
-            live = [one for one in outcomes if _goes_on(known.get(one.run.run_id))]
+            live = [one for one in outcomes if _goes_on(known.get(one.run.run_id), one)]
             for one in live:
                 if known[one.run.run_id].checkpoint_ts_open != one.run.checkpoint_ts_open:
                     raise LeaseLost(lease.instrument_key)
@@ -89,15 +107,28 @@ class Ledger:
             record = (await connection.execute(query)).scalar_one_or_none()
         return None if record is None else Account.of_record(record)
 
-    async def active(self) -> list[Run]:
+    async def active(self) -> list[Active]:
         """All runs that have not ended, oldest first."""
         query = (
-            select(*(RUNS.c[name] for name in columns(Run)))
-            .where(RUNS.c.state.not_in(TERMINAL))
+            select(
+                *(RUNS.c[name] for name in columns(Run)),
+                *(STRATEGIES.c[name] for name in ("instrument_key", "timeframe", "is_deleted")),
+            )
+            .join(STRATEGIES, STRATEGIES.c.strategy_id == RUNS.c.strategy_id)
+            .where(RUNS.c.state.in_(ACTIVE))
             .order_by(RUNS.c.started_at, RUNS.c.run_id)
         )
         async with self._reads.connect() as connection:
-            return [row_of(Run, row) for row in await connection.execute(query)]
+            return [
+                Active(row_of(Run, row), row.instrument_key, row.timeframe, row.is_deleted)
+                for row in await connection.execute(query)
+            ]
+
+    async def spec(self, strategy_id: UUID) -> Mapping[str, Any]:
+        """The specification of a strategy, deleted or not."""
+        query = select(STRATEGIES.c.spec_json).where(STRATEGIES.c.strategy_id == strategy_id)
+        async with self._reads.connect() as connection:
+            return (await connection.execute(query)).scalar_one()
 
 
 async def _locked(connection: AsyncConnection, run_ids: Sequence[UUID]) -> dict[UUID, Run]:
@@ -110,8 +141,12 @@ async def _locked(connection: AsyncConnection, run_ids: Sequence[UUID]) -> dict[
     return {row.run_id: row_of(Run, row) for row in await connection.execute(query)}
 
 
-def _goes_on(run: Run | None) -> bool:
-    return run is not None and run.state in EVALUATED
+def _goes_on(run: Run | None, outcome: Outcome) -> bool:
+    """Whether a run as it is stored may have `outcome`: one that is to stop only ends."""
+    if run is None:
+        return False
+    ends = bool(outcome.states) and outcome.states[0] in TERMINAL
+    return run.state in EVALUATED or (run.state == "stopping" and ends)
 
 
 async def _written(

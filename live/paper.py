@@ -183,7 +183,7 @@ class Trading:
 
     def step(self, account: Account, bar_ms: int, close: float, vote: int) -> tuple[Account, Step]:
         """(account, `Step`) after the close (float64) of the next bar and the vote on it."""
-        side = self._allowed(vote)
+        side = self.allowed(vote)
         begins = side != 0 and side != account.vote
         balance, position, trades = account.balance, account.position, account.trades
         closed = opened = None
@@ -210,7 +210,7 @@ class Trading:
             balance.available, balance.safe, position.side, position.quote, position.quantity, close
         )
 
-    def _allowed(self, vote: int) -> int:
+    def allowed(self, vote: int) -> int:
         """A vote that may open a position; a forbidden side counts as no vote."""
         forbidden = {LONG_ONLY: -1, SHORT_ONLY: 1}.get(self.terms.direction)
         return 0 if vote == forbidden else vote

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -16,21 +16,21 @@ PATIENCE_MS: Final = 600_000
 """How long after the close of its bar a missing minute is waited for."""
 
 
+def given_up_ms(timeframe: Timeframe, now_ms: int) -> int:
+    """Minutes before this one are waited for no longer."""
+    return (now_ms - PATIENCE_MS) // timeframe.ms * timeframe.ms
+
+
 def settled_until(
-    there: NDArray[np.int64],
-    absent: Iterable[Period],
-    next_ms: int,
-    now_ms: int,
-    timeframe: Timeframe,
+    there: NDArray[np.int64], absent: Sequence[Period], next_ms: int, waited_ms: int
 ) -> int:
     """The first minute from `next_ms` on that is not settled yet; `next_ms` itself if it is not.
 
-    `there` i8[n] are the opens of minutes from `next_ms` on, ascending. A minute that is neither
-    there nor in `absent` is settled `PATIENCE_MS` after the bar of `timeframe` that it belongs to.
+    `there` i8[n] are the opens of minutes from `next_ms` on, ascending, `absent` ranges that have
+    none. Those before `waited_ms` that are neither are waited for no longer.
     """
-    waited_ms = (now_ms - PATIENCE_MS) // timeframe.ms * timeframe.ms
     stop_ms = max(int(there[-1]) + MINUTE_MS if len(there) else next_ms, waited_ms, next_ms)
-    stop_ms = max([stop_ms, *(min(gap.end_ms, now_ms) for gap in absent)])
+    stop_ms = max([stop_ms, *(gap.end_ms for gap in absent)])
     known = np.zeros((stop_ms - next_ms) // MINUTE_MS, np.bool_)
     known[(there - next_ms) // MINUTE_MS] = True
     known[: max(0, waited_ms - next_ms) // MINUTE_MS] = True

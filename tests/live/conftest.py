@@ -1,16 +1,8 @@
-"""A real Valkey for a module of tests."""
+"""Real stores for a module of tests: a Valkey, and ClickHouse in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from tests.ingest.conftest import db
+from tests.ingest.live.conftest import valkey
 
-import pytest
-
-from ingest.stores.valkey import RedisSettings, Valkey, open_valkey
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """A running server; its tests share it, so they use symbols of their own."""
-    with open_valkey(RedisSettings(path=tmp_path_factory.mktemp("feed") / "valkey")) as opened:
-        yield opened
+__all__ = ["db", "valkey"]

@@ -1,0 +1,84 @@
+"""The newest minutes of an instrument: from the live feed, completed from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from compute.market.candles import SERIES, Candles
+from compute.market.period import Period
+from compute.market.timeframe import Timeframe
+from live.feed import Entry
+from live.settled import given_up_ms, settled_until
+
+_NONE = Candles(np.empty(0, np.int64), *(np.empty(0, np.float32) for _ in SERIES))
+
+
+@dataclass(slots=True)
+class Minutes:
+    """Candles that are at hand, ascending, one a minute, and minutes that are known to be absent.
+
+    Of two candles of one minute the first to come stays: it may have been traded on.
+    """
+
+    candles: Candles = field(default_factory=lambda: _NONE)
+    absent: list[Period] = field(default_factory=list)
+    _asked: Period | None = None
+    _asked_at_ms: int = 0
+
+    def add(self, found: Candles) -> None:
+        """Takes candles of the store, or of anywhere."""
+        times = np.concatenate((self.candles.ts_open_ms, found.ts_open_ms))
+        kept, rows = np.unique(times, return_index=True)
+        pairs = zip(self.candles.series(), found.series(), strict=True)
+        self.candles = Candles(kept, *(np.concatenate(pair)[rows] for pair in pairs))
+
+    def offer(self, entries: Sequence[Entry], from_ms: int) -> None:
+        """Takes candles of the feed; those before `from_ms` have been dealt with."""
+        fresh = [entry for entry in entries if entry.ts_open_ms >= from_ms]
+        if fresh:
+            values = np.array([entry.candle for entry in fresh], np.float64).T.astype(np.float32)
+            times = np.array([entry.ts_open_ms for entry in fresh], np.int64)
+            order = np.argsort(times, kind="stable")
+            self.add(Candles(times[order], *values[:, order]))
+
+    def looked_up(
+        self, period: Period, found: Candles, absent: Sequence[Period], now_ms: int
+    ) -> None:
+        """Takes what the store has of `period`, and what it knows not to be."""
+        self.add(found)
+        self.absent, self._asked, self._asked_at_ms = list(absent), period, now_ms
+
+    def until(self, next_ms: int, timeframe: Timeframe) -> int:
+        """The first minute from `next_ms` on that is not settled for bars of `timeframe`.
+
+        One that is missing is given up only where the store was asked for it late enough.
+        """
+        times = self.candles.ts_open_ms
+        here = times[int(np.searchsorted(times, next_ms)) :]
+        absent = [gap for gap in self.absent if gap.end_ms > next_ms]
+        known_ms = settled_until(here, absent, next_ms, next_ms)
+        asked = self._asked
+        if asked is None or not asked.start_ms <= known_ms < asked.end_ms:
+            return known_ms
+        waited_ms = min(given_up_ms(timeframe, self._asked_at_ms), asked.end_ms)
+        return settled_until(here, absent, next_ms, max(next_ms, waited_ms))
+
+    def between(self, start_ms: int, stop_ms: int) -> Candles:
+        """The candles of [start_ms, stop_ms)."""
+        first, last = np.searchsorted(self.candles.ts_open_ms, [start_ms, stop_ms])
+        return self.candles.slice(int(first), int(last))
+
+    def newest(self) -> int | None:
+        """The newest minute at hand."""
+        return int(self.candles.ts_open_ms[-1]) if len(self.candles) else None
+
+    def forget(self, before_ms: int) -> None:
+        """Drops what nobody will ask for again."""
+        newest = self.newest()
+        if len(self.candles) and int(self.candles.ts_open_ms[0]) < before_ms:
+            stop_ms = before_ms if newest is None else newest + 1
+            self.candles = self.between(before_ms, max(before_ms, stop_ms))
+        self.absent = [gap for gap in self.absent if gap.end_ms > before_ms]
