@@ -24,7 +24,7 @@ from compute.indicators.registry import module
 from compute.indicators.series import FIELDS, BarSeries
 from compute.output_rows import output_rows
 from compute.packing import Packer, body_words
-from compute.pieces import reach, slice_of
+from compute.pieces import lead_bars, slice_of
 from compute.rules import reference_series, sides, voting_rule
 from compute.settling import longest_lag
 
@@ -98,7 +98,7 @@ class Incremental:
                 f" {grid.compute_total}"
             )
         self.anchor = self.next_bar = anchor
-        self.lead = reach(grid)
+        self.lead = lead_bars(grid)
         self.params, self.source = output_rows(grid).settings(np.zeros(1, np.int64))
         self.carry = Carry()
         self._indicator, self._output = module(grid.indicator_id), grid.output
@@ -177,7 +177,8 @@ class IncrementalVotes:
         pair = ((both.long, 0), (both.short, 1))
         alike = both.long.output == both.short.output
         self._packers = [
-            (part[0][0].output, Packer(part)) for part in ((pair,) if alike else (pair[:1], pair[1:]))
+            (part[0][0].output, Packer(part))
+            for part in ((pair,) if alike else (pair[:1], pair[1:]))
         ]
         self._bodies = [(plane, side.body) for side, plane in pair if side.body]
         self._lag, self._output = longest_lag(grid), grid.output

@@ -102,7 +102,9 @@ def run(
             ring.append(kept)
         made = line.advance(ring.append(part(series, begin, stop)))
         values.append(made if isinstance(made, np.ndarray) else made.values)
-        votes.append(np.zeros(stop - begin, np.int8) if isinstance(made, np.ndarray) else made.votes)
+        votes.append(
+            np.zeros(stop - begin, np.int8) if isinstance(made, np.ndarray) else made.votes
+        )
         assert line.next_bar == series.first_bar + stop
     return np.concatenate(values), np.concatenate(votes)
 
