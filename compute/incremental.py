@@ -176,10 +176,8 @@ class IncrementalVotes:
         both = sides(grid.indicator_id, self._rule, grid.output, axes)
         pair = ((both.long, 0), (both.short, 1))
         alike = both.long.output == both.short.output
-        self._packers = [
-            (part[0][0].output, Packer(part))
-            for part in ((pair,) if alike else (pair[:1], pair[1:]))
-        ]
+        passes = (pair,) if alike else (pair[:1], pair[1:])
+        self._packers = [(part[0][0].output, Packer(part)) for part in passes]
         self._bodies = [(plane, side.body) for side, plane in pair if side.body]
         self._lag, self._output = longest_lag(grid), grid.output
         names = {grid.output, *(output for output, _ in self._packers)}

@@ -50,9 +50,10 @@ def rows(
     out: NDArray[np.float32],
     carry: Carry | None = None,
 ) -> None:
-    only, carry, new = np.array([0]), carry or Carry(), out.shape[1]
     # The windows read relative strengths of bars before the first one.
-    tail = sum(int(params[name].max()) for name in ("k_window", "smoothing", "d_window"))
+    names = ("k_window", "smoothing", "d_window") if carry else ()
+    tail = sum(int(params[name].max()) for name in names)
+    only, carry, new = np.array([0]), carry or Carry(), out.shape[1]
     bars, first_bar = tail + new, series.first_bar + len(series) - new - tail
     gain, loss, spans = moves(series, source, 1)
     strength = np.empty((1, bars), np.float32)
