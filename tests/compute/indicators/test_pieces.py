@@ -19,7 +19,12 @@ from compute.planes import build_votes, scratch_shape, vote_layout
 from tests.compute.indicators.candles import candles
 
 BARS, START, STOP = 4 * PIECE_BARS + 700, 333, 4 * PIECE_BARS + 690
-BY_PIECES = [(name, output.name) for name in ids() for output in definition(name).outputs]
+BY_PIECES = [  # every output, and the primary one with rows that are read without a lag too
+    (name, output.name, lag)
+    for name in ids()
+    for output in definition(name).outputs
+    for lag in ((0, 70) if output.name == definition(name).primary else (70,))
+]
 
 
 @pytest.fixture
@@ -53,8 +58,7 @@ def series():
     return BarSeries(**columns, first_bar=whole.first_bar)
 
 
-@pytest.mark.parametrize(("name", "output"), BY_PIECES)
-@pytest.mark.parametrize("lag", [0, 70])
+@pytest.mark.parametrize(("name", "output", "lag"), BY_PIECES)
 def test_pieces_equal_the_whole(few, series, name, output, lag):
     grid, indicator = replace(grid_of(name), output=output), module(name)
     assert piece_columns(grid, STOP - START, lag) is not None
