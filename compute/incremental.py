@@ -142,8 +142,13 @@ class Incremental:
         return _packed(self._label(), self.next_bar, self.carry.states)
 
     def restore(self, state: bytes) -> None:
-        """Go on where `state` was taken. Raises: InvalidInput for a state of something else."""
-        self.next_bar, self.carry.states = _unpacked(state, self._label())
+        """Go on where `state` was taken.
+
+        Raises: InvalidInput for a state of something else; `advance` does for one of a version that
+        kept other states, and then the line has to begin again from its anchor.
+        """
+        self.next_bar, states = _unpacked(state, self._label())
+        self.carry = Carry(states, restored=self.next_bar > self.anchor)
 
     def _label(self) -> list[Any]:
         """What a state belongs to."""
@@ -225,13 +230,14 @@ class IncrementalVotes:
         return _packed(self._label(), self.next_bar, held | {"": self._tail.astype(np.float64)})
 
     def restore(self, state: bytes) -> None:
-        """Go on where `state` was taken. Raises: InvalidInput for a state of something else."""
+        """Go on where `state` was taken. Raises: as `Incremental.restore`."""
         next_bar, held = _unpacked(state, self._label())
         self._tail = held.pop("").astype(np.float32)
         for name, line in self._lines.items():
             line.next_bar = next_bar
             keys = [key for key in held if key.startswith(f"{name}/")]
-            line.carry.states = {key.removeprefix(f"{name}/"): held[key] for key in keys}
+            states = {key.removeprefix(f"{name}/"): held[key] for key in keys}
+            line.carry = Carry(states, restored=next_bar > line.anchor)
 
     def _label(self) -> list[Any]:
         return [*self._lines[self._output]._label(), self._lag]

@@ -211,6 +211,9 @@ def test_a_state_of_something_else_is_refused(short):
     for other in (IncrementalVotes(wide, short.first_bar), IncrementalVotes(later, 7)):
         with pytest.raises(InvalidInput, match="the state is that of"):
             other.restore(state)
+    line.restore(state.replace(b"smoothed", b"smoother"))
+    with pytest.raises(InvalidInput, match="no state 'smoothed' of shape"):
+        line.advance(part(short, 0, 21))
     with pytest.raises(InvalidInput, match="cut off"):
         line.restore(state[:-8])
     for damaged in (b"", b"{}", b"[1, 2, 3]\n", b"\xff\n"):
