@@ -24,7 +24,7 @@ from compute.indicators.registry import module
 from compute.indicators.series import FIELDS, BarSeries
 from compute.output_rows import output_rows
 from compute.packing import Packer, body_words
-from compute.pieces import reach, slice_of
+from compute.pieces import lead_bars, slice_of
 from compute.rules import reference_series, sides, voting_rule
 from compute.settling import longest_lag
 
@@ -98,7 +98,7 @@ class Incremental:
                 f" {grid.compute_total}"
             )
         self.anchor = self.next_bar = anchor
-        self.lead = reach(grid)
+        self.lead = lead_bars(grid)
         self.params, self.source = output_rows(grid).settings(np.zeros(1, np.int64))
         self.carry = Carry()
         self._indicator, self._output = module(grid.indicator_id), grid.output
@@ -142,8 +142,13 @@ class Incremental:
         return _packed(self._label(), self.next_bar, self.carry.states)
 
     def restore(self, state: bytes) -> None:
-        """Go on where `state` was taken. Raises: InvalidInput for a state of something else."""
-        self.next_bar, self.carry.states = _unpacked(state, self._label())
+        """Go on where `state` was taken.
+
+        Raises: InvalidInput for a state of something else; `advance` does for one of a version that
+        kept other states, and then the line has to begin again from its anchor.
+        """
+        self.next_bar, states = _unpacked(state, self._label())
+        self.carry = Carry(states, restored=self.next_bar > self.anchor)
 
     def _label(self) -> list[Any]:
         """What a state belongs to."""
@@ -176,9 +181,8 @@ class IncrementalVotes:
         both = sides(grid.indicator_id, self._rule, grid.output, axes)
         pair = ((both.long, 0), (both.short, 1))
         alike = both.long.output == both.short.output
-        self._packers = [
-            (part[0][0].output, Packer(part)) for part in ((pair,) if alike else (pair[:1], pair[1:]))
-        ]
+        passes = (pair,) if alike else (pair[:1], pair[1:])
+        self._packers = [(part[0][0].output, Packer(part)) for part in passes]
         self._bodies = [(plane, side.body) for side, plane in pair if side.body]
         self._lag, self._output = longest_lag(grid), grid.output
         names = {grid.output, *(output for output, _ in self._packers)}
@@ -226,13 +230,14 @@ class IncrementalVotes:
         return _packed(self._label(), self.next_bar, held | {"": self._tail.astype(np.float64)})
 
     def restore(self, state: bytes) -> None:
-        """Go on where `state` was taken. Raises: InvalidInput for a state of something else."""
+        """Go on where `state` was taken. Raises: as `Incremental.restore`."""
         next_bar, held = _unpacked(state, self._label())
         self._tail = held.pop("").astype(np.float32)
         for name, line in self._lines.items():
             line.next_bar = next_bar
             keys = [key for key in held if key.startswith(f"{name}/")]
-            line.carry.states = {key.removeprefix(f"{name}/"): held[key] for key in keys}
+            states = {key.removeprefix(f"{name}/"): held[key] for key in keys}
+            line.carry = Carry(states, restored=next_bar > line.anchor)
 
     def _label(self) -> list[Any]:
         return [*self._lines[self._output]._label(), self._lag]

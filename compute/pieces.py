@@ -3,12 +3,13 @@
 A year of minutes of some rows is larger than any cache, and reading it back costs as much as
 making it. Rows of a piece are made from a slice of the bars with a lead in front, to the bit:
 running sums are anchored to absolute bars, and recursions go on from the state that the piece
-before them left. Where the lead is too long for that, all bars are one piece.
+before them left. Where the lead is too long or rows are few, all bars are one piece.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -29,6 +30,7 @@ PIECE_BARS = 16_320
 do not fall on the same lines of the cache (an EMA of 16 rows: 0.27 ns a value, 0.6 with 16 384)."""
 _SLICE = 2  # pieces: of a slice less is lead
 _FEWEST = 8
+_FEW_ROWS = 8  # of a recursion: up to here pieces cost more than they save
 _SEEN = 2  # bars that tell a recursion whether the one before its first was a hole
 
 Room = Callable[[int], NDArray[np.float32]]
@@ -49,24 +51,17 @@ Pieces = Callable[[Mapping[str, NDArray[Any]], str, str, Room], Iterator[Piece]]
 """(params, source, output, room) -> the pieces of those rows, in order."""
 
 
-def reach(grid: IndicatorGrid) -> int:
-    """Bars before a piece that its rows read: `lead` for windows, which are anchored to bars, and
-    what a recursion reads beside its state."""
-    known = grid.definition
-    if not known.recursive:
-        return lead(settling(grid))
-    first = module(known.indicator_id).first
-    windows = max(first(corner, grid.output) for corner in corners(grid))
-    return known.lead + windows + _SEEN
-
-
-def lead(windows: int) -> int:
-    """Bars before a piece that make windows of at most that many independent of where its slice
-    begins.
+def lead_bars(grid: IndicatorGrid) -> int:
+    """Bars in front of a piece that make its rows independent of where its slice begins.
 
     A sum over a window is a difference inside a block and the one before it; windows of windows
-    need that for the first bar that they reach.
+    need that for the first bar that they reach. A recursion needs what it reads beside its state.
     """
+    known = grid.definition
+    if known.recursive:
+        first = module(known.indicator_id).first
+        return known.lead + max(first(corner, grid.output) for corner in corners(grid)) + _SEEN
+    windows = settling(grid)
     return 2 * max(BLOCK, 1 << windows.bit_length()) + windows
 
 
@@ -76,29 +71,29 @@ def slice_of(series: BarSeries, start: int, stop: int) -> BarSeries:
     return BarSeries(*columns, first_bar=series.first_bar + start)
 
 
-def piece_columns(indicator: Indicator, bars: int, reach: int, lag: int) -> int | None:
-    """Columns of a piece of rows over that many bars, None where they are not made in pieces.
-
-    `reach` is as above, `lag` the columns that a reader wants before a piece.
-    """
+def piece_columns(grid: IndicatorGrid, bars: int, lag: int) -> int | None:
+    """Columns of a piece of the rows of `grid` over that many bars, None where they are not made in
+    pieces. `lag` are the columns that a reader wants before a piece."""
+    known, lead = grid.definition, lead_bars(grid)
     if bars < _FEWEST * PIECE_BARS:
         return None
-    if indicator.DEFINITION.recursive:
-        return PIECE_BARS + lag if max(reach, lag) <= PIECE_BARS // 2 else None
-    bars_of_slice = _SLICE * PIECE_BARS
-    return bars_of_slice + reach + lag if reach + lag <= bars_of_slice // 2 else None
-
-
-def pieces(
-    indicator: Indicator, series: BarSeries, start: int, stop: int, reach: int, lag: int
-) -> Pieces:
-    """How rows of `indicator` are made on bars [start, stop) of `series`; threads may share it."""
-    known = indicator.DEFINITION
-    if piece_columns(indicator, stop - start, reach, lag) is None:
-        return _whole(indicator, series, start, stop)
     if known.recursive:
-        return _resumed(cast(Resumable, indicator), series, start, stop, reach, lag)
-    return _sliced(indicator, series, start, stop, reach + lag)
+        live = known.output(grid.output).axes
+        rows = math.prod(len(axis) for axis in grid.compute if axis.name in live)
+        short = rows > _FEW_ROWS and max(lead, lag) <= PIECE_BARS // 2
+        return PIECE_BARS + lag if short else None
+    bars_of_slice = _SLICE * PIECE_BARS
+    return bars_of_slice + lead + lag if lead + lag <= bars_of_slice // 2 else None
+
+
+def pieces(grid: IndicatorGrid, series: BarSeries, start: int, stop: int, lag: int) -> Pieces:
+    """How rows of `grid` are made on bars [start, stop) of `series`; threads may share it."""
+    indicator, lead = module(grid.indicator_id), lead_bars(grid)
+    if piece_columns(grid, stop - start, lag) is None:
+        return _whole(indicator, series, start, stop)
+    if grid.definition.recursive:
+        return _resumed(cast(Resumable, indicator), series, start, stop, lead, lag)
+    return _sliced(indicator, series, start, stop, lead + lag)
 
 
 def _whole(indicator: Indicator, series: BarSeries, start: int, stop: int) -> Pieces:
@@ -130,13 +125,13 @@ def _sliced(indicator: Indicator, series: BarSeries, start: int, stop: int, lead
 
 
 def _resumed(
-    indicator: Resumable, series: BarSeries, start: int, stop: int, reach: int, lag: int
+    indicator: Resumable, series: BarSeries, start: int, stop: int, lead: int, lag: int
 ) -> Pieces:
     # Bars before `start` are made too, for what they hand on; pieces then begin at whole words.
     cuts = [*range(start % PIECE_BARS, stop, PIECE_BARS), stop]
     cuts = [0, *cuts] if cuts[0] else cuts
     slices = [
-        (slice_of(series, max(0, begin - reach), end), begin, end)
+        (slice_of(series, max(0, begin - lead), end), begin, end)
         for begin, end in itertools.pairwise(cuts)
     ]
     edge = -(-lag // 64) * 64

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 
 from compute.bits import WORD_BITS, words
 from compute.grid import IndicatorGrid
-from compute.indicators.definition import Indicator
-from compute.indicators.registry import module
 from compute.indicators.series import BarSeries
 from compute.output_rows import OutputRows, block_rows, output_rows, tensor_rows
 from compute.packing import Packer, body_words
-from compute.pieces import Piece, Room, piece_columns, pieces, reach
+from compute.pieces import Piece, Room, piece_columns, pieces
 from compute.rules import Side, reference_series, sides, voting_rule
 from compute.settling import longest_lag
 
@@ -160,8 +158,7 @@ class _Builder:
         alike = layout.long.output == layout.short.output
         passes = (both,) if alike else ((both[0],), (both[1],))
         self.passes = [(sides[0][0].output, Packer(sides)) for sides in passes]
-        indicator: Indicator = module(grid.indicator_id)
-        self.pieces = pieces(indicator, series, start, stop, reach(grid), longest_lag(grid))
+        self.pieces = pieces(grid, series, start, stop, longest_lag(grid))
         self.block_rows, _ = scratch_shape(grid, len(series), stop - start)
         self.gates = [
             (side, first, body_words(series, start, stop, side.body))
@@ -216,8 +213,7 @@ class _Builder:
 
 def scratch_shape(grid: IndicatorGrid, total_bars: int, slice_bars: int) -> tuple[int, int]:
     """Output rows of `grid` that are computed together for their votes, and columns of each."""
-    indicator, slow = module(grid.indicator_id), grid.definition.slow
-    columns = piece_columns(indicator, slice_bars, reach(grid), longest_lag(grid))
+    columns, slow = piece_columns(grid, slice_bars, longest_lag(grid)), grid.definition.slow
     if columns is None:
         return block_rows(total_bars, slow), total_bars
     return tensor_rows(columns, slow), columns

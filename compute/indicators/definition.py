@@ -120,11 +120,11 @@ class Definition:
     `inputs` are the candle series it always reads (for a source-axis id: those beside the source),
     `sources` the allowed values of its `source` axis, `axes` the tensor axes in variant order.
     `formula` is what is computed, `reference` who described it. `recursive`: a value depends on
-    every bar since the last hole, not on a window of them, and its `rows` can go on where the bars
-    before ended, as `Resumable` says, with `lead` bars in front beside the windows. `slow`: a value takes over 10 ns, so
-    fewer are computed in one call. `ordered`: pairs of parameters of which the first must not
-    exceed the second in any combination. `voter` is the id that votes on the same values where no
-    output can.
+    every bar since the last hole, not on a window of them, and its `rows` go on where the bars
+    before ended, as `Resumable` says; beside windows they read `lead` bars in front. `slow`: a
+    value takes over 10 ns, so fewer are computed in one call. `ordered`: pairs of parameters of
+    which the first must not exceed the second in any combination. `voter` is the id that votes on
+    the same values where no output can.
     """
 
     indicator_id: str
@@ -216,7 +216,7 @@ class Resumable(Indicator, Protocol):
         them left in `carry`; without one `out` is all bars.
 
         Where `series` does not begin with the first bar that `carry` has seen, enough bars are in
-        front (`compute.pieces.reach`)."""
+        front (`compute.pieces.lead_bars`)."""
         ...
 
 

@@ -111,5 +111,7 @@ class BarSeries:
 
 def valid_spans(bad: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Maximal half-open runs of false flags, i8[n, 2]."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([True], bad, [True])).astype(np.int8)))
-    return edges.reshape(-1, 2).astype(np.int64)
+    if bad.size and not np.any(bad):
+        return np.array([[0, bad.size]], np.int64)
+    flags = np.concatenate(([True], bad, [True]))
+    return np.flatnonzero(flags[1:] != flags[:-1]).reshape(-1, 2).astype(np.int64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compute.bits import unpack
 from compute.errors import InvalidCandles, InvalidGrid, InvalidInput
 from compute.grid import Axis, IndicatorGrid
-from compute.incremental import BarRing, Incremental, IncrementalVotes
+from compute.incremental import Advance, BarRing, Incremental, IncrementalVotes
 from compute.indicators.definition import SOURCE, Listed, RuleParam
 from compute.indicators.registry import definition, ids, module
 from compute.indicators.series import FIELDS, BarSeries
@@ -91,7 +91,7 @@ def advancing(grid: IndicatorGrid, anchor: int) -> Incremental | IncrementalVote
 def run(
     grid: IndicatorGrid, series: BarSeries, cuts: list[int], restarts: set[int]
 ) -> tuple[NDArray, NDArray]:
-    """Values and votes of `series` cut at `cuts`; a new process takes over at each of `restarts`."""
+    """Values and votes of `series` cut at `cuts`; a new process goes on at each of `restarts`."""
     line = advancing(grid, series.first_bar)
     ring, values, votes = BarRing(line.lead), [], []
     for begin, stop in pairwise(cuts):
@@ -101,8 +101,10 @@ def run(
             line.restore(state)
             ring.append(kept)
         made = line.advance(ring.append(part(series, begin, stop)))
-        values.append(made if isinstance(made, np.ndarray) else made.values)
-        votes.append(np.zeros(stop - begin, np.int8) if isinstance(made, np.ndarray) else made.votes)
+        if isinstance(made, np.ndarray):
+            made = Advance(made, np.zeros(stop - begin, np.int8))
+        values.append(made.values)
+        votes.append(made.votes)
         assert line.next_bar == series.first_bar + stop
     return np.concatenate(values), np.concatenate(votes)
 
@@ -141,7 +143,8 @@ def test_a_history_longer_than_a_tile_or_a_block(long, name):
 
 def test_indicators_of_other_anchors_share_a_ring(short):
     grids = [grid_of("ma.ema", "value"), grid_of("volume.pvt", "pvt"), grid_of("ma.sma", "value")]
-    lines = [IncrementalVotes(grid, short.first_bar + at) for at, grid in zip((0, 100, 130), grids)]
+    anchors = [short.first_bar + at for at in (0, 100, 130)]
+    lines = [IncrementalVotes(*each) for each in zip(grids, anchors, strict=True)]
     ring = BarRing(max(line.lead for line in lines))
     made: list[list[NDArray]] = [[] for _ in lines]
     series = ring.append(part(short, 0, 140))
@@ -208,6 +211,9 @@ def test_a_state_of_something_else_is_refused(short):
     for other in (IncrementalVotes(wide, short.first_bar), IncrementalVotes(later, 7)):
         with pytest.raises(InvalidInput, match="the state is that of"):
             other.restore(state)
+    line.restore(state.replace(b"smoothed", b"smoother"))
+    with pytest.raises(InvalidInput, match="no state 'smoothed' of shape"):
+        line.advance(part(short, 0, 21))
     with pytest.raises(InvalidInput, match="cut off"):
         line.restore(state[:-8])
     for damaged in (b"", b"{}", b"[1, 2, 3]\n", b"\xff\n"):

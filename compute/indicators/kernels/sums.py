@@ -239,11 +239,13 @@ def valid_counts(x, out):
 
 @kernel
 def window_means(values, first_bar, w, sums, counts, out):
-    """Fill `out` [T] with means of the last `w` values f8[T], NaN where the window is not full.
+    """Fill `out` [n] with means over `w` bars at the last n of f8[T] `values`, NaN where the window
+    is not full.
 
     `sums` f8[T] and `counts` i8[T] are scratch.
     """
     window_sums(values, first_bar, w, sums)
     valid_counts(values, counts)
-    for t in range(values.size):
-        out[t] = sums[t] / w if counts[t] >= w else np.nan
+    totals, inside = sums[values.size - out.size :], counts[values.size - out.size :]
+    for t in range(out.size):
+        out[t] = totals[t] / w if inside[t] >= w else np.nan

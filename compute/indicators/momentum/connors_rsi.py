@@ -46,8 +46,9 @@ def _streaks(x, first, before, out):
     run, last = before, np.nan
     if first > 0:
         last, out[first - 1] = x[first - 1], before
-    for t in range(first, x.size):
-        v = x[t]
+    values, runs = x[first:], out[first:]
+    for t in range(values.size):
+        v = values[t]
         if v != v or last != last:
             run = 0.0 * v
         elif v > last:
@@ -56,7 +57,7 @@ def _streaks(x, first, before, out):
             run = min(run, 0.0) - 1.0
         else:
             run = 0.0
-        out[t] = run
+        runs[t] = run
         last = v
 
 
@@ -65,7 +66,7 @@ def _streak_moves(series: BarSeries, source: str, first: int, carry: Carry) -> N
     state, bars = carry.state("streak", 1), len(series)
 
     def fill(out: NDArray[np.float64]) -> None:
-        streak = np.full(bars, np.nan, np.float32)
+        streak = np.empty(bars, np.float32)
         _streaks(series.price(source), first, state[0], streak)
         changes(streak, min(1, bars), out[:bars], out[bars:])
         state[:] = streak[-1:]

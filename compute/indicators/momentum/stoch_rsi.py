@@ -50,9 +50,10 @@ def rows(
     out: NDArray[np.float32],
     carry: Carry | None = None,
 ) -> None:
-    only, carry, new = np.array([0]), carry or Carry(), out.shape[1]
     # The windows read relative strengths of bars before the first one.
-    tail = sum(int(params[name].max()) for name in ("k_window", "smoothing", "d_window"))
+    names = ("k_window", "smoothing", "d_window") if carry else ()
+    tail = sum(int(params[name].max()) for name in names)
+    only, carry, new = np.array([0]), carry or Carry(), out.shape[1]
     bars, first_bar = tail + new, series.first_bar + len(series) - new - tail
     gain, loss, spans = moves(series, source, 1)
     strength = np.empty((1, bars), np.float32)
@@ -60,14 +61,10 @@ def rows(
     counts = np.empty(bars, np.int64)
     pairs = np.stack((params["rsi_window"], params["k_window"]), axis=1)
     for rsi_window in np.unique(pairs[:, 0]):
-        before, weights = (
-            carry.state(f"tail:{rsi_window}", tail),
-            rma_weights(np.array([rsi_window])),
-        )
+        before, name = carry.state(f"tail:{rsi_window}", tail), f"moves:{rsi_window}"
         strength[0, :tail] = before
-        strength_rows(
-            gain, loss, spans, weights, strength[:, tail:], carry, f"strength:{rsi_window}"
-        )
+        weights, fresh = rma_weights(np.array([rsi_window])), strength[:, tail:]
+        strength_rows(gain, loss, spans, weights, fresh, carry, name)
         before[:] = strength[0, new:]
         holes = np.flatnonzero(np.isnan(strength[0]))
         r = frozen(strength[0])
@@ -76,10 +73,10 @@ def rows(
             channel_rows(r, r, r, width, only, PLACE, place)
             blank(place, holes, width - 1, width)
             for at in np.flatnonzero(np.all(pairs == (rsi_window, k_window), axis=1)):
-                window_means(place[0], first_bar, params["smoothing"][at], sums, counts, line)
+                row = out[at] if output == "k" else line
+                window_means(place[0], first_bar, params["smoothing"][at], sums, counts, row)
                 if output == "d":
-                    window_means(line, first_bar, params["d_window"][at], sums, counts, line)
-                out[at] = line[tail:]
+                    window_means(line, first_bar, params["d_window"][at], sums, counts, out[at])
 
 
 def oracle(

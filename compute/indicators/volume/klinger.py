@@ -72,8 +72,8 @@ def _force(series: BarSeries, first: int, carry: Carry) -> NDArray[np.float64]:
     state = carry.state("force", 4)
 
     def fill(out: NDArray[np.float64]) -> None:
-        columns = (series.column(name)[first:] for name in DEFINITION.inputs)
-        _fill_force(*columns, state, out[first:])
+        high, low, close, volume = (series.column(name)[first:] for name in DEFINITION.inputs)
+        _fill_force(high, low, close, volume, state, out[first:])
 
     return kept(series, "volume_force", len(series), state, fill)
 

@@ -14,17 +14,23 @@ from compute.grid import Axis, IndicatorGrid
 from compute.indicators.definition import SOURCE
 from compute.indicators.registry import definition, ids, module
 from compute.indicators.series import FIELDS, BarSeries
-from compute.pieces import PIECE_BARS, lead, piece_columns, pieces, reach
+from compute.pieces import PIECE_BARS, piece_columns, pieces
 from compute.planes import build_votes, scratch_shape, vote_layout
 from tests.compute.indicators.candles import candles
 
 BARS, START, STOP = 4 * PIECE_BARS + 700, 333, 4 * PIECE_BARS + 690
-BY_PIECES = [(name, output.name) for name in ids() for output in definition(name).outputs]
+BY_PIECES = [  # every output, and the primary one with rows that are read without a lag too
+    (name, output.name, lag)
+    for name in ids()
+    for output in definition(name).outputs
+    for lag in ((0, 70) if output.name == definition(name).primary else (70,))
+]
 
 
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(compute.pieces, "_FEWEST", 2)
+    monkeypatch.setattr(compute.pieces, "_FEW_ROWS", 0)
 
 
 def grid_of(name: str) -> IndicatorGrid:
@@ -52,11 +58,10 @@ def series():
     return BarSeries(**columns, first_bar=whole.first_bar)
 
 
-@pytest.mark.parametrize(("name", "output"), BY_PIECES)
-@pytest.mark.parametrize("lag", [0, 70])
+@pytest.mark.parametrize(("name", "output", "lag"), BY_PIECES)
 def test_pieces_equal_the_whole(few, series, name, output, lag):
     grid, indicator = replace(grid_of(name), output=output), module(name)
-    assert piece_columns(indicator, STOP - START, reach(grid), lag) is not None
+    assert piece_columns(grid, STOP - START, lag) is not None
     names = [axis.name for axis in grid.compute if axis.name != SOURCE]
     corners = list(product(*(axis.values for axis in grid.compute if axis.name != SOURCE)))
     columns = zip(*corners, strict=True)
@@ -64,7 +69,7 @@ def test_pieces_equal_the_whole(few, series, name, output, lag):
     count = len(corners)
     whole = np.empty((count, BARS), np.float32)
     indicator.rows(series, params, "close", output, whole)
-    made = pieces(indicator, series, START, STOP, reach(grid), lag)
+    made = pieces(grid, series, START, STOP, lag)
     flat, at = np.empty(count * BARS, np.float32), START
 
     def room(columns: int):
@@ -95,13 +100,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_votes_of_pieces_equal_those_of_the_whole(monkeypatch, series, name):
+def test_votes_of_pieces_equal_those_of_the_whole(series, name, request):
     base = grid_of(name)
     signals = tuple(Axis(key, values) for key, values in sorted(CASES[name].items()))
     grid = IndicatorGrid(base.definition, base.output, base.compute, signals)
     layout = vote_layout(grid)
     whole = build_votes(layout, series, START, STOP)
-    monkeypatch.setattr(compute.pieces, "_FEWEST", 2)
+    request.getfixturevalue("few")
     rows, columns = scratch_shape(grid, BARS, STOP - START)
     assert rows > 1
     assert columns < BARS
@@ -111,11 +116,16 @@ def test_votes_of_pieces_equal_those_of_the_whole(monkeypatch, series, name):
     np.testing.assert_array_equal(found.short, whole.short)
 
 
-def test_too_long_a_reach_or_lag_is_made_at_once():
-    bars = 100 * PIECE_BARS
-    assert piece_columns(module("ma.sma"), bars, lead(200), 0) is not None
-    assert piece_columns(module("ma.sma"), bars, lead(5000), 0) is None
-    assert piece_columns(module("ma.ema"), bars, 2, 10) is not None
-    assert piece_columns(module("ma.ema"), bars, 2, PIECE_BARS) is None
-    assert piece_columns(module("ma.ema"), bars, PIECE_BARS, 0) is None
-    assert piece_columns(module("ma.sma"), 2 * PIECE_BARS, lead(10), 0) is None
+def windows(name: str, *values: int) -> IndicatorGrid:
+    axes = (Axis(SOURCE, ("close",)), Axis("window", values))
+    return IndicatorGrid(definition(name), "value", axes, ())
+
+
+def test_too_long_a_lead_or_lag_or_few_rows_are_made_at_once():
+    bars, many = 100 * PIECE_BARS, range(10, 30)
+    assert piece_columns(windows("ma.sma", 200), bars, 0) is not None
+    assert piece_columns(windows("ma.sma", 200), bars, PIECE_BARS) is None
+    assert piece_columns(windows("ma.sma", 200), 2 * PIECE_BARS, 0) is None
+    assert piece_columns(windows("ma.ema", *many), bars, 10) is not None
+    assert piece_columns(windows("ma.ema", *many), bars, PIECE_BARS) is None
+    assert piece_columns(windows("ma.ema", 10, 20), bars, 10) is None
