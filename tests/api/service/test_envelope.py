@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from api import bodies
 from api.app import create_app
 from api.context import AppContext
 from api.errors import STATUS, Conflict, Forbidden
@@ -181,6 +182,71 @@ def test_what_is_nested_too_deep(call: Caller, depth: int) -> None:
     content = 16 * b"[" + 16 * b"]"
     response = call("POST", "/indicators/estimate", content=content, headers=JSON)
     assert items_of(response) == {"body": "object_type"}
+
+
+def test_a_key_that_comes_twice_is_found_in_one_pass() -> None:
+    compared = 0
+
+    class Key(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    names = [Key(f"key {i}") for i in range(500)] + [Key("key 499")]
+    with pytest.raises(ValueError, match="'key 499' comes twice"):
+        bodies._unique([(name, 1) for name in names])
+    assert compared < 5_000
+
+
+@pytest.mark.parametrize(
+    "body", [{"keys": {str(i): 1 for i in range(2_000)}}, [{"key": 1}] * 1_001, [{"a": {}}] * 1_001]
+)
+def test_a_body_of_too_many_members(body: Any) -> None:
+    settings = ApiSettings(max_members=1_000)
+    with pytest.raises(InvalidRequest, match="more than 1000 members") as caught:
+        bodies.decoded(json.dumps(body).encode(), settings)
+    assert [item["code"] for item in caught.value.errors] == ["max_members"]
+    assert bodies.decoded(json.dumps([{"key": 1}] * 1_000).encode(), settings)
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "body"),
+    [
+        ("/backtests", "body.template.indicator_grids", "grids"),
+        ("/indicators/estimate", "body.indicators", "indicators"),
+    ],
+)
+def test_a_long_list_of_faults_is_one_fault(call: Caller, path: str, place: str, body: str) -> None:
+    many = [1] * 5_000
+    sent = {
+        "grids": TEMPLATE | {"template": TEMPLATE["template"] | {"indicator_grids": many}},
+        "indicators": next(iter(ESTIMATES.values())) | {"indicators": many},
+    }[body]
+    assert items_of(call("POST", path, json=sent)) == {place: "too_long"}
+
+
+@pytest.mark.parametrize(("size", "beside"), [(1_000, False), (19_000, True)])
+def test_large_bodies_are_decoded_beside_the_event_loop(
+    call: Caller, monkeypatch: pytest.MonkeyPatch, size: int, beside: bool
+) -> None:
+    loops: list[bool] = []
+    known = bodies.decoded
+
+    def decoded(raw: bytes, settings: ApiSettings) -> Any:
+        try:
+            asyncio.get_running_loop()
+            loops.append(True)
+        except RuntimeError:
+            loops.append(False)
+        return known(raw, settings)
+
+    monkeypatch.setattr(bodies, "decoded", decoded)
+    response = call("POST", "/indicators/estimate", content=b"[]".ljust(size), headers=JSON)
+    assert items_of(response) == {"body": "object_type"}
+    assert loops == [not beside]
 
 
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", None])
