@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Final, Literal, cast
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
 
 from api.column_parts import METRICS, wanted
-from api.envelope import errors, json_response
+from api.envelope import JSON, errors
 from api.events import BoundedStream
 from api.heatmap import AGGREGATES, MAX_CELLS, heatmap
 from api.jobs import Jobs
@@ -124,10 +124,11 @@ async def heatmap_of(
     parts, grid = await jobs.columns(job)
     chosen = wanted(grid, axis or (), least or (), most or ())
 
-    def drawn() -> dict[str, Any]:
-        return heatmap(parts, grid, chosen, x=x, y=y, of=metric, aggregate=aggregate).record()
+    def drawn() -> bytes:
+        found = heatmap(parts, grid, chosen, x=x, y=y, of=metric, aggregate=aggregate)
+        return found.encoded(job_id=str(job_id))
 
-    return json_response({"job_id": str(job_id), **await jobs.threaded(drawn)})
+    return Response(await jobs.threaded(drawn), media_type=JSON)
 
 
 heatmap_of.__doc__ = (

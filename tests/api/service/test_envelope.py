@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from api import bodies
+from api import bodies, readiness
 from api.app import create_app
 from api.context import AppContext
 from api.errors import STATUS, Conflict, Forbidden
@@ -302,6 +304,29 @@ def test_a_service_without_candles(call: Caller) -> None:
     ready = call("GET", "/ready")
     assert ready.status_code == 503
     assert ready.json() == {"status": "not ready", "checks": {"candle_store": "there is none"}}
+
+
+def test_a_directory_that_does_not_answer_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def access(path: Path, mode: int) -> bool:
+        asked.set()
+        return answered.wait(30)  # as on a mount whose server is gone
+
+    monkeypatch.setattr(readiness.os, "access", access)
+
+    async def record() -> dict[str, Any]:
+        checks = {"results_dir": lambda: readiness._results_dir(tmp_path)}
+        found = await readiness.Readiness(checks, check_s=0.01).record()
+        assert await asyncio.to_thread(asked.wait, 30)
+        answered.set()
+        return found
+
+    assert asyncio.run(record()) == {
+        "status": "not ready", "checks": {"results_dir": "no answer within 0.01 s"},
+    }  # fmt: skip
 
 
 def test_users(call: Caller, caplog: pytest.LogCaptureFixture) -> None:
