@@ -80,26 +80,32 @@ class Jobs:
         Raises: QuotaExceeded, IdempotencyConflict, InvalidInput; NotFound, Forbidden (a strategy);
         Unavailable, StorageFailed.
         """
-        most = self.settings.max_active_jobs_per_user
-        if key is None:  # with a key it may exist, and an existing one is given in any case
-            with stored():
-                await self.store.check_quota(user.user_id, most)
+        await self._room(user, key)
         sent = await asked(body, user, self.context.strategies)
         if sent.mode != "template":
             raise invalid("a job takes a template; send the strategy's own", "mode_conflict",
                           "body.strategy_id")  # fmt: skip
         market = market_of(self.context.market)
         async with self.heavy:
+            await self._room(user, key)  # others may have come while this one waited
             made = await market.read(lambda: self._made(sent.body, market))
         with stored():
             return await self.store.create(
                 made,
                 user.user_id,
-                max_active=most,
+                max_active=self.settings.max_active_jobs_per_user,
                 results_dir=str(self.results_dir),
                 max_attempts=self.settings.max_attempts,
                 idempotency_key=key,
             )
+
+    async def _room(self, user: User, key: str | None) -> None:
+        """Looks whether the user may have another job, before candles are read and written for it.
+
+        Raises: QuotaExceeded, RejectedRequest.
+        """
+        with stored():
+            await self.store.check_quota(user.user_id, self.settings.max_active_jobs_per_user, key)
 
     def _made(self, body: object, market: Market) -> Snapshot:
         rules = self.context
