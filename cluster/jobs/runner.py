@@ -107,9 +107,9 @@ class Runner:
             job = self._claimed(began)
             if job is not None:
                 self._run(job, began, executor)
-                continue
             self._sweep()
-            self._stopping.wait(self._settings.claim_poll_seconds)
+            if job is None:
+                self._stopping.wait(self._settings.claim_poll_seconds)
 
     def _claimed(self, began: float) -> Job | None:
         try:
@@ -136,9 +136,14 @@ class Runner:
                 status = self._status(holding, executor)
             except LeaseLost as error:
                 self._say(logging.WARNING, "lease_lost", job, holding, message=error.message)
-            except Exception:
-                status = "executor_lost"
-                raise
+            except Exception as error:
+                if cluster_failure(error):
+                    status = "executor_lost"
+                    raise
+                # Not even its end could be written: the lease runs out, and the attempt counts.
+                status = "crashed"
+                self._say(logging.ERROR, "job_processing_crashed", job, holding, message=str(error))
+                _LOG.error("job %s could not be ended", job.job_id, exc_info=error)
             finally:
                 self._control = None
                 metrics.ended[status].inc()
