@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.bodies import check_axes
 from api.column_parts import Part, column_parts, rows_of
 from api.context import AppContext
-from api.errors import Conflict, Forbidden, NotFound, StorageFailed, invalid
+from api.errors import Conflict, Forbidden, NotFound, StorageFailed, Unavailable, invalid
 from api.events import EventFeed
 from api.market import Market, market_of
 from api.saved import asked
 from api.users import User
 from cluster.columns import MAX_ROWS
+from cluster.jobs.durable import mark, there
 from cluster.jobs.errors import JobNotFound
 from cluster.jobs.events import EventHub, EventLog
 from cluster.jobs.job import Job, JobStatus
@@ -68,6 +69,7 @@ class Jobs:
 
     async def __aenter__(self) -> Self:
         self.heavy = CapacityLimiter(HEAVY)
+        mark(self.results_dir)
         await self.feed.__aenter__()
         return self
 
@@ -110,6 +112,11 @@ class Jobs:
     def _made(self, body: object, market: Market) -> Snapshot:
         rules = self.context
         check_axes(parse_request(body), rules.api)
+        if not there(self.results_dir):
+            raise Unavailable(
+                f"the directory of results is gone: {self.results_dir}; mount it again",
+                details={"error": "results_missing"},
+            )
         made = snapshot(
             body,
             defaults=rules.defaults,

@@ -81,5 +81,9 @@ async def _results_dir(directory: Path) -> str | None:
 
 
 def _usable(directory: Path) -> str | None:
-    usable = directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)
+    from cluster.jobs.durable import there
+
+    if not there(directory):
+        return f"{directory} is not the directory of results any more; is it mounted?"
+    usable = os.access(directory, os.W_OK | os.X_OK)
     return None if usable else f"{directory} is no directory that can be written to"

@@ -22,6 +22,7 @@ from api.schemas.errors import ErrorEnvelope
 from api.schemas.examples import BACKTESTS, ESTIMATES
 from api.settings import ApiSettings, SyncSettings
 from api.users import DEVELOPER, HEADER, CurrentUser, developer, development_login, nobody
+from cluster.jobs.durable import mark
 from compute.errors import InvalidInput, InvalidRequest, RoehubError
 from ingest.errors import StoreUnavailable
 
@@ -310,6 +311,7 @@ def test_a_directory_that_does_not_answer_holds_up_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, answered = threading.Event(), threading.Event()
+    mark(tmp_path)
 
     def access(path: Path, mode: int) -> bool:
         asked.set()
@@ -318,7 +320,9 @@ def test_a_directory_that_does_not_answer_holds_up_nothing(
     monkeypatch.setattr(readiness.os, "access", access)
 
     async def record() -> dict[str, Any]:
-        checks = {"results_dir": lambda: readiness._results_dir(tmp_path)}
+        checks: dict[str, readiness.Check] = {
+            "results_dir": lambda: readiness._results_dir(tmp_path)
+        }
         found = await readiness.Readiness(checks, check_s=0.01).record()
         assert await asyncio.to_thread(asked.wait, 30)
         answered.set()

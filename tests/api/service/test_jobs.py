@@ -339,6 +339,16 @@ def test_a_database_that_is_gone_is_a_storage_failure(
     assert jobs.feed.connected
 
 
+def test_a_mount_that_is_gone_takes_no_job(client: httpx.Client, tmp_path: Path) -> None:
+    for path in tmp_path.iterdir():
+        path.unlink()  # what is left of a mount is an empty directory
+    error = refused(client.post(PATH, json=request()), 503)
+    assert error["details"] == {"error": "results_missing"}
+    assert list(tmp_path.iterdir()) == []
+    checks = client.get("/ready").json()["checks"]
+    assert "is it mounted?" in checks["results_dir"]
+
+
 def test_jobs_that_are_off_have_no_paths(store: ClickHouse) -> None:
     from tests.api.service.market import client_of, context_of
 

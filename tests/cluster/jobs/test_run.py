@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -283,6 +284,31 @@ def test_a_job_whose_end_cannot_be_written_holds_up_no_other(
         until(lambda: job_of(database, other).state == "succeeded")
     assert metrics.ended["crashed"]._value.get() >= 1  # pyright: ignore
     assert job_of(database, poison).state == "running"
+
+
+def test_a_mount_that_is_gone_fails_no_job(
+    database: str, tmp_path: Path, local: LocalExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = request(windows=8, periods=6)
+    caplog.set_level(logging.INFO)
+    results, away = tmp_path / "results", tmp_path / "away"
+    results.mkdir()
+    with runner_thread(database, results, opener(local)):
+        results.rename(away)
+        results.mkdir()  # what is left of a mount
+        until(lambda: "results_missing" in caplog.text)
+        [job_id] = submit(database, away, body)
+
+        async def move(found: AsyncEngine) -> None:
+            await execute(found, f"update backtest_jobs set results_dir = '{results}'")
+
+        run(database, move)
+        assert job_of(database, job_id).attempt == 0
+        results.rmdir()
+        away.rename(results)
+        finished(database)
+    judge(database, job_id, body)
+    assert "results_back" in caplog.text
 
 
 def test_a_runner_that_is_never_idle_sweeps_all_the_same(
