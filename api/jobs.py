@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.bodies import check_axes
 from api.column_parts import Part, column_parts, rows_of
 from api.context import AppContext
-from api.errors import Conflict, Forbidden, NotFound, StorageFailed, Unavailable, invalid
+from api.errors import Conflict, Forbidden, NotFound, StorageFailed, Unavailable
 from api.events import EventFeed
 from api.market import Market, market_of
-from api.saved import asked
+from api.saved import Asked, asked
 from api.users import User
 from cluster.columns import MAX_ROWS
 from cluster.jobs.durable import mark, there
@@ -84,13 +84,10 @@ class Jobs:
         """
         await self._room(user, key)
         sent = await asked(body, user, self.context.strategies)
-        if sent.mode != "template":
-            raise invalid("a job takes a template; send the strategy's own", "mode_conflict",
-                          "body.strategy_id")  # fmt: skip
         market = market_of(self.context.market)
         async with self.heavy:
             await self._room(user, key)  # others may have come while this one waited
-            made = await market.read(lambda: self._made(sent.body, market))
+            made = await market.read(lambda: self._made(sent, market))
         with stored():
             return await self.store.create(
                 made,
@@ -109,16 +106,17 @@ class Jobs:
         with stored():
             await self.store.check_quota(user.user_id, self.settings.max_active_jobs_per_user, key)
 
-    def _made(self, body: object, market: Market) -> Snapshot:
+    def _made(self, sent: Asked, market: Market) -> Snapshot:
         rules = self.context
-        check_axes(parse_request(body), rules.api)
+        check_axes(parse_request(sent.body), rules.api)
         if not there(self.results_dir):
             raise Unavailable(
                 f"the directory of results is gone: {self.results_dir}; mount it again",
                 details={"error": "results_missing"},
             )
         made = snapshot(
-            body,
+            sent.body,
+            saved=sent.saved,
             defaults=rules.defaults,
             indicator_defaults=rules.indicator_defaults,
             limits=rules.limits,
@@ -238,14 +236,13 @@ def _columns(job: Job) -> tuple[list[Part], Grid]:
     return column_parts(Path(job.results_dir) / "plans" / job.plan_key), grid_of(job)
 
 
-def report_context(job: Job) -> Mapping[str, Any] | None:
-    """What `POST /backtests/variant-report` wants beside a variant; None for a stored strategy."""
+def report_context(job: Job) -> Mapping[str, Any]:
+    """What `POST /backtests/variant-report` wants beside a variant."""
     sent = job.request_json
-    if "template" not in sent:
-        return None
+    mode = "template" if "template" in sent else "strategy_id"
     return {
         "time_range": sent["time_range"],
-        "template": sent["template"],
+        mode: sent[mode],
         "overrides": sent.get("overrides"),
         "warmup_bars": sent["warmup_bars"],
         "include_trades": sent["top_trades_n"] > 0,

@@ -242,6 +242,8 @@ async def _inserted(connection: AsyncConnection, values: Mapping[str, Any]) -> J
 def _values(made: Snapshot) -> dict[str, Any]:
     return {
         "mode": made.mode,
+        "spec_hash": None if made.saved is None else made.saved.spec_hash,
+        "spec_payload_json": None if made.saved is None else made.saved.spec,
         "request_json": made.request_json,
         "request_hash": made.hashes.request_hash,
         "grid_request_hash": made.hashes.grid_request_hash,
