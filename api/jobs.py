@@ -183,11 +183,13 @@ class Jobs:
         rows = rows_of(parts)
         if rows < grid.total:
             what = "come with the end of Stage A" if job.active else "were never all computed"
+            if job.state == "succeeded":
+                what = "are not in the directory of results any more"
             raise Conflict(
                 f"the columns of job {job.job_id} {what}: {spaced(rows)} of "
                 f"{spaced(grid.total)} rows are there and the job is {job.state}",
                 details={
-                    "error": "stage_a_unfinished",
+                    "error": "columns_gone" if job.state == "succeeded" else "stage_a_unfinished",
                     "job_id": str(job.job_id),
                     "rows": rows,
                     "variants": grid.total,

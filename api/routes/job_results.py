@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, cast
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from api.column_parts import METRICS, wanted
 from api.envelope import JSON, errors
@@ -152,7 +153,7 @@ heatmap_of.__doc__ = (
 async def result(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
     """The ranked rows with their metrics, report tables and trades, and what they were made of."""
     path = await jobs.file(await jobs.job(job_id, user), RESULT)
-    return FileResponse(path, media_type="application/json")
+    return WholeFile(path, media_type="application/json")
 
 
 @router.get(
@@ -170,7 +171,16 @@ async def result(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
 async def report(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
     """Curves, table and surface of the best variants, as one HTML page."""
     path = await jobs.file(await jobs.job(job_id, user), REPORT)
-    return FileResponse(path, media_type="text/html; charset=utf-8")
+    return WholeFile(path, media_type="text/html; charset=utf-8")
+
+
+class WholeFile(FileResponse):
+    """A file, always all of it: refusals of ranges would have a form of their own."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers["accept-ranges"] = "none"
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def _labels(job: Job) -> dict[str, str]:
