@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import Context
@@ -19,6 +21,7 @@ from compute.errors import GuardExceeded, InvalidRequest
 from compute.quantities import spaced
 from compute.request import Model
 
+BODY_SECONDS: Final = 60.0
 _AT_ONCE_BYTES: Final = 16_384
 """Largest body that is decoded in the event loop, within about a millisecond."""
 
@@ -60,6 +63,8 @@ class BodyLimit:
         except PayloadTooLarge:
             if started:
                 raise
+        except ClientDisconnect:
+            return  # in the middle of its body: there is nobody to answer
         if seen > self.limit and not started:
             await error_response(refusal)(scope, receive, send)
 
@@ -75,7 +80,7 @@ async def json_body(request: Request, context: Context) -> Any:
     """The decoded JSON of a request's body.
 
     Raises: UnsupportedMediaType; InvalidRequest for what is no JSON, repeats a key, holds NaN or
-    half a character, is nested deeper than the limit, or has more members than it.
+    half a character, is nested deeper than the limit, has more members than it, or does not come.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
@@ -84,7 +89,12 @@ async def json_body(request: Request, context: Context) -> Any:
             + (f", not as {media[:60]}" if media else "; it has no content-type"),
             details={"error": "unsupported_media_type", "supported": ["application/json"]},
         )
-    raw = await request.body()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await request.body()
+    except TimeoutError:
+        message = f"the body did not arrive within {BODY_SECONDS:g} seconds"
+        raise invalid(message, "timeout", "body") from None
     if len(raw) <= _AT_ONCE_BYTES:
         return decoded(raw, context.api)
     return await threaded(decoded, raw, context.api)

@@ -283,6 +283,46 @@ def test_a_body_as_large_as_the_limit(call: Caller) -> None:
     assert response.status_code == 200, response.text
 
 
+async def posted(app: FastAPI, receive: Any) -> list[dict[str, Any]]:
+    """What the application sends to a client whose body comes from `receive`."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
+        "method": "POST", "path": "/backtests", "raw_path": b"/backtests", "query_string": b"",
+        "root_path": "", "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "state": {},
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return sent
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(call: Caller) -> None:
+    async def left() -> Any:
+        return {"type": "http.disconnect"}
+
+    assert asyncio.run(posted(call.app, left)) == []
+    counted = 'roehub_http_requests_total{method="POST",route="/backtests",status="%s"}'
+    metrics = call("GET", "/metrics").text
+    assert counted % 499 in metrics
+    assert counted % 500 not in metrics
+
+
+def test_a_body_that_does_not_come(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
+
+    async def silent() -> Any:
+        await asyncio.Event().wait()
+
+    start, body = asyncio.run(posted(call.app, silent))
+    assert start["status"] == 422
+    (item,) = json.loads(body["body"])["error"]["details"]["errors"]
+    assert (item["path"], item["code"]) == ("body", "timeout")
+
+
 def test_axes_and_their_values(call: Caller) -> None:
     error = error_of(call("POST", "/backtests", json=TEMPLATE), 422)
     assert error["details"] == {"axes": 8, "error": "max_axes_exceeded", "max_axes": 4}
