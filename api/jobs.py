@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.bodies import check_axes
 from api.column_parts import Part, column_parts, rows_of
 from api.context import AppContext
-from api.errors import Conflict, Forbidden, NotFound, StorageFailed, invalid
+from api.errors import Conflict, Forbidden, NotFound, StorageFailed, Unavailable
 from api.events import EventFeed
 from api.market import Market, market_of
-from api.saved import asked
+from api.saved import Asked, asked
 from api.users import User
 from cluster.columns import MAX_ROWS
+from cluster.jobs.durable import mark, there
 from cluster.jobs.errors import JobNotFound
 from cluster.jobs.events import EventHub, EventLog
 from cluster.jobs.job import Job, JobStatus
@@ -68,6 +69,7 @@ class Jobs:
 
     async def __aenter__(self) -> Self:
         self.heavy = CapacityLimiter(HEAVY)
+        mark(self.results_dir)
         await self.feed.__aenter__()
         return self
 
@@ -80,32 +82,41 @@ class Jobs:
         Raises: QuotaExceeded, IdempotencyConflict, InvalidInput; NotFound, Forbidden (a strategy);
         Unavailable, StorageFailed.
         """
-        most = self.settings.max_active_jobs_per_user
-        if key is None:  # with a key it may exist, and an existing one is given in any case
-            with stored():
-                await self.store.check_quota(user.user_id, most)
+        await self._room(user, key)
         sent = await asked(body, user, self.context.strategies)
-        if sent.mode != "template":
-            raise invalid("a job takes a template; send the strategy's own", "mode_conflict",
-                          "body.strategy_id")  # fmt: skip
         market = market_of(self.context.market)
         async with self.heavy:
-            made = await market.read(lambda: self._made(sent.body, market))
+            await self._room(user, key)  # others may have come while this one waited
+            made = await market.read(lambda: self._made(sent, market))
         with stored():
             return await self.store.create(
                 made,
                 user.user_id,
-                max_active=most,
+                max_active=self.settings.max_active_jobs_per_user,
                 results_dir=str(self.results_dir),
                 max_attempts=self.settings.max_attempts,
                 idempotency_key=key,
             )
 
-    def _made(self, body: object, market: Market) -> Snapshot:
+    async def _room(self, user: User, key: str | None) -> None:
+        """Looks whether the user may have another job, before candles are read and written for it.
+
+        Raises: QuotaExceeded, RejectedRequest.
+        """
+        with stored():
+            await self.store.check_quota(user.user_id, self.settings.max_active_jobs_per_user, key)
+
+    def _made(self, sent: Asked, market: Market) -> Snapshot:
         rules = self.context
-        check_axes(parse_request(body), rules.api)
+        check_axes(parse_request(sent.body), rules.api)
+        if not there(self.results_dir):
+            raise Unavailable(
+                f"the directory of results is gone: {self.results_dir}; mount it again",
+                details={"error": "results_missing"},
+            )
         made = snapshot(
-            body,
+            sent.body,
+            saved=sent.saved,
             defaults=rules.defaults,
             indicator_defaults=rules.indicator_defaults,
             limits=rules.limits,
@@ -172,11 +183,13 @@ class Jobs:
         rows = rows_of(parts)
         if rows < grid.total:
             what = "come with the end of Stage A" if job.active else "were never all computed"
+            if job.state == "succeeded":
+                what = "are not in the directory of results any more"
             raise Conflict(
                 f"the columns of job {job.job_id} {what}: {spaced(rows)} of "
                 f"{spaced(grid.total)} rows are there and the job is {job.state}",
                 details={
-                    "error": "stage_a_unfinished",
+                    "error": "columns_gone" if job.state == "succeeded" else "stage_a_unfinished",
                     "job_id": str(job.job_id),
                     "rows": rows,
                     "variants": grid.total,
@@ -225,14 +238,13 @@ def _columns(job: Job) -> tuple[list[Part], Grid]:
     return column_parts(Path(job.results_dir) / "plans" / job.plan_key), grid_of(job)
 
 
-def report_context(job: Job) -> Mapping[str, Any] | None:
-    """What `POST /backtests/variant-report` wants beside a variant; None for a stored strategy."""
+def report_context(job: Job) -> Mapping[str, Any]:
+    """What `POST /backtests/variant-report` wants beside a variant."""
     sent = job.request_json
-    if "template" not in sent:
-        return None
+    mode = "template" if "template" in sent else "strategy_id"
     return {
         "time_range": sent["time_range"],
-        "template": sent["template"],
+        mode: sent[mode],
         "overrides": sent.get("overrides"),
         "warmup_bars": sent["warmup_bars"],
         "include_trades": sent["top_trades_n"] > 0,

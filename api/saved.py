@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from api.errors import Forbidden, NotFound, StorageFailed, invalid
 from api.users import User
+from cluster.jobs.job import Saved
 from compute.indicator_requests import parsed
 from compute.keys import canonical_json
 from compute.request import (
@@ -94,19 +95,30 @@ class Asked:
     """A request as the template it means, and what says which request it was."""
 
     body: Record
-    mode: str
-    strategy_id: UUID | None = None
-    spec_hash: str | None = None
+    strategy: StoredStrategy | None = None
+    overrides: Record = field(default_factory=dict)
+
+    @property
+    def saved(self) -> Saved | None:
+        """The stored strategy as a job keeps it; None for a template."""
+        if self.strategy is None:
+            return None
+        return Saved(
+            str(self.strategy.strategy_id),
+            dict(self.strategy.spec),
+            self.strategy.spec_hash,
+            self.overrides,
+        )
 
     @property
     def identity(self) -> Record:
         """The fields of the answer that say so; a template is known by its own hash."""
-        if self.mode == "template":
+        if self.strategy is None:
             return {}
         return {
-            "mode": self.mode,
-            "strategy_id": str(self.strategy_id),
-            "spec_hash": self.spec_hash,
+            "mode": "saved",
+            "strategy_id": str(self.strategy.strategy_id),
+            "spec_hash": self.strategy.spec_hash,
             "grid_request_hash": None,
         }
 
@@ -126,7 +138,7 @@ async def asked(
             raise invalid(MODE_CONFLICT, "mode_conflict", "body.strategy_id", "body.template")
         if body.get("overrides") is not None:
             raise invalid(SAVED_ONLY, "mode_conflict", "body.overrides")
-        return Asked(dict(body), "template")
+        return Asked(dict(body))
     if body.get("template") is not None:
         raise invalid(MODE_CONFLICT, "mode_conflict", "body.strategy_id", "body.template")
     request = parsed(model, {k: v for k, v in body.items() if k != "template"})
@@ -136,14 +148,17 @@ async def asked(
         raise NotFound("there is no such strategy, or it was deleted", details=details)
     if strategy.user_id != user.user_id:
         raise Forbidden("the strategy belongs to somebody else", details=details)
+    if not strategy.spec:
+        raise invalid("the strategy has no specification", "required", "body.strategy_id")
+    overrides = dict(body.get("overrides") or {})
     try:
-        template = strategy_template(strategy.spec, body.get("overrides") or {})
+        template = strategy_template(strategy.spec, overrides)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StorageFailed(
             f"strategy {request.strategy_id} cannot be mapped to a back-test: {error!r}"
         ) from error
     rest = {k: v for k, v in body.items() if k not in ("strategy_id", "overrides")}
-    return Asked({**rest, "template": template}, "saved", request.strategy_id, strategy.spec_hash)
+    return Asked({**rest, "template": template}, strategy, overrides)
 
 
 def strategy_template(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> Record:

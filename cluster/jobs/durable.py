@@ -15,6 +15,7 @@ from cluster.postgres.settings import DATA_DIR
 from compute.errors import InvalidInput, RoehubError
 
 UNFINISHED: Final = ".part"
+_MARK: Final = ".roehub"
 _STALE_SECONDS: Final = 3600.0
 
 
@@ -40,7 +41,7 @@ def results_directory(environ: Mapping[str, str]) -> Path:
     path = Path(environ.get("ROEHUB_RESULTS_DIR", "").strip() or root / "results")
     path = path.expanduser().absolute()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        mark(path)
         with TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -49,6 +50,18 @@ def results_directory(environ: Mapping[str, str]) -> Path:
             "ROEHUB_RESULTS_DIR name a directory that can be written"
         ) from error
     return path
+
+
+def mark(directory: Path) -> None:
+    """Makes a directory of results, and marks it as one. Raises: OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _MARK).touch()
+
+
+def there(directory: Path) -> bool:
+    """Whether a directory that was marked is still that one: a mount that is gone leaves an empty
+    directory behind, in which nothing that was promised to jobs can be found or kept."""
+    return (directory / _MARK).is_file()
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:

@@ -28,6 +28,17 @@ class Hashes:
     backtest_runtime_config_hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The stored strategy that a request's template was made of: its id, its specification with
+    the hash of it, and the overrides as they were sent."""
+
+    strategy_id: str
+    spec: Record
+    spec_hash: str
+    overrides: Record
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """The columns of a list of jobs."""
@@ -128,6 +139,18 @@ class Job(JobStatus):
             engine_params_hash=self.engine_params_hash,
             backtest_runtime_config_hash=self.backtest_runtime_config_hash,
         )
+
+    @property
+    def identity(self) -> Record:
+        """The fields of its result that name its stored strategy; none where it has a template."""
+        if self.mode == "template":
+            return {}
+        return {
+            "mode": self.mode,
+            "strategy_id": self.request_json["strategy_id"],
+            "spec_hash": self.spec_hash,
+            "grid_request_hash": None,
+        }
 
     @property
     def directory(self) -> Path:

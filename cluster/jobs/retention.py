@@ -24,6 +24,7 @@ GRACE_SECONDS: Final = 3600.0
 _BATCH: Final = 100
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _ARROW: Final = ".arrow"
+_GONE: Final = ".gone"  # of a directory whose removal has begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,15 @@ class Retention:
 
     def _entries(self) -> Iterator[tuple[str, list[Path]]]:
         """(kind, old enough entries whose names are of that kind)."""
-        latest = time.time() - self._grace_seconds
         for kind in _KEYS:
             try:
                 entries = sorted((self._directory / kind).iterdir())
             except FileNotFoundError:
                 continue
-            yield kind, [path for path in entries if _key(kind, path) and _changed(path) <= latest]
+            yield kind, [path for path in entries if _key(kind, path) and self._old(path)]
+
+    def _old(self, path: Path) -> bool:
+        return _changed(path) <= time.time() - self._grace_seconds
 
     async def _remove(self, kind: str, entries: list[Path]) -> int:
         column = _KEYS[kind]
@@ -110,7 +113,26 @@ class Retention:
             query = select(column).distinct().where(column.in_(set(keys.values())))
             used = set((await connection.execute(query)).scalars())
         loose = [path for path, key in keys.items() if key not in used]
-        return await asyncio.to_thread(_removed, loose)
+        return await asyncio.to_thread(self._removed, loose)
+
+    def _removed(self, paths: Collection[Path]) -> int:
+        """How many of `paths` are gone now.
+
+        A job may have been created since the database was asked: its candles were made young then,
+        and a plan's directory goes by its name at once, for a runner may be about to write into it.
+        """
+        removed = 0
+        for path in filter(self._old, paths):
+            if path.is_dir() and not path.is_symlink():
+                gone = path.with_name(path.name.removesuffix(_GONE) + _GONE)
+                if path != gone:
+                    shutil.rmtree(gone, ignore_errors=True)
+                    path.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            removed += not path.exists()
+        return removed
 
 
 _KEYS: Final[dict[str, Column[Any]]] = {
@@ -122,14 +144,16 @@ _KEYS: Final[dict[str, Column[Any]]] = {
 
 def _key(kind: str, path: Path) -> str | UUID | None:
     """What a job would refer to the entry by; None for a file that is not of ours."""
+    name = path.name.removesuffix(_GONE)
     if kind == "jobs":
         try:
-            return UUID(path.name)
+            return UUID(name)
         except ValueError:
             return None
-    if kind == "candles" and path.suffix != _ARROW:
-        return None
-    name = path.stem.partition("-")[0] if kind == "candles" else path.name
+    if kind == "candles":
+        if path.suffix != _ARROW:
+            return None
+        name = path.stem.partition("-")[0]
     return name if _HEX.fullmatch(name) else None
 
 
@@ -140,14 +164,3 @@ def _changed(path: Path) -> float:
         return max(entry.stat().st_mtime for entry in (path, *inside))
     except FileNotFoundError:
         return time.time()
-
-
-def _removed(paths: Collection[Path]) -> int:
-    removed = 0
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        removed += not path.exists()
-    return removed

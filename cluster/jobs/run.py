@@ -90,6 +90,7 @@ class JobRun:
                 run=self._run_record(outcome, inner, started),
                 control=self._control,
             )
+            document |= record.identity
             page = self._page(outcome, document, executor)
         self._control.check("finalizing")
         write_all(

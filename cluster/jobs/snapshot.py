@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cluster.columns import MAX_ROWS
 from cluster.jobs.errors import RejectedRequest
-from cluster.jobs.job import Hashes, Record
+from cluster.jobs.job import Hashes, Record, Saved
 from cluster.numerics import build
 from compute.backtest import Backtest, resolve
 from compute.grid import Axis, IndicatorGrid
@@ -45,7 +45,7 @@ class Snapshot:
     are what these were made from.
     """
 
-    mode: str
+    saved: Saved | None
     request_json: Record
     effective_json: Record
     hashes: Hashes
@@ -58,6 +58,11 @@ class Snapshot:
     timeline: Timeline
     plan: Plan
 
+    @property
+    def mode(self) -> str:
+        """`saved` for a stored strategy, else `template`."""
+        return "template" if self.saved is None else "saved"
+
 
 def snapshot(
     body: object,
@@ -68,9 +73,11 @@ def snapshot(
     workers: int,
     read_market: ReadMarket,
     keep_columns: bool = True,
+    saved: Saved | None = None,
 ) -> Snapshot:
     """The `Snapshot` of a decoded request under one deployment's settings.
 
+    With `saved`, `body` is the request in template mode that the stored strategy means.
     `read_market` reads the candles, once all that can be refused without them is; the guards are
     held against `workers` cores. Columns are kept up to `cluster.columns.MAX_ROWS` base variants.
     Raises: InvalidRequest, InvalidGrid, GuardExceeded, NoMarketData or another InvalidInput.
@@ -79,7 +86,10 @@ def snapshot(
     _check_top_k(request, defaults)
     job = resolve(request, defaults, indicator_defaults)
     check_variants(job, limits)
-    hashes, request_json = _hashed(job, request)
+    if saved is not None:
+        saved = replace(saved, spec=_plain(saved.spec, "strategy"))
+        job = replace(job, grid_request_hash="")
+    hashes, request_json = _hashed(job, request, saved)
     effective_json = effective_body(job, request)
     rebuilt = backtest_of(json.loads(canonical_json(effective_json)), hashes)
     assert rebuilt == job, "a request and its snapshot mean different back-tests"
@@ -91,7 +101,7 @@ def snapshot(
         workers=workers, columns=keep,
     )  # fmt: skip
     return Snapshot(
-        mode="template",
+        saved=saved,
         request_json=request_json,
         effective_json=effective_json,
         hashes=hashes,
@@ -112,34 +122,42 @@ def _check_top_k(request: BacktestRequest, defaults: Defaults) -> None:
         raise RejectedRequest(_ROWS_CAP.format(cap=cap, top_k=top_k), "body.top_k", "max_value")
 
 
-def _hashed(job: Backtest, request: BacktestRequest) -> tuple[Hashes, Record]:
-    request_json = stored_request(job, request)
+def _hashed(
+    job: Backtest, request: BacktestRequest, saved: Saved | None = None
+) -> tuple[Hashes, Record]:
+    request_json = stored_request(job, request, saved)
     hashes = Hashes(
         request_hash=sha256(canonical_json(request_json)).hexdigest(),
-        grid_request_hash=job.grid_request_hash,
+        grid_request_hash=job.grid_request_hash or None,
         engine_params_hash=job.engine_params_hash,
         backtest_runtime_config_hash=job.backtest_runtime_config_hash,
     )
     return hashes, request_json
 
 
-def stored_request(job: Backtest, request: BacktestRequest) -> Record:
+def stored_request(job: Backtest, request: BacktestRequest, saved: Saved | None = None) -> Record:
     """The contract's `request_json`: as sent without nulls, with effective modes and numbers.
 
-    Times are in UTC with `Z`; ranking and validation are there when they were sent.
+    Times are in UTC with `Z`; ranking and validation are there when they were sent. A stored
+    strategy is named, and what is effective is in the overrides.
     """
     sent = request.body
     document: Record = {
         name: _without_nulls(sent[name])
-        for name in ("template", "ranking", "validation")
+        for name in ("ranking", "validation")
         if sent.get(name) is not None
     }
     document["time_range"] = _time_range(job)
-    document["template"] |= {
+    effective = {
         "direction_mode": job.direction_mode,
         "sizing_mode": job.sizing_mode,
         "execution": job.execution.params(),
     }
+    if saved is None:
+        document["template"] = _without_nulls(sent["template"]) | effective
+    else:
+        document["strategy_id"] = saved.strategy_id
+        document["overrides"] = _without_nulls(saved.overrides) | effective
     return _plain(document | _counts(job))
 
 

@@ -64,9 +64,17 @@ class JobStore:
         self._engine = engine
         self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    async def check_quota(self, user_id: UUID, max_active: int) -> None:
-        """Refuses early what `create` would refuse. Raises: QuotaExceeded."""
+    async def check_quota(
+        self, user_id: UUID, max_active: int, idempotency_key: str | None = None
+    ) -> None:
+        """Refuses early what `create` would refuse, so that nothing is made for it.
+
+        Raises: QuotaExceeded; RejectedRequest for what is no key.
+        """
+        _check_key(idempotency_key)
         async with self._reads.connect() as connection:
+            if idempotency_key is not None and await _keyed(connection, user_id, idempotency_key):
+                return
             await _check_quota(connection, user_id, max_active)
 
     async def create(
@@ -234,6 +242,8 @@ async def _inserted(connection: AsyncConnection, values: Mapping[str, Any]) -> J
 def _values(made: Snapshot) -> dict[str, Any]:
     return {
         "mode": made.mode,
+        "spec_hash": None if made.saved is None else made.saved.spec_hash,
+        "spec_payload_json": None if made.saved is None else made.saved.spec,
         "request_json": made.request_json,
         "request_hash": made.hashes.request_hash,
         "grid_request_hash": made.hashes.grid_request_hash,

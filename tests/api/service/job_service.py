@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from api.app import create_app
 from api.context import AppContext
 from api.jobs import Jobs
+from api.saved import Strategies, no_strategies
 from cluster.jobs.database import Database
 from cluster.jobs.metrics import RunnerMetrics
 from cluster.jobs.runner import Runner
@@ -74,13 +75,23 @@ def request(windows: int = 4, **members: Any) -> dict[str, Any]:
 
 @contextmanager
 def job_service(
-    store: ClickHouse | None, database: str, results_dir: Path, **settings: Any
+    store: ClickHouse | None,
+    database: str,
+    results_dir: Path,
+    strategies: Strategies = no_strategies,
+    **settings: Any,
 ) -> Iterator[tuple[httpx.Client, Jobs]]:
-    """(a client who is Ann, the jobs) of a service."""
+    """(a client who is Ann, the jobs) of a service with these stored strategies."""
     held: list[Jobs] = []
 
     def context() -> AppContext:
-        found = context_of(store, engine=engine(database), results_dir=results_dir, cpu=Cpu(2))
+        found = context_of(
+            store,
+            engine=engine(database),
+            results_dir=results_dir,
+            cpu=Cpu(2),
+            strategies=strategies,
+        )
         held.append(Jobs(found, database, replace(QUICK, **settings)))
         found.parts["jobs"] = held[0]
         return found
