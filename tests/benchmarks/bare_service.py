@@ -17,7 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from fastapi import FastAPI, Response
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from api.server import Server, listening, url_of
 from cluster.jobs.job import JobStatus, Listed, columns
@@ -28,6 +28,16 @@ from cluster.postgres.engine import engine
 PAGE: Final = 50
 _ITEM: Final = tuple(name for name in columns(Listed) if name != "user_id")
 _STATUS: Final = tuple(name for name in columns(JobStatus) if name != "user_id")
+
+_JOB: Final = JOBS.c.job_id == bindparam("job_id")
+_STATE_QUERY: Final = select(JOBS.c.state).where(_JOB)
+_STATUS_QUERY: Final = select(*(JOBS.c[name] for name in _STATUS)).where(_JOB)
+_LIST_QUERY: Final = (
+    select(*(JOBS.c[name] for name in _ITEM))
+    .where(JOBS.c.user_id == bindparam("user_id"))
+    .order_by(JOBS.c.created_at.desc(), JOBS.c.job_id.desc())
+    .limit(PAGE + 1)
+)
 
 
 def made(dsn: str) -> FastAPI:
@@ -44,28 +54,20 @@ def made(dsn: str) -> FastAPI:
 
     @app.get("/state/{job_id}")
     async def state(job_id: UUID) -> Response:
-        query = select(JOBS.c.state).where(JOBS.c.job_id == job_id)
         async with reads.connect() as connection:
-            found = (await connection.execute(query)).one()
+            found = (await connection.execute(_STATE_QUERY, {"job_id": job_id})).one()
         return _json({"state": found.state})
 
     @app.get("/jobs/{job_id}")
     async def status(job_id: UUID) -> Response:
-        query = select(*(JOBS.c[name] for name in _STATUS)).where(JOBS.c.job_id == job_id)
         async with reads.connect() as connection:
-            row = (await connection.execute(query)).one()
+            row = (await connection.execute(_STATUS_QUERY, {"job_id": job_id})).one()
         return _json(_record(row._mapping, _STATUS))
 
     @app.get("/jobs")
     async def listed(user_id: UUID) -> Response:
-        query = (
-            select(*(JOBS.c[name] for name in _ITEM))
-            .where(JOBS.c.user_id == user_id)
-            .order_by(JOBS.c.created_at.desc(), JOBS.c.job_id.desc())
-            .limit(PAGE + 1)
-        )
         async with reads.connect() as connection:
-            rows = (await connection.execute(query)).all()
+            rows = (await connection.execute(_LIST_QUERY, {"user_id": user_id})).all()
         last = rows[PAGE - 1]
         cursor = Cursor(last.created_at, last.job_id).encode() if len(rows) > PAGE else None
         items = [_record(row._mapping, _ITEM) for row in rows[:PAGE]]
