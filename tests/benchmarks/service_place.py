@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +57,7 @@ def user_of(number: int) -> UUID:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory, the DSN of the server in it, and what processes are told by their environment."""
+    """A directory of stores and results, and the DSN of a server."""
 
     directory: Path
     dsn: str
@@ -200,10 +200,8 @@ def _ended(process: subprocess.Popen[Any]) -> Iterator[None]:
         stack.callback(process.kill)
         yield
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(15)
-        except subprocess.TimeoutExpired:
-            pass
 
 
 if __name__ == "__main__":
