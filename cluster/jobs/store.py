@@ -139,7 +139,8 @@ class JobStore:
         """A page of a user's jobs, newest first, below `cursor`."""
         query, values = page_query(user_id, state, limit, cursor)
         async with self._reads.connect() as connection:
-            rows = [row_of(Listed, row) for row in await connection.execute(query, values)]
+            found = (await connection.execute(query, values)).all()
+        rows = [row_of(Listed, row) for row in found]
         return page_of(rows, limit)
 
     async def cancel(self, job_id: UUID) -> JobStatus:

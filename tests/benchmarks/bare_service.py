@@ -68,8 +68,9 @@ def made(dsn: str) -> FastAPI:
     async def listed(user_id: UUID) -> Response:
         async with reads.connect() as connection:
             rows = (await connection.execute(_LIST_QUERY, {"user_id": user_id})).all()
-        last = rows[PAGE - 1]
-        cursor = Cursor(last.created_at, last.job_id).encode() if len(rows) > PAGE else None
+        cursor = None
+        if len(rows) > PAGE:
+            cursor = Cursor(rows[PAGE - 1].created_at, rows[PAGE - 1].job_id).encode()
         items = [_record(row._mapping, _ITEM) for row in rows[:PAGE]]
         return _json({"items": items, "next_cursor": cursor})
 

@@ -1,9 +1,10 @@
 """Readers of event streams in a process of their own.
 
-    python -m tests.benchmarks.event_readers HOST PORT PATH READERS
+    python -m tests.benchmarks.event_readers HOST PORT PATH USER READERS
 
-It says `open` when all have had their first event, and from then on a line for each event that has
-come to all of them: the monotonic times at which the first, the middle and the last reader had it.
+It says `open` when all have had their first event, and from then on a line for each progress that
+has come to all of them: the monotonic times at which the first, the middle and the last reader had
+it.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ class Reader(asyncio.Protocol):
             at = text.find(b"id: ")
             if at < 0:
                 continue
-            if self._open:
+            if b"event: progress" in text:
                 self._readers.hear(int(text[at + 4 :].split(b"\n", 1)[0]))
-            else:
+            elif not self._open:
                 self._open = True
                 self._readers.open()
 

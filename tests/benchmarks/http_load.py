@@ -3,10 +3,11 @@
     python -m tests.benchmarks.http_load < PLAN.json
 
 The plan has `host`, `port`, `requests` (whole requests as text, asked in turn), `connections` and
-`seconds`. With `rate` requests a second are sent at their time whatever comes back, and a delay
-counts from the time a request was due, so that nothing is left out while the service stands still.
-The report has the number of answers, the seconds, quantiles of the delays in seconds, what was
-answered other than 200, and the CPU seconds of this process.
+`seconds`; it goes on until there is an answer for each connection. With `rate` so many requests a
+second are sent at their time, whatever comes back: a delay counts from the time a request was due,
+so that nothing is left out while the service stands still. The report has the number of answers,
+the seconds, quantiles of the delays in seconds, what was answered other than 200, and the CPU
+seconds of this process.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from tests.benchmarks.observed import ROOT
 
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
+_PATIENCE_S: Final = 60.0
 
 
 class Load:
@@ -100,14 +102,15 @@ async def loaded(plan: dict[str, Any]) -> dict[str, Any]:
         for _ in range(plan["connections"])
     ]
     spent, began = time.process_time(), time.monotonic()
-    load.until = began + plan["seconds"]
     if plan.get("rate"):
-        await _paced(load, connections, plan["rate"])
+        await _paced(load, connections, plan["rate"], began + plan["seconds"])
     else:
         for connection in connections:
             connection.ask(next(load.requests), time.monotonic())
-        await asyncio.sleep(load.until - time.monotonic())
-    seconds = time.monotonic() - began
+        await asyncio.sleep(plan["seconds"])
+        await _until(lambda: len(load.delays) >= len(connections))
+    load.until = time.monotonic()
+    seconds = load.until - began
     return {
         "answers": len(load.delays),
         "seconds": seconds,
@@ -119,18 +122,22 @@ async def loaded(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _paced(load: Load, connections: list[Connection], rate: float) -> None:
+async def _paced(load: Load, connections: list[Connection], rate: float, end: float) -> None:
     load.paced, load.idle = True, list(connections)
     due = time.monotonic()
-    while due < load.until:
+    while due < end:
         await asyncio.sleep(due - time.monotonic())
         load.late.append(time.monotonic() - due)
         load.due.append(due)
         load.send_due()
         due += 1 / rate
-    limit = time.monotonic() + 5
-    load.until = limit  # what is on its way still counts
-    while len(load.idle) < len(connections) and time.monotonic() < limit:
+    await _until(lambda: len(load.idle) == len(connections))  # what is on its way still counts
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    """Returns when something is so, or the patience is over."""
+    limit = time.monotonic() + _PATIENCE_S
+    while not true() and time.monotonic() < limit:
         await asyncio.sleep(0.01)
 
 

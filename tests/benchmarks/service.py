@@ -49,13 +49,16 @@ def section_service(options: Options) -> Findings:
         owned = fill_jobs(on, sizes.jobs)
         fill_candles(on, sizes.minutes)
         options.say(f"service: status and list, {sizes.rounds} rounds of {sizes.seconds} s each")
-        rounds = load(on, owned, rounds=sizes.rounds, seconds=sizes.seconds)
+        with on.api() as api, on.bare() as bare:
+            rounds = load(api, bare, owned, rounds=sizes.rounds, seconds=sizes.seconds)
         found.append(load_findings(rounds, judged=judged))
         options.say(f"service: /health, {sizes.health_seconds} s idle and busy")
-        busy = health(on, seconds=sizes.health_seconds, minutes=sizes.minutes)
+        with on.api() as api, on.runner(max(options.threads)):
+            busy = health(api, seconds=sizes.health_seconds, minutes=sizes.minutes)
         found.append(health_findings(busy, judged=judged))
         options.say(f"service: {sizes.readers} event streams, {sizes.events} events")
-        streamed = streams(on, readers=sizes.readers, events=sizes.events)
+        with on.api() as api:
+            streamed = streams(on, api, readers=sizes.readers, events=sizes.events)
         found.append(stream_findings(streamed, judged=judged))
         options.say(f"service: {sizes.grid.name} committed, {sizes.grid_rounds} rounds")
         committed = commits(on, sizes.grid, threads=max(options.threads), rounds=sizes.grid_rounds)

@@ -11,10 +11,11 @@ from typing import Any, Final
 import httpx
 
 from compute.market.period import instant
+from compute.quantities import spaced
 from ingest.rows import MINUTE_MS
 from tests.benchmarks.findings import Goal, Table
 from tests.benchmarks.http_load import client, get, post, report
-from tests.benchmarks.service_place import MINUTES_START_MS, SYMBOL, Place, Served, user_of
+from tests.benchmarks.service_place import MINUTES_START_MS, SYMBOL, Served, user_of
 from tests.benchmarks.workloads import Workload, w2
 
 RATE: Final = 100.0
@@ -35,27 +36,25 @@ class Busy:
     variants: int
 
 
-def health(where: Place, *, seconds: float, minutes: int, large: bool = True) -> Busy:
-    """Asks an idle service, then one at work; `minutes` candles are in the store."""
+def health(api: Served, *, seconds: float, minutes: int, large: bool = True) -> Busy:
+    """Asks an idle service, then one at work; a runner waits, `minutes` candles are stored."""
     user = user_of(0)
     job, runs = _bodies(minutes, large=large)
-    with where.api() as api, where.runner(2):
-        http = httpx.Client(
-            base_url=api.url, headers={"X-Roehub-User": str(user)}, timeout=120, trust_env=False
-        )
-        with http:
-            for body in runs:  # a process for each slot, its kernels compiled
-                http.post("/backtests", json=body).raise_for_status()
-            idle = _asked(api, seconds)
-            job_id = _queued(http, job)
-            began = _units(http, job_id)
-            requests = [post("/backtests", user, body) for body in runs]
-            work = client(api.url, requests, connections=RUNS, seconds=seconds + 1)
-            busy = _asked(api, seconds)
-            variants = _units(http, job_id) - began
-            found = report(work)
-            http.post(f"/backtests/jobs/{job_id}/cancel").raise_for_status()
-            _until(http, job_id, lambda status: status["finished_at"] is not None)
+    with httpx.Client(
+        base_url=api.url, headers={"X-Roehub-User": str(user)}, timeout=120, trust_env=False
+    ) as http:
+        for body in runs:  # a process that has loaded its kernels
+            http.post("/backtests", json=body).raise_for_status()
+        idle = _asked(api, seconds)
+        job_id = _queued(http, job)
+        began = _units(http, job_id)
+        requests = [post("/backtests", user, body) for body in runs]
+        work = client(api.url, requests, connections=RUNS, seconds=seconds + 1)
+        busy = _asked(api, seconds)
+        variants = _units(http, job_id) - began
+        found = report(work)
+        http.post(f"/backtests/jobs/{job_id}/cancel").raise_for_status()
+        _until(http, job_id, lambda status: status["finished_at"] is not None)
     if found["refused"]:
         raise RuntimeError(f"runs were not answered with 200: {found['refused']}")
     return Busy(idle, busy, found["answers"], variants)
@@ -138,7 +137,7 @@ def health_findings(found: Busy, *, judged: bool) -> tuple[Table, list[Goal]]:
         rows,
         "a delay counts from the time a request was due, the client's own lateness included; "
         f"meanwhile {RUNS} clients sent runs without pause, {found.runs} were answered, and a "
-        f"runner computed {found.variants:,} variants of a job".replace(",", " "),
+        f"runner computed {spaced(found.variants)} units of a job",
     )
     goal = Goal(
         "p99 of /health, runs and a job on all cores", "at most", GOAL_MS,

@@ -14,7 +14,7 @@ import psutil
 from tests.benchmarks.findings import Goal, Table
 from tests.benchmarks.http_load import client, get, report
 from tests.benchmarks.proof import Unequal
-from tests.benchmarks.service_place import Place, Served
+from tests.benchmarks.service_place import Served
 
 CONNECTIONS: Final = 50
 ASKED_JOBS: Final = 500
@@ -48,16 +48,15 @@ class Turn:
     client_share: float
 
 
-def load(where: Place, owned: Owned, *, rounds: int, seconds: float) -> list[dict[str, Turn]]:
-    """A turn of every work a round; what they answer was compared before."""
-    with where.api() as api, where.bare() as bare:
-        prove(api.url, bare.url, owned)
-        works = _works(api, bare, owned)
-        for asked in works.values():
-            _turn(asked, seconds / 2)  # connections, prepared statements, caches
-        return [
-            {name: _turn(asked, seconds) for name, asked in works.items()} for _ in range(rounds)
-        ]
+def load(
+    api: Served, bare: Served, owned: Owned, *, rounds: int, seconds: float
+) -> list[dict[str, Turn]]:
+    """A turn of every work a round; what they answer is compared before."""
+    prove(api.url, bare.url, owned)
+    works = _works(api, bare, owned)
+    for asked in works.values():
+        _turn(asked, seconds / 2)  # connections, prepared statements, caches
+    return [{name: _turn(asked, seconds) for name, asked in works.items()} for _ in range(rounds)]
 
 
 def prove(api: str, bare: str, owned: Owned) -> None:

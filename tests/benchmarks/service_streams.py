@@ -32,8 +32,8 @@ _UNITS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """`grown_bytes` of the API for all readers; seconds from each commit to the first, the middle
-    and the last reader; CPU seconds of the API an event."""
+    """Bytes that the API grew by for all readers; seconds from the call of each commit to the
+    first, the middle and the last reader; CPU seconds of the API an event."""
 
     readers: int
     grown_bytes: int
@@ -41,9 +41,9 @@ class Streamed:
     cpu: float
 
 
-def streams(where: Place, *, readers: int, events: int) -> Streamed:
+def streams(where: Place, api: Served, *, readers: int, events: int) -> Streamed:
     """Opens the streams of one running job, then commits progress and waits for all readers."""
-    with Database(where.dsn) as database, where.api() as api:
+    with Database(where.dsn) as database:
         leases = Leases(database.engine, "the benchmark", SETTINGS)
         job = _running(where, database, leases)
         with _readers(api, job, 1) as few:  # what the first stream of a process brings along
@@ -63,11 +63,11 @@ def streams(where: Place, *, readers: int, events: int) -> Streamed:
 def _told(
     process: subprocess.Popen[str], database: Database, leases: Leases, job: Job, done: int
 ) -> tuple[float, float, float]:
-    """Seconds from a commit to the first, the middle and the last reader."""
+    """Seconds from the call that commits to the first, the middle and the last reader."""
+    began = time.monotonic()
     database.call(lambda: leases.progress(job, "stage_a", done, _UNITS), time.monotonic)
-    committed = time.monotonic()
     first, middle, last = json.loads(_line(process))
-    return max(0.0, first - committed), max(0.0, middle - committed), last - committed
+    return first - began, middle - began, last - began
 
 
 def _running(where: Place, database: Database, leases: Leases) -> Job:
@@ -125,8 +125,9 @@ def stream_findings(found: Streamed, *, judged: bool) -> tuple[Table, list[Goal]
         f"{found.readers} event streams of one job: a committed event to its arrival",
         ("at", "p50 ms", "p99 ms", "longest ms"),
         rows,
-        f"{len(found.seconds)} events of progress, from the return of their commit; the readers "
-        f"are one process; the API grew by {found.grown_bytes / KIB / KIB:.0f} MiB, "
+        f"{len(found.seconds)} events of progress, from the call that commits them, its "
+        "transaction included; the readers are one process; the API grew by "
+        f"{found.grown_bytes / KIB / KIB:.0f} MiB, "
         f"{each:.0f} KiB a stream, and spent {1000 * found.cpu:.0f} ms of CPU an event",
     )
     last = quantiles([one[2] for one in found.seconds])
