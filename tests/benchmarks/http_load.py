@@ -57,7 +57,8 @@ class Load:
     def send_due(self) -> None:
         """Sends what is due, as far as connections are free."""
         while self.due and self.idle:
-            self.idle.pop().ask(next(self.requests), self.due.pop(0))
+            # In turn: the service closes a connection that is silent for seconds.
+            self.idle.pop(0).ask(next(self.requests), self.due.pop(0))
 
 
 class Connection(asyncio.Protocol):

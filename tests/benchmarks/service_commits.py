@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,6 @@ from cluster.jobs.holding import Holding
 from cluster.jobs.job import Job
 from cluster.jobs.leases import Leases
 from cluster.jobs.part_files import PartFiles
-from cluster.jobs.snapshot import Snapshot
 from cluster.jobs.store import JobStore
 from compute.control import Control
 from compute.executor import Executor, LocalExecutor
@@ -57,7 +57,6 @@ def commits(where: Place, workload: Workload, *, threads: int, rounds: int) -> C
     numbers = itertools.count(1)
     with Database(where.dsn) as database, LocalExecutor(threads) as inner:
         found: dict[bool, list[object]] = {}
-        bench.snapshot = made()  # of any request: the job is a lease and a plan's name
         for columns in (False, True):
             found[columns] = bench.run(inner, columns=columns)
             with bench.committed(database, inner, next(numbers)) as executor:
@@ -95,7 +94,7 @@ class _Bench:
     def __init__(self, where: Place, workload: Workload) -> None:
         self._where, self._workload = where, workload
         self._timeline = workload.timeline()
-        self.snapshot: Snapshot
+        self._snapshot = made()  # of any request: the job is a lease and the name of a plan
         self.spans: dict[bool, int] = {}
         self.stored_bytes: dict[bool, int] = {}
         self._last: Path
@@ -131,7 +130,7 @@ class _Bench:
         files = PartFiles(self._where.results, job.plan_key)
         self._last = files.directory
         with (
-            Holding(job, leases, database, Control(), _now()) as holding,
+            Holding(job, leases, database, Control(), time.monotonic()) as holding,
             CommittedExecutor(inner, holding, files) as executor,
         ):
             yield executor
@@ -143,7 +142,7 @@ class _Bench:
 
         async def claimed() -> Job:
             await store.create(
-                replace(self.snapshot, plan_key=plan_key), user_of(1), max_active=1,
+                replace(self._snapshot, plan_key=plan_key), user_of(1), max_active=1,
                 results_dir=str(self._where.results),
             )  # fmt: skip
             job = await leases.claim()
@@ -151,19 +150,13 @@ class _Bench:
                 raise RuntimeError("another job was queued in the database of the benchmark")
             return job
 
-        return database.call(claimed, _now)
+        return database.call(claimed, time.monotonic)
 
     def note(self, columns: bool) -> None:
         """Counts what the last committed run left."""
         files = list(self._last.iterdir())
         self.spans[columns] = sum(not one.stem.endswith("-columns") for one in files)
         self.stored_bytes[columns] = sum(one.stat().st_size for one in files)
-
-
-def _now() -> float:
-    from time import monotonic
-
-    return monotonic()
 
 
 def commit_findings(found: Committed, *, judged: bool) -> tuple[Table, list[Goal]]:

@@ -61,12 +61,14 @@ def health(api: Served, *, seconds: float, minutes: int, large: bool = True) -> 
 
 
 def _bodies(minutes: int, *, large: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(a job of minutes, runs of one moment and of a second); ranked by what costs most."""
+    """(a job of minutes, runs of a moment and of seconds); drawdown makes the long ones long."""
     bars = minutes - _WARMUP_MINUTES - 1
-    heavy = {"primary_metric": "max_drawdown_pct"}
-    short = _body(w2(frame="1m", bars=bars, average=10, rsi=10))
-    long = _body(w2(frame="1m", bars=bars)) | {"ranking": heavy}
-    job = _body(w2(frame="1m", bars=bars)) | {"ranking": heavy}
+    heavy = w2(frame="1m", bars=bars).changed(ranking={"primary_metric": "max_drawdown_pct"})
+    short, long, job = (
+        _body(w2(frame="1m", bars=bars, average=10, rsi=10)),
+        _body(heavy),
+        _body(heavy),
+    )
     if large:
         signals = job["template"]["signal_grids"]["momentum.rsi"]
         signals["long_threshold"] = _axis([53 + i / 2 for i in range(10)])
