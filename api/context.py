@@ -66,8 +66,8 @@ class AppContext:
         self.market = Market(store, self.api.max_store_reads)
 
 
-def app_context(request: Request) -> AppContext:
-    """The context of the service that answers `request`."""
+async def app_context(request: Request) -> AppContext:
+    """The context of the service that answers `request`; async, so that it costs no thread."""
     return request.app.state.context
 
 

@@ -30,8 +30,8 @@ from compute.request import BacktestRequest
 router = APIRouter(prefix="/backtests/jobs", tags=["jobs"])
 
 
-def jobs_of(request: Request) -> Jobs:
-    """The jobs of the service."""
+async def jobs_of(request: Request) -> Jobs:
+    """The jobs of the service; no plain function, for which a thread would be asked each time."""
     return request.app.state.context.running["jobs"]
 
 

@@ -166,4 +166,8 @@ def columns(kind: type[Listed]) -> tuple[str, ...]:
 
 def moment(at: datetime | None) -> str | None:
     """ISO 8601 text of a time in UTC, with `Z`."""
-    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if at is None:
+        return None
+    if at.tzinfo is not UTC:  # the driver's times are
+        at = at.astimezone(UTC)
+    return f"{at.isoformat().removesuffix('+00:00')}Z"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cluster.jobs.errors import (
@@ -144,9 +145,10 @@ class JobStore:
         cursor: Cursor | None = None,
     ) -> Page:
         """A page of a user's jobs, newest first, below `cursor`."""
-        query = page_query(user_id, state, limit, cursor)
+        query, values = page_query(user_id, state, limit, cursor)
         async with self._reads.connect() as connection:
-            rows = [row_of(Listed, row) for row in await connection.execute(query)]
+            found = (await connection.execute(query, values)).all()
+        rows = [row_of(Listed, row) for row in found]
         return page_of(rows, limit)
 
     async def cancel(self, job_id: UUID) -> JobStatus:
@@ -181,10 +183,17 @@ class JobStore:
             )
 
     async def _one(self, kind: type[K], job_id: UUID) -> K | None:
-        query = select(*(JOBS.c[name] for name in columns(kind))).where(JOBS.c.job_id == job_id)
         async with self._reads.connect() as connection:
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(_by_id(kind), {"job_id": job_id})).one_or_none()
         return None if row is None else row_of(kind, row)
+
+
+@cache
+def _by_id(kind: type[Listed]) -> Select[tuple[Any, ...]]:
+    """The query of one job; made once, for making it takes longer than asking."""
+    return select(*(JOBS.c[name] for name in columns(kind))).where(
+        JOBS.c.job_id == bindparam("job_id")
+    )
 
 
 async def changed(
