@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Final
 import httpx
 
 from api.app import create_app, end_streams
-from api.children import Backoff, Child, Program
+from api.children import Child, Program
 from api.context import AppContext
+from api.ingestion import Ingest, Ingestion
 from api.server import Server, url_of
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Plan:
     dashboard: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     runner_ports: tuple[int, ...] = ()
-    ingest: Callable[[asyncio.Event], Awaitable[object]] | None = None
+    ingest: Ingest | None = None
     places: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -85,7 +86,8 @@ class Up:
                 for runner in self._runners:
                     runner.begin()
             if self._plan.ingest is not None:
-                ingesting = asyncio.create_task(self._ingest(self._plan.ingest), name="ingest")
+                ingestion = Ingestion(self._plan.ingest, self._say)
+                ingesting = asyncio.create_task(ingestion.kept(self._stop), name="ingestion")
             await self._ready(serving)
             if not self._stop.is_set():
                 self._context.pool.warm()
@@ -151,24 +153,6 @@ class Up:
             if said != "Ray has not started":
                 raise NotReady(f"not ready after {READY_SECONDS:g} s: {said}") from None
             self._say(f"{said} after {READY_SECONDS:g} s; jobs wait for it")
-
-    async def _ingest(self, ingest: Callable[[asyncio.Event], Awaitable[object]]) -> None:
-        """Keeps ingestion running; it shares the candle store of this process."""
-        backoff, failures = Backoff(), 0
-        while not self._stop.is_set():
-            try:
-                await ingest(self._stop)
-                reason = "ended"
-            except Exception as error:
-                log.exception("ingestion failed")
-                reason = f"failed: {error}"
-            if self._stop.is_set():
-                return
-            failures += 1
-            pause = backoff.pause(failures)
-            self._say(f"ingestion {reason}; starting it again in {pause:g} s")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
 
     async def _ended(
         self, serving: asyncio.Task[None], ingesting: asyncio.Task[None] | None
