@@ -71,7 +71,7 @@ def up(
             directory / "logs",
             runners=runners if "jobs" in served.parts else 0,
             cpus=cores(threads),
-            dashboard=dashboard,
+            dashboard_token=directory / "ray-token" if dashboard else None,
             environment={RUNTIME_NAME: dsn},
             runner_ports=tuple(free_port(METRICS_PORT + i) for i in range(runners)),
             ingest=_ingestion(served, market_data_config, whitelist, metrics) if ingest else None,
