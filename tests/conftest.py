@@ -35,10 +35,13 @@ os.environ["ROEHUB_DATA_DIR"] = os.path.join(
 
 
 STARTS_RAY = (
-    "tests/cluster/test_",
-    "tests/cluster/jobs/",
-    "tests/api/test_",
     "tests/api/service/test_up",
+    "tests/api/test_cli",
+    "tests/cluster/jobs/test_node_loss",
+    "tests/cluster/jobs/test_on_ray",
+    "tests/cluster/test_cli_backtest",
+    "tests/cluster/test_ray_",
+    "tests/cluster/test_two_nodes",
 )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from cluster.ray_executor import RayExecutor
@@ -11,9 +14,18 @@ from compute.control import Control
 from compute.errors import Cancelled
 from compute.executor import LocalExecutor
 from tests.cluster.jobs.ledgers import Recorder
-from tests.cluster.jobs.running import Looking, judge, runner_thread, spans_of, submit, until
+from tests.cluster.jobs.runner_process import Paced
+from tests.cluster.jobs.running import (
+    Looking,
+    judge,
+    runner_thread,
+    spans_of,
+    submit,
+    undisturbed,
+    until,
+)
 from tests.cluster.jobs.test_committed import Bench
-from tests.cluster.jobs.test_faults import held
+from tests.cluster.jobs.test_faults import BODY, Watched, held, moments
 from tests.cluster.problems import Problem, fine_lattice, request
 
 
@@ -52,3 +64,42 @@ def test_spans_of_one_executor_are_those_of_another(
     assert fresh.run(cluster) == expected
     digests = {key: row.digest for key, row in bench.ledger.rows.items()}
     assert {key: row.digest for key, row in fresh.ledger.rows.items()} == digests
+
+
+WORKERS = ("ray::IDLE", "ray::spans", "ray::reduced", "ray::warm")  # not the agents of the node
+
+
+def kill_workers(session: str) -> int:
+    """Ends all workers of the cluster at once; how many there were."""
+    found = [
+        worker
+        for worker in psutil.process_iter(["cmdline"])
+        if " ".join(worker.info["cmdline"] or ()).startswith(WORKERS)
+        and any(session in " ".join(parent.cmdline()) for parent in worker.parents())
+    ]
+    for worker in found:
+        worker.kill()
+    return len(found)
+
+
+@pytest.mark.soak
+def test_workers_of_the_cluster_that_are_killed(
+    database: str, tmp_path: Path, cluster: RayExecutor, session: Any
+) -> None:
+    undisturbed(BODY)
+    [job_id] = submit(database, tmp_path, BODY)
+    watched = Watched(database, tmp_path, job_id)
+    directory = f"roehub-ray-{os.getuid()}/{os.getpid()}"
+    with (
+        runner_thread(database, tmp_path, held(Paced(cluster, 0.15))),
+        Looking(database) as looking,
+    ):
+        for moment in moments():
+            until(lambda moment=moment: looking.spans() >= moment)
+            assert until(lambda: kill_workers(directory)) > 0
+            assert not looking.ended()
+            watched.note()
+        until(looking.ended)
+    watched.note()
+    told = judge(database, job_id, BODY)
+    assert (told["attempt"], told["executor"]) == (1, "ray")
