@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.jobs.cli import METRICS_PORT
-from ingest.commands.options import LogFormat, Logs, logs_to_stderr
+from ingest.commands.options import Config, LogFormat, Logs, Whitelist, logs_to_stderr
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from api.context import AppContext
+    from api.ingestion import Ingest
     from api.up import Plan
 
 _INGEST_METRICS_PORT = 9201
@@ -35,6 +35,8 @@ def up(
     ingest: Annotated[
         bool, typer.Option("--ingest", help="Follow the exchanges and keep history whole, too.")
     ] = False,
+    market_data_config: Config = None,
+    whitelist: Whitelist = None,
     log_format: Logs = LogFormat.text,
 ) -> None:
     """Run everything on this machine until Ctrl-C: API, job runners on a Ray cluster, stores.
@@ -63,16 +65,17 @@ def up(
         dsn, place = stack.enter_context(_database(os.environ))
         environ = {**os.environ, RUNTIME_NAME: dsn}
         served = stack.enter_context(service(environ, "roehub up"))
+        metrics = free_port(_INGEST_METRICS_PORT)
         plan = Plan(
             found,
             directory / "logs",
             runners=runners if "jobs" in served.parts else 0,
             cpus=cores(threads),
-            dashboard=dashboard,
+            dashboard_token=directory / "ray-token" if dashboard else None,
             environment={RUNTIME_NAME: dsn},
             runner_ports=tuple(free_port(METRICS_PORT + i) for i in range(runners)),
-            ingest=_ingestion(served) if ingest else None,
-            places=_places(served, place, ingest),
+            ingest=_ingestion(served, market_data_config, whitelist, metrics) if ingest else None,
+            places=_places(served, place, metrics if ingest else None),
         )
         try:
             asyncio.run(_run(Up, served, plan))
@@ -119,28 +122,25 @@ async def _orphans(dsn: str) -> list[Any]:
         await found.dispose()
 
 
-def _places(context: AppContext, database: str, ingest: bool) -> dict[str, str]:
+def _places(context: AppContext, database: str, ingest_port: int | None) -> dict[str, str]:
     found = {"database": database}
     if context.store is not None:
         found["candles"] = context.store.settings.place
     if context.results_dir is not None:
         found["results"] = str(context.results_dir)
-    if ingest:
-        found["ingestion"] = f"http://127.0.0.1:{_INGEST_METRICS_PORT}/metrics"
+    if ingest_port is not None:
+        found["ingestion"] = f"http://127.0.0.1:{ingest_port}/metrics"
     return found
 
 
-def _ingestion(context: AppContext) -> Callable[[asyncio.Event], Awaitable[object]]:
-    """Live candles and the scheduler over the open store, until the event."""
+def _ingestion(context: AppContext, config: Path | None, listed: Path | None, port: int) -> Ingest:
+    """Live candles and the scheduler over the open store. Raises: InvalidConfig, InvalidInput."""
     from ingest.commands.options import market_data, whitelist_path
     from ingest.commands.processes import run_live
     from ingest.commands.services import redis_settings
 
-    settings = market_data(None)
-    listed: Path = whitelist_path(None)
+    settings, chosen = market_data(config), whitelist_path(listed)
     redis = redis_settings(settings)
     db = context.store
     assert db is not None
-    return lambda stop: run_live(
-        db, settings, listed, redis, "127.0.0.1", _INGEST_METRICS_PORT, stop
-    )
+    return lambda stop: run_live(db, settings, chosen, redis, "127.0.0.1", port, stop)

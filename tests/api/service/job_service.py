@@ -24,7 +24,7 @@ from cluster.postgres.engine import engine
 from compute.executor import LocalExecutor
 from compute.settings import Cpu
 from ingest.stores.clickhouse import ClickHouse
-from tests.api.service.market import context_of
+from tests.api.service.market import CLIENT_S, context_of
 from tests.api.service.serving import served
 from tests.cluster.jobs.stored import SETTINGS
 
@@ -98,7 +98,7 @@ def job_service(
 
     with (
         served(lambda: create_app(context()), stopping=lambda: held[0].feed.close()) as url,
-        httpx.Client(base_url=url, timeout=60, headers={"X-Roehub-User": ANN}) as client,
+        httpx.Client(base_url=url, timeout=CLIENT_S, headers={"X-Roehub-User": ANN}) as client,
     ):
         yield client, held[0]
 
@@ -121,7 +121,7 @@ def running(database: str, results_dir: Path) -> Iterator[Runner]:
             assert not thread.is_alive()
 
 
-def until_ended(client: httpx.Client, job_id: str, seconds: float = 60) -> dict[str, Any]:
+def until_ended(client: httpx.Client, job_id: str, seconds: float = CLIENT_S) -> dict[str, Any]:
     """The status of a job that has come to its end."""
     deadline = time.monotonic() + seconds
     while True:

@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from api.app import configured
+from tests.api.service.market import client_of
 from tests.cluster.cli import call, started
 
 
@@ -45,21 +47,13 @@ def test_it_serves_what_the_environment_names(tmp_path: Path, database: str) -> 
         process.wait()
 
 
-def test_nobody_is_logged_in_outside_development(tmp_path: Path, database: str) -> None:
-    process = started(
-        "api", "--port", 0, stderr=subprocess.DEVNULL,
-        ROEHUB_ENV="prod", ROEHUB_DATA_DIR=str(tmp_path), STRATEGY_PG_DSN=database,
-    )  # fmt: skip
-    try:
-        url = url_of(process)
+def test_nobody_is_logged_in_outside_development() -> None:
+    with client_of(lambda: configured({"ROEHUB_ENV": "prod"})) as client:
         user = {"X-Roehub-User": "00000000-0000-0000-0000-000000000001"}
-        answer = httpx.get(f"{url}/backtests/runtime-defaults", headers=user)
+        answer = client.get("/backtests/runtime-defaults", headers=user)
         assert answer.status_code == 401
         assert answer.json()["error"]["code"] == "unauthorized"
-        assert httpx.get(f"{url}/indicators").status_code == 200
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert client.get("/indicators").status_code == 200
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

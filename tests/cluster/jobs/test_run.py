@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cluster.errors import ClusterLost
 from cluster.jobs.market_file import market_path
 from cluster.jobs.store import JobStore
-from cluster.ray_executor import RayExecutor
 from compute.control import Control, Meter
 from compute.executor import Executor, LocalExecutor
 from tests.cluster.jobs.ledgers import Recorder
@@ -118,17 +117,6 @@ def test_a_job_leaves_what_an_undisturbed_run_finds(
     value = metrics.claim._value.get()  # pyright: ignore[reportAttributeAccessIssue]
     assert value == 1
     assert metrics.ended["succeeded"]._value.get() == 1  # pyright: ignore
-
-
-def test_on_the_cluster(database: str, tmp_path: Path, cluster: RayExecutor) -> None:
-    body = request(windows=8, periods=6)
-    ids = submit(database, tmp_path, body, body | {"top_trades_n": 5})
-    with runner_thread(database, tmp_path, opener(cluster)):
-        finished(database)
-    assert judge(database, ids[0], body)["executor"] == "ray"
-    told = judge(database, ids[1], body | {"top_trades_n": 5})
-    assert told["spans_computed"] == 0  # the same plan over the same candles
-    assert told["spans_reused"] == len(spans_of(database))
 
 
 def test_progress_in_order_and_to_the_end(
