@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import shutil
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Column, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cluster.jobs.durable import file_time
 from cluster.jobs.job import TERMINAL
 from cluster.jobs.tables import JOBS, SPANS
 
@@ -95,10 +96,10 @@ class Retention:
 
     def _entries(self) -> Iterator[tuple[str, list[Path]]]:
         """(kind, old enough entries whose names are of that kind)."""
-        latest = time.time() - self._grace_seconds
         for kind in _KEYS:
             try:
                 entries = sorted((self._directory / kind).iterdir())
+                latest = file_time(self._directory / kind) - self._grace_seconds
             except FileNotFoundError:
                 continue
             yield kind, [path for path in entries if _key(kind, path) and _changed(path) <= latest]
@@ -134,12 +135,12 @@ def _key(kind: str, path: Path) -> str | UUID | None:
 
 
 def _changed(path: Path) -> float:
-    """Time of the last change, that of what is directly inside included; now where it is gone."""
+    """Time of the last change, that of what is directly inside included; never where it is gone."""
     try:
         inside = path.iterdir() if path.is_dir() else ()
         return max(entry.stat().st_mtime for entry in (path, *inside))
     except FileNotFoundError:
-        return time.time()
+        return math.inf
 
 
 def _removed(paths: Collection[Path]) -> int:
