@@ -41,7 +41,16 @@ class ServiceUnreachable(RoehubError):
 
 
 class ServiceFailed(RoehubError):
-    """The service answered that it failed, or something that is no answer of its."""
+    """The service answered that it failed, or something that is no answer of its.
+
+    `code` is that of its error, where it sent one.
+    """
+
+    def __init__(
+        self, message: str, *, code: str | None = None, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, details=details)
+        self.code = code or RoehubError.code
 
 
 class Refused(InvalidInput):
@@ -49,7 +58,7 @@ class Refused(InvalidInput):
 
     def __init__(self, code: str, message: str, details: Mapping[str, Any]) -> None:
         super().__init__(message, details=details)
-        self.code = code  # type: ignore[misc]  # a class attribute elsewhere
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +217,4 @@ def _checked(answer: httpx.Response) -> None:
         ) from None
     if answer.status_code in _REFUSALS:
         raise Refused(code, message, details)
-    failed = ServiceFailed(message, details=details)
-    failed.code = code  # type: ignore[misc]
-    raise failed
+    raise ServiceFailed(message, code=code, details=details)

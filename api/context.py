@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
@@ -34,7 +33,7 @@ class AppContext:
     `store` is the opened candle store, None where there is none; `engine` reaches PostgreSQL, None
     where jobs are off. `parts` are entered when the service starts and left when it stops, in their
     order; what each yields is found under its name in `running`. `login` says who a request comes
-    from, `strategies` finds stored ones. `now_ms` is the wall clock.
+    from, `strategies` finds stored ones.
     """
 
     sync: SyncSettings
@@ -53,7 +52,6 @@ class AppContext:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     parts: dict[str, AbstractAsyncContextManager[Any]] = field(default_factory=dict)
     running: dict[str, Any] = field(default_factory=dict)
-    now_ms: Callable[[], int] = lambda: int(time() * 1000)
 
     def __post_init__(self) -> None:
         if self.store is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -39,6 +39,26 @@ def body_of(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, 
     schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
     content = {"application/json": {"schema": schema, "examples": shown}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def event_stream(description: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """The response that is a stream of server-sent events of these kinds, each with JSON."""
+    about: dict[str, Any] = {
+        "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to go on after."},
+        "event": {"type": "string", "enum": list(kinds), "description": "Of which kind it is."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "type": "object",
+                "required": ["at"],
+                "properties": {"at": {"type": "string", "description": "UTC; when it happened."}},
+            },
+            "description": "What happened.",
+        },
+    }
+    item = {"type": "object", "required": list(about), "properties": about}
+    return {"description": description, "content": {"text/event-stream": {"itemSchema": item}}}
 
 
 def describe(app: FastAPI) -> None:

@@ -11,7 +11,7 @@ from api.bodies import JsonBody
 from api.envelope import errors, json_response
 from api.events import MEDIA_TYPE, BoundedStream, last_event_id
 from api.jobs import Jobs, report_context
-from api.openapi import body_of
+from api.openapi import body_of, event_stream
 from api.saved import SavedRequest
 from api.schemas import examples
 from api.schemas.jobs import JobBody, JobPage, TopBody
@@ -171,11 +171,11 @@ async def delete(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
     response_class=Response,
     responses={
         **errors(*OWNED),
-        200: {
-            "description": "Events `state`, `progress` and `best` with ids that ascend, a comment "
-            "every 15 seconds. It ends after the event of a final state.",
-            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
-        },
+        200: event_stream(
+            "Events with ids that ascend, a comment every 15 seconds. It ends after the event of a "
+            "final state.",
+            ("state", "progress", "best"),
+        ),
         204: {"description": "The job has ended and the last event was seen: do not come back."},
     },
     summary="Follow a job as server-sent events",

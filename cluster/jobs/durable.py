@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -102,10 +101,23 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def file_time(directory: Path) -> float:
+    """The time that a file of a directory gets now: that of the volume, not of this process.
+
+    Raises: OSError.
+    """
+    with TemporaryFile(dir=directory) as file:
+        return os.fstat(file.fileno()).st_mtime
+
+
 def sweep(directory: Path, older_seconds: float = _STALE_SECONDS) -> None:
     """Removes what writers that were killed left unfinished in a directory."""
-    before = time.time() - older_seconds
-    for path in directory.glob(f".*{UNFINISHED}"):
-        with suppress(OSError):
-            if path.stat().st_mtime < before:
-                path.unlink()
+    unfinished = list(directory.glob(f".*{UNFINISHED}"))
+    if not unfinished:
+        return
+    with suppress(OSError):  # nothing depends on it, and the volume may be full
+        before = file_time(directory) - older_seconds
+        for path in unfinished:
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()

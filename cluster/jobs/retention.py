@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import shutil
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Column, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cluster.jobs.durable import file_time
 from cluster.jobs.job import TERMINAL
 from cluster.jobs.tables import JOBS, SPANS
 
@@ -99,12 +100,14 @@ class Retention:
         for kind in _KEYS:
             try:
                 entries = sorted((self._directory / kind).iterdir())
+                latest = self._latest(kind)
             except FileNotFoundError:
                 continue
-            yield kind, [path for path in entries if _key(kind, path) and self._old(path)]
+            yield kind, [path for path in entries if _key(kind, path) and _changed(path) <= latest]
 
-    def _old(self, path: Path) -> bool:
-        return _changed(path) <= time.time() - self._grace_seconds
+    def _latest(self, kind: str) -> float:
+        """What was changed later is kept, by the clock of the volume."""
+        return file_time(self._directory / kind) - self._grace_seconds
 
     async def _remove(self, kind: str, entries: list[Path]) -> int:
         column = _KEYS[kind]
@@ -113,16 +116,16 @@ class Retention:
             query = select(column).distinct().where(column.in_(set(keys.values())))
             used = set((await connection.execute(query)).scalars())
         loose = [path for path, key in keys.items() if key not in used]
-        return await asyncio.to_thread(self._removed, loose)
+        return await asyncio.to_thread(self._removed, loose, kind)
 
-    def _removed(self, paths: Collection[Path]) -> int:
+    def _removed(self, paths: Collection[Path], kind: str) -> int:
         """How many of `paths` are gone now.
 
         A job may have been created since the database was asked: its candles were made young then,
         and a plan's directory goes by its name at once, for a runner may be about to write into it.
         """
-        removed = 0
-        for path in filter(self._old, paths):
+        removed, latest = 0, self._latest(kind)
+        for path in [one for one in paths if _changed(one) <= latest]:
             if path.is_dir() and not path.is_symlink():
                 gone = path.with_name(path.name.removesuffix(_GONE) + _GONE)
                 if path != gone:
@@ -158,9 +161,9 @@ def _key(kind: str, path: Path) -> str | UUID | None:
 
 
 def _changed(path: Path) -> float:
-    """Time of the last change, that of what is directly inside included; now where it is gone."""
+    """Time of the last change, that of what is directly inside included; never where it is gone."""
     try:
         inside = path.iterdir() if path.is_dir() else ()
         return max(entry.stat().st_mtime for entry in (path, *inside))
     except FileNotFoundError:
-        return time.time()
+        return math.inf
