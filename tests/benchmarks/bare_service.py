@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
 from fastapi import FastAPI, Response
-from sqlalchemy import bindparam, select
+from sqlalchemy import RowMapping, bindparam, select
 
 from api.server import Server, listening, url_of
 from cluster.jobs.job import JobStatus, Listed, columns
@@ -77,7 +77,7 @@ def made(dsn: str) -> FastAPI:
     return app
 
 
-def _record(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _record(row: RowMapping, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: _plain(row[name]) for name in names}
 
 
