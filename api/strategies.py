@@ -21,6 +21,7 @@ from api.users import User
 from cluster.jobs.store import TopRow
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
+from cluster.postgres.jsonb import storable
 from compute.backtest import Backtest
 from compute.errors import InvalidInput
 from compute.indicator_requests import parsed
@@ -168,7 +169,7 @@ class StrategyService:
         if isinstance(body, Mapping) and "job_id" in body:
             job, source = await self._of_job(parsed(JobRow, body), user)
         else:
-            wanted = await asked(body, user, self.context.strategies, SavedReport)
+            wanted = await asked(storable(body), user, self.context.strategies, SavedReport)
             job, source = await threaded(_of_variant, wanted, self.context)
         spec = variant_spec(job, self.settings, source=source)
         draft = Draft(spec, payload=_kinds(spec))
