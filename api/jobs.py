@@ -87,7 +87,7 @@ class Jobs:
         sent = await asked(body, user, self.context.strategies)
         market = market_of(self.context.market)
         async with self.heavy:
-            made = await market.read(lambda: self._made(sent, market))
+            made = await market.read(lambda: self._made(sent.body, market, _saved(sent)))
         with stored():
             return await self.store.create(
                 made,
@@ -98,17 +98,19 @@ class Jobs:
                 idempotency_key=key,
             )
 
-    def _made(self, sent: Asked, market: Market) -> Snapshot:
+    def _made(
+        self, body: object, market: Market, strategy: SavedStrategy | None = None
+    ) -> Snapshot:
         rules = self.context
-        check_axes(parse_request(sent.body), rules.api)
+        check_axes(parse_request(body), rules.api)
         made = snapshot(
-            sent.body,
+            body,
             defaults=rules.defaults,
             indicator_defaults=rules.indicator_defaults,
             limits=rules.limits,
             workers=rules.cpu.threads(),
             read_market=market.timeline,
-            strategy=_saved(sent),
+            strategy=strategy,
         )
         write_market(self.results_dir, made.timeline)
         return made
