@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +25,14 @@ from compute.results import ENGINE_VERSION
 
 if TYPE_CHECKING:
     from cluster.jobs.settings import JobSettings
+    from live.strategies.settings import StrategySettings
 
 
 def create_app(context: AppContext) -> FastAPI:
     """The application that serves `context`; its parts run while the application does.
 
-    Paths of jobs are there when there is a part called `jobs`.
+    Paths of jobs are there when there is a part called `jobs`, those of strategies with one called
+    `strategies`.
     """
 
     @asynccontextmanager
@@ -58,6 +66,10 @@ def create_app(context: AppContext) -> FastAPI:
 
         app.include_router(jobs.router)
         app.include_router(job_results.router)
+    if "strategies" in context.parts:
+        from api.routes import strategies
+
+        app.include_router(strategies.router)
     openapi.describe(app)
     return app
 
@@ -76,7 +88,9 @@ def service(environ: Mapping[str, str], owner: str = "roehub api") -> Iterator[A
     from configs.load import config
     from ingest.stores.ready import ready_store
     from ingest.stores.settings import ClickHouseSettings
+    from live.strategies.settings import StrategySettings
 
+    strategies = config("strategy", environ).settings(StrategySettings)
     jobs = config("backtest", environ).settings(JobSettings)
     with ExitStack() as stack:
         store = stack.enter_context(
@@ -84,13 +98,19 @@ def service(environ: Mapping[str, str], owner: str = "roehub api") -> Iterator[A
         )
         context = configured(environ)
         context.use_store(store)
-        if jobs.enabled:
-            from cluster.jobs.durable import results_directory
+        if jobs.enabled or strategies.enabled:
+            from cluster.postgres.engine import engine
             from cluster.postgres.server import postgres
 
             dsn = stack.enter_context(postgres(PostgresSettings.from_environment(environ)))
             check_schema(dsn)
-            add_jobs(context, jobs, dsn, results_directory(environ))
+            context.engine = engine(dsn, application="roehub api")
+            if jobs.enabled:
+                from cluster.jobs.durable import results_directory
+
+                add_jobs(context, jobs, dsn, results_directory(environ))
+            if strategies.enabled:
+                add_strategies(context, strategies)
         yield context
 
 
@@ -120,14 +140,24 @@ def configured(environ: Mapping[str, str]) -> AppContext:
 
 
 def add_jobs(context: AppContext, settings: JobSettings, dsn: str, results_dir: Path) -> None:
-    """Gives `context` a database, a directory of results and the part that serves jobs."""
+    """Gives `context`, whose engine is that of `dsn`, a directory of results and the part that
+    serves jobs."""
     from api.jobs import Jobs
-    from cluster.postgres.engine import engine
 
     settings.check_defaults(context.defaults)
-    context.engine = engine(dsn, application="roehub api")
     context.results_dir = results_dir
     context.parts["jobs"] = Jobs(context, dsn, settings)
+
+
+def add_strategies(context: AppContext, settings: StrategySettings) -> None:
+    """Gives `context`, which has an engine, the part that serves strategies, and their runs in
+    saved mode."""
+    from api.strategies import StrategyService
+
+    assert context.engine is not None
+    service = StrategyService(context, context.engine, settings)
+    context.strategies = service.lookup
+    context.parts["strategies"] = nullcontext(service)
 
 
 def check_schema(dsn: str) -> None:

@@ -20,6 +20,7 @@ _BODIES: Final[dict[str, type[BaseModel]]] = {}
 TAGS: Final = [
     {"name": "backtests", "description": "Searches over grids of strategy parameters."},
     {"name": "jobs", "description": "Searches that outlive their request."},
+    {"name": "strategies", "description": "Variants that are kept, and their runs."},
     {"name": "indicators", "description": "What there is to search over."},
     {"name": "market-data", "description": "Markets, instruments and candles of the store."},
     {"name": "service", "description": "The service itself."},
