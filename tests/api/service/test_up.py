@@ -5,6 +5,7 @@ A start takes long, so the tests share one; the last of them that uses it kills 
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -35,10 +36,10 @@ from tests.api.service.up_process import (
 from tests.cluster.cli import call
 from tests.ingest.exchange_servers.binance import BinanceServer
 from tests.ingest.test_cli import written_config, written_whitelist
+from tests.postgres import rows
 
 __all__ = ["store_directory"]
 FOLLOWED = "SOLUSDT"
-VARIANTS = 62_500
 
 
 def wall_clock() -> int:
@@ -123,11 +124,22 @@ def undisturbed(store: Path) -> bytes:
         return canonical_result(expected(db, request()))
 
 
-def midway(client: Client, job_id: str, share: float, attempt: int = 1) -> bool:
+def committed(up: Running) -> int:
+    """Spans of all jobs that are done, by the database."""
+    place = up.directory / "postgres"
+    port = json.loads((place / "server.json").read_text())["port"]
+    password = (place / "password").read_text().strip()
+    dsn = f"postgresql://roehub:{password}@127.0.0.1:{port}/roehub"
+    ((found,),) = rows(dsn, "select count(*) from backtest_spans")
+    assert isinstance(found, int)
+    return found
+
+
+def midway(up: Running, client: Client, job_id: str, spans: int, attempt: int = 1) -> bool:
+    """Whether an attempt at a job is under way and so many spans are done."""
     job = client.job(job_id)
     assert job["state"] in ("queued", "running"), "the job was too quick to be killed"
-    done = job["processed_units"] / VARIANTS
-    return job["attempt"] == attempt and job["stage"] == "stage_a" and done > share
+    return job["attempt"] == attempt and committed(up) >= spans
 
 
 def succeeded(up: Running, job_id: str) -> dict[str, Any]:
@@ -220,7 +232,7 @@ def test_a_job_killed_with_everything_goes_on_where_it_was(
 ) -> None:
     with Client(up.url()) as client:
         job_id = client.submit(request())["job_id"]
-        until(lambda: midway(client, job_id, 0.3), lambda: up.log("runner-1.log"))
+        until(lambda: midway(up, client, job_id, 2), lambda: up.log("runner-1.log"))
     up.end(signal.SIGKILL)
 
     again = Running(up.directory, "--threads", 1)
@@ -290,16 +302,17 @@ def test_everything_is_killed_again_and_again(store_directory: Path, tmp_path: P
     directory = copied(store_directory, tmp_path / "data")
     job_id = None
     try:
-        shares = sorted(chance.uniform(0.05, 0.8) for _ in range(3))
-        for attempt, share in enumerate(shares, start=1):
+        moments = sorted(chance.sample(range(1, 9), 3))
+        for attempt, spans in enumerate(moments, start=1):
             up = Running(directory, "--threads", 1, "--runners", 2)
             with Client(up.url()) as client:
                 job_id = job_id or client.submit(request())["job_id"]
-                until(lambda c=client, j=job_id, at=(share, attempt): midway(c, j, *at), up.said)
+                at = (up, client, job_id, spans, attempt)
+                until(lambda at=at: midway(*at), up.said)
             up.end(signal.SIGKILL)
         up = Running(directory, "--threads", 1, "--runners", 2)
         assert job_id is not None
-        assert succeeded(up, job_id)["attempt"] == len(shares) + 1
+        assert succeeded(up, job_id)["attempt"] == len(moments) + 1
         with Client(up.url()) as client:
             assert canonical_result(client.result(job_id)) == undisturbed(store_directory)
         assert up.end(signal.SIGTERM) == 0
