@@ -31,6 +31,7 @@ from tests.api.service.up_process import (
     Running,
     environment,
     processes_over,
+    servers_over,
     until,
 )
 from tests.cluster.cli import call
@@ -54,7 +55,7 @@ def copied(store: Path, directory: Path) -> Path:
 
 def cleared(directory: Path) -> None:
     """Ends whatever a failed test left running."""
-    for process in processes_over(directory):
+    for process in (*processes_over(directory), *servers_over(directory)):
         process.kill()
 
 
@@ -235,7 +236,8 @@ def test_a_job_killed_with_everything_goes_on_where_it_was(
         until(lambda: midway(up, client, job_id, 2), lambda: up.log("runner-1.log"))
     up.end(signal.SIGKILL)
 
-    again = Running(up.directory, "--threads", 1)
+    assert len(servers_over(up.directory)) == 1
+    again = up.again()
     with Client(again.url()) as client:
         assert f"job {job_id} was left by a runner that is gone; it goes on" in again.said
         assert succeeded(again, job_id)["attempt"] == 2
@@ -259,6 +261,7 @@ def test_a_job_killed_with_everything_goes_on_where_it_was(
     assert again.end(signal.SIGTERM) == 0
     assert time.monotonic() - began < STOPS_S
     assert "everything is stopped" in again.said
+    assert not servers_over(up.directory)
 
 
 def folds(up: Running, attempt: int) -> list[tuple[int, int]]:
