@@ -5,6 +5,7 @@ A start takes long, so the tests share one; the last of them that uses it kills 
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -30,15 +31,16 @@ from tests.api.service.up_process import (
     Running,
     environment,
     processes_over,
+    servers_over,
     until,
 )
 from tests.cluster.cli import call
 from tests.ingest.exchange_servers.binance import BinanceServer
 from tests.ingest.test_cli import written_config, written_whitelist
+from tests.postgres import rows
 
 __all__ = ["store_directory"]
 FOLLOWED = "SOLUSDT"
-VARIANTS = 62_500
 
 
 def wall_clock() -> int:
@@ -53,7 +55,7 @@ def copied(store: Path, directory: Path) -> Path:
 
 def cleared(directory: Path) -> None:
     """Ends whatever a failed test left running."""
-    for process in processes_over(directory):
+    for process in (*processes_over(directory), *servers_over(directory)):
         process.kill()
 
 
@@ -123,11 +125,22 @@ def undisturbed(store: Path) -> bytes:
         return canonical_result(expected(db, request()))
 
 
-def midway(client: Client, job_id: str, share: float, attempt: int = 1) -> bool:
+def committed(up: Running) -> int:
+    """Spans of all jobs that are done, by the database."""
+    place = up.directory / "postgres"
+    port = json.loads((place / "server.json").read_text())["port"]
+    password = (place / "password").read_text().strip()
+    dsn = f"postgresql://roehub:{password}@127.0.0.1:{port}/roehub"
+    ((found,),) = rows(dsn, "select count(*) from backtest_spans")
+    assert isinstance(found, int)
+    return found
+
+
+def midway(up: Running, client: Client, job_id: str, spans: int, attempt: int = 1) -> bool:
+    """Whether an attempt at a job is under way and so many spans are done."""
     job = client.job(job_id)
     assert job["state"] in ("queued", "running"), "the job was too quick to be killed"
-    done = job["processed_units"] / VARIANTS
-    return job["attempt"] == attempt and job["stage"] == "stage_a" and done > share
+    return job["attempt"] == attempt and committed(up) >= spans
 
 
 def succeeded(up: Running, job_id: str) -> dict[str, Any]:
@@ -220,10 +233,11 @@ def test_a_job_killed_with_everything_goes_on_where_it_was(
 ) -> None:
     with Client(up.url()) as client:
         job_id = client.submit(request())["job_id"]
-        until(lambda: midway(client, job_id, 0.3), lambda: up.log("runner-1.log"))
+        until(lambda: midway(up, client, job_id, 2), lambda: up.log("runner-1.log"))
     up.end(signal.SIGKILL)
 
-    again = Running(up.directory, "--threads", 1)
+    assert len(servers_over(up.directory)) == 1
+    again = up.again()
     with Client(again.url()) as client:
         assert f"job {job_id} was left by a runner that is gone; it goes on" in again.said
         assert succeeded(again, job_id)["attempt"] == 2
@@ -247,6 +261,7 @@ def test_a_job_killed_with_everything_goes_on_where_it_was(
     assert again.end(signal.SIGTERM) == 0
     assert time.monotonic() - began < STOPS_S
     assert "everything is stopped" in again.said
+    assert not servers_over(up.directory)
 
 
 def folds(up: Running, attempt: int) -> list[tuple[int, int]]:
@@ -290,16 +305,17 @@ def test_everything_is_killed_again_and_again(store_directory: Path, tmp_path: P
     directory = copied(store_directory, tmp_path / "data")
     job_id = None
     try:
-        shares = sorted(chance.uniform(0.05, 0.8) for _ in range(3))
-        for attempt, share in enumerate(shares, start=1):
+        moments = sorted(chance.sample(range(1, 9), 3))
+        for attempt, spans in enumerate(moments, start=1):
             up = Running(directory, "--threads", 1, "--runners", 2)
             with Client(up.url()) as client:
                 job_id = job_id or client.submit(request())["job_id"]
-                until(lambda c=client, j=job_id, at=(share, attempt): midway(c, j, *at), up.said)
+                at = (up, client, job_id, spans, attempt)
+                until(lambda at=at: midway(*at), up.said)
             up.end(signal.SIGKILL)
         up = Running(directory, "--threads", 1, "--runners", 2)
         assert job_id is not None
-        assert succeeded(up, job_id)["attempt"] == len(shares) + 1
+        assert succeeded(up, job_id)["attempt"] == len(moments) + 1
         with Client(up.url()) as client:
             assert canonical_result(client.result(job_id)) == undisturbed(store_directory)
         assert up.end(signal.SIGTERM) == 0

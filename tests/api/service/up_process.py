@@ -36,7 +36,7 @@ class Running:
     """A `roehub up` over a directory of data."""
 
     def __init__(self, directory: Path, *options: object, **environ: str) -> None:
-        self.directory = directory
+        self.directory, self.options, self.environ = directory, options, environ
         directory.mkdir(exist_ok=True)
         self.output = directory / f"output-{time.monotonic_ns()}"
         with self.output.open("wb") as output:
@@ -45,6 +45,10 @@ class Running:
                 cwd=ROOT, env={**os.environ, **environment(directory), **environ},
                 stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
+
+    def again(self) -> Running:
+        """Another one like this."""
+        return Running(self.directory, *self.options, **self.environ)
 
     @property
     def said(self) -> str:
@@ -110,6 +114,16 @@ def processes_over(directory: Path) -> Iterator[psutil.Process]:
         with contextlib.suppress(OSError, psutil.Error):
             if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
                 yield process
+
+
+def servers_over(directory: Path) -> list[psutil.Process]:
+    """Servers over `directory` that outlive a killed `roehub up`; the next one has them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(directory) in " ".join(process.cmdline()) and "valkey" in process.name():
+                found.append(process)
+    return found
 
 
 def alive(process: psutil.Process) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cluster.jobs.durable import UNFINISHED, sweep
+from cluster.jobs.job import Job
 from cluster.jobs.store import JobStore
 from compute.executor import LocalExecutor
 from tests.cluster.jobs.runner_process import Paced
@@ -153,7 +154,7 @@ def test_leases_that_all_end_while_runners_compute(database: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", WRITES)
 def test_an_owner_may_write_after_the_clock_was_put_back(database: str, name: str) -> None:
-    async def claim(found: AsyncEngine) -> object:
+    async def claim(found: AsyncEngine) -> Job:
         await created(found)
         return await claimed(found)
 
@@ -161,7 +162,7 @@ def test_an_owner_may_write_after_the_clock_was_put_back(database: str, name: st
     jump(database, -5)
 
     async def write(found: AsyncEngine) -> None:
-        await WRITES[name](leases(found), job)  # type: ignore[arg-type]
+        await WRITES[name](leases(found), job)
 
     run(database, write)
 
