@@ -31,9 +31,9 @@ class AppContext:
     """Settings and connections of one service.
 
     `store` is the opened candle store, None where there is none; `engine` reaches PostgreSQL, None
-    where jobs are off. `parts` are entered when the service starts and left when it stops, in their
-    order; what each yields is found under its name in `running`. `login` says who a request comes
-    from, `strategies` finds stored ones.
+    where jobs and strategies are off. `parts` are entered when the service starts and left when it
+    stops, in their order; what each yields is found under its name in `running`. `login` says who a
+    request comes from, `strategies` finds stored ones.
     """
 
     sync: SyncSettings

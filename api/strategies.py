@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.backtests import SavedReport, report_task, variant_backtest
 from api.context import AppContext
-from api.errors import Conflict, NotFound, StorageFailed, Unavailable, invalid
+from api.errors import Conflict, NotFound, StorageFailed, invalid
 from api.running import threaded
 from api.saved import Asked, StoredStrategy, StrategyId, asked
 from api.users import User
@@ -163,8 +163,7 @@ class StrategyService:
     async def save(self, body: object, user: User, key: str | None) -> tuple[Strategy, bool]:
         """(the strategy, whether it is new) of a variant: a row of a job, or one in full.
 
-        Raises: InvalidInput, NotFound, Forbidden, Conflict, Unavailable, QuotaExceeded,
-        IdempotencyConflict.
+        Raises: InvalidInput, NotFound, Forbidden, Conflict, QuotaExceeded, IdempotencyConflict.
         """
         if isinstance(body, Mapping) and "job_id" in body:
             job, source = await self._of_job(parsed(JobRow, body), user)
@@ -181,9 +180,9 @@ class StrategyService:
             raise invalid(RANK_OR_KEY, "mode_conflict", "body.rank", "body.variant_key")
         jobs = self.context.running.get("jobs")
         if jobs is None:
-            raise Unavailable(
+            raise NotFound(
                 "this service has no jobs; send the variant itself",
-                details={"error": "jobs_not_enabled"},
+                details={"error": "jobs_not_enabled", "job_id": str(row.job_id)},
             )
         job, rows = await jobs.top(row.job_id, user, None)
         if row.rank is not None and job.active:

@@ -35,7 +35,8 @@ def test_it_serves_what_the_environment_names(tmp_path: Path, database: str) -> 
         assert ready["checks"] == {"candle_store": "ok", "postgres": "ok", "results_dir": "ok"}
         paths = httpx.get(f"{url}/openapi.json").json()["paths"]
         assert "/backtests/jobs/{job_id}" in paths
-        assert httpx.get(f"{url}/backtests/jobs").json() == {"items": [], "next_cursor": None}
+        for path in ("backtests/jobs", "strategies"):
+            assert httpx.get(f"{url}/{path}").json() == {"items": [], "next_cursor": None}
         children = psutil.Process(process.pid).children()
         assert any("api.sync_worker" in child.cmdline() for child in children)
         process.send_signal(signal.SIGTERM)

@@ -518,6 +518,9 @@ def test_nobody_and_other_bodies(client: httpx.Client) -> None:
         assert refused(client.post(f"{PATH}/from-variant", json=body, headers=user()))
     assert refused(client.put(f"{PATH}/{MISSING}", json=V2), 405)
     assert refused(client.patch(f"{PATH}/{MISSING}", json=V2), 405)
+    for path in ("clone", "from-variant"):
+        error = refused(answer := client.get(f"{PATH}/{path}"), 405)
+        assert (error["code"], answer.headers["allow"]) == ("method_not_allowed", "POST")
     assert client.get(PATH, headers={USER: NOBODY}).json()["items"] == []
 
 

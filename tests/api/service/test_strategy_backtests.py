@@ -353,5 +353,5 @@ def test_without_jobs_a_variant_is_sent_in_full(postgres: str) -> None:
         strategy_service(found) as client,
     ):
         body = {"job_id": MISSING, "rank": 1}
-        error = refused(client.post(SAVE, json=body, headers=user()), 503)
-        assert error["details"] == {"error": "jobs_not_enabled"}
+        error = refused(client.post(SAVE, json=body, headers=user()), 404)
+        assert error["details"] == {"error": "jobs_not_enabled", "job_id": MISSING}
