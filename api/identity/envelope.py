@@ -1,15 +1,14 @@
 """Secrets at rest: AES-GCM twice, the data under a key of their own and that key under ours.
 
-A blob of version 2 (offsets in bytes, k the length of the key id, n that of the text):
+A blob of version 2 (offsets in bytes, n the length of the text):
 
-    0           1     version, 2
-    1           1     version of the data: 2, or 1 where the blob began as version 1
-    2           1     k, 1 to 32
-    3           k     id of the key-encryption key, ASCII
-    3 + k       12    nonce of the data key
-    15 + k      48    data key of 32 bytes under the key-encryption key, with its tag
-    63 + k      12    nonce of the data
-    75 + k      n+16  the text under the data key, with its tag
+    0     1     version, 2
+    1     1     version of the data: 2, or 1 where the blob began as version 1
+    2     4     id of the key-encryption key
+    6     12    nonce of the data key
+    18    48    data key of 32 bytes under the key-encryption key, with its tag
+    66    12    nonce of the data
+    78    n+16  the text under the data key, with its tag
 
 The data key is bound to everything before its nonce and to what the secret belongs to, the data
 to what the secret belongs to. So a blob can be moved nowhere, and another key-encryption key can
@@ -21,11 +20,9 @@ binding of its time on both.
 
 from __future__ import annotations
 
-import re
 import secrets
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
@@ -33,6 +30,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from api.errors import ServiceError
+from api.identity.settings import Key, KeyRing
 from compute.errors import InvalidInput
 
 FIRST: Final = 1
@@ -40,15 +38,13 @@ VERSION: Final = 2
 NONCE: Final = 12
 TAG: Final = 16
 DATA_KEY: Final = 32
-KEY_SIZES: Final = (16, 24, 32)
-KEY_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+KEY_ID: Final = 4
 TOTP: Final = "roehub.identity.2fa.totp."
 EXCHANGE_KEYS: Final = "roehub.identity.exchange_keys.v2|"
-_WRAPPED: Final = DATA_KEY + TAG
 _HEAD_1: Final = struct.Struct(">BBBH")
 
 Reason = Literal[
-    "version", "key_id", "nonce_length", "data_key_length", "data_length", "truncated",
+    "version", "nonce_length", "data_key_length", "data_length", "truncated",
     "unknown_key", "authentication", "text", "empty",
 ]  # fmt: skip
 
@@ -66,10 +62,6 @@ class SecretUnreadable(ServiceError):
 
 class InvalidSecret(InvalidInput):
     """A text that cannot be sealed, or a binding of another kind of secret."""
-
-
-class InvalidKeys(InvalidInput):
-    """Key-encryption keys that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,39 +87,29 @@ def exchange_binding(
 
 @dataclass(frozen=True, slots=True)
 class _Blob:
-    """A blob in its parts; `key_id` is None in version 1."""
+    """A blob in its parts; `head` is what stands before the nonces, empty in version 1."""
 
-    data_version: int
-    key_id: str | None
+    head: bytes
     wrapped: bytes  # nonce and data key
     data: bytes  # nonce and text
 
     @property
-    def head(self) -> bytes:
-        """What stands before the nonce of the data key and is bound with it, since version 2."""
-        return b"" if self.key_id is None else _head(self.data_version, self.key_id)
+    def of_first(self) -> bool:
+        """Whether the data have the binding of version 1."""
+        return self.head[1:2] != bytes((VERSION,))
+
+    @property
+    def key_id(self) -> str:
+        """Id of the key-encryption key; empty in version 1."""
+        return self.head[2:].hex()
 
 
 @dataclass(frozen=True, slots=True)
 class Vault:
-    """Seals and opens secrets of one kind: those whose binding begins with `prefix`.
-
-    `keys` are the key-encryption keys by id, each of 16, 24 or 32 bytes; `newest` seals.
-    Raises: InvalidKeys.
-    """
+    """Seals and opens secrets of one kind: those whose binding begins with `prefix`."""
 
     prefix: str
-    newest: str
-    keys: Mapping[str, bytes] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if self.newest not in self.keys:
-            raise InvalidKeys(f"there is no key-encryption key {self.newest!r}")
-        for key_id, key in self.keys.items():
-            if not KEY_ID.fullmatch(key_id):
-                raise InvalidKeys("the id of a key is 1 to 32 of the characters A-Z a-z 0-9 _ . -")
-            if len(key) not in KEY_SIZES:
-                raise InvalidKeys(f"key {key_id} has {len(key)} bytes; 16, 24 or 32 are needed")
+    keys: KeyRing
 
     def seal(self, text: str, binding: Binding) -> bytes:
         """A blob of `text` without outer white space. Raises: InvalidSecret."""
@@ -135,16 +117,16 @@ class Vault:
         plain = text.strip().encode()
         if not plain:
             raise InvalidSecret("a secret must not be empty")
-        aad, data_key = binding.aad.encode(), secrets.token_bytes(DATA_KEY)
-        head = _head(VERSION, self.newest)
-        wrapped = _encrypted(self.keys[self.newest], data_key, head + aad)
-        return head + wrapped + _encrypted(data_key, plain, aad)
+        data_key = secrets.token_bytes(DATA_KEY)
+        return self._wrapped(VERSION, data_key, binding) + _encrypted(
+            data_key, plain, binding.aad.encode()
+        )
 
     def open(self, blob: bytes, binding: Binding) -> str:
         """The text of a blob. Raises: SecretUnreadable, InvalidSecret (a foreign binding)."""
         self._check(binding)
         found = _parsed(blob)
-        data_aad = binding.first if found.data_version == FIRST else binding.aad
+        data_aad = binding.first if found.of_first else binding.aad
         plain = _decrypted(self._data_key(found, binding), found.data, data_aad.encode())
         try:
             text = plain.decode().strip()
@@ -162,25 +144,25 @@ class Vault:
         """
         self._check(binding)
         found = _parsed(blob)
-        if found.key_id == self.newest:
+        if found.key_id == self.keys.current.key_id:
             return blob
-        head = _head(found.data_version, self.newest)
-        aad = head + binding.aad.encode()
-        return (
-            head
-            + _encrypted(self.keys[self.newest], self._data_key(found, binding), aad)
-            + (found.data)
-        )
+        data_version = FIRST if found.of_first else VERSION
+        return self._wrapped(data_version, self._data_key(found, binding), binding) + found.data
+
+    def _wrapped(self, data_version: int, data_key: bytes, binding: Binding) -> bytes:
+        """A head, and the data key under the current key-encryption key."""
+        head = head_of(self.keys.current, data_version)
+        return head + _encrypted(self.keys.current.value, data_key, head + binding.aad.encode())
 
     def _data_key(self, blob: _Blob, binding: Binding) -> bytes:
-        if blob.key_id is not None:
-            key = self.keys.get(blob.key_id)
+        if blob.head:
+            key = self.keys.find(blob.key_id)
             if key is None:
                 raise SecretUnreadable("unknown_key")
-            return _decrypted(key, blob.wrapped, blob.head + binding.aad.encode())
-        for key in self.keys.values():  # version 1 does not say which
+            return _decrypted(key.value, blob.wrapped, blob.head + binding.aad.encode())
+        for key in self.keys:  # version 1 does not say which
             try:
-                return _decrypted(key, blob.wrapped, binding.first.encode())
+                return _decrypted(key.value, blob.wrapped, binding.first.encode())
             except SecretUnreadable:
                 continue
         raise SecretUnreadable("authentication")
@@ -190,19 +172,9 @@ class Vault:
             raise InvalidSecret(f"the binding does not begin with {self.prefix}")
 
 
-def key_id_of(blob: bytes) -> str | None:
-    """Id of the key that a blob is under; None in version 1. Raises: SecretUnreadable."""
-    return _parsed(blob).key_id
-
-
-def head_of(key_ids: Iterable[str]) -> list[bytes]:
-    """How blobs under these keys begin: what a search for all others compares with."""
-    return [_head(version, key_id) for key_id in key_ids for version in (FIRST, VERSION)]
-
-
-def _head(data_version: int, key_id: str) -> bytes:
-    name = key_id.encode("ascii")
-    return bytes((VERSION, data_version, len(name))) + name
+def head_of(key: Key, data_version: int = VERSION) -> bytes:
+    """How a blob under a key begins."""
+    return bytes((VERSION, data_version)) + bytes.fromhex(key.key_id)
 
 
 def _parsed(blob: bytes) -> _Blob:
@@ -212,19 +184,12 @@ def _parsed(blob: bytes) -> _Blob:
         return _parsed_first(blob)
     if blob[0] != VERSION:
         raise SecretUnreadable("version")
-    if len(blob) < 3:
-        raise SecretUnreadable("truncated")
-    data_version, length = blob[1], blob[2]
-    if data_version not in (FIRST, VERSION):
+    if blob[1:2] not in (b"", b"\x01", b"\x02"):
         raise SecretUnreadable("version")
-    name, rest = blob[3 : 3 + length], blob[3 + length :]
-    if len(rest) < 2 * NONCE + _WRAPPED:
+    start, end = 2 + KEY_ID, 2 + KEY_ID + NONCE + DATA_KEY + TAG
+    if len(blob) < end + NONCE:
         raise SecretUnreadable("truncated")
-    key_id = name.decode("ascii", "replace")
-    if not KEY_ID.fullmatch(key_id):
-        raise SecretUnreadable("key_id")
-    split = NONCE + _WRAPPED
-    return _Blob(data_version, key_id, rest[:split], _data(rest[split:]))
+    return _Blob(blob[:start], blob[start:end], _data(blob[end:]))
 
 
 def _parsed_first(blob: bytes) -> _Blob:
@@ -239,7 +204,7 @@ def _parsed_first(blob: bytes) -> _Blob:
     split = NONCE + length
     if len(rest) < split + NONCE:
         raise SecretUnreadable("truncated")
-    return _Blob(FIRST, None, rest[:split], _data(rest[split:]))
+    return _Blob(b"", rest[:split], _data(rest[split:]))
 
 
 def _data(part: bytes) -> bytes:

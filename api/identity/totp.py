@@ -6,8 +6,9 @@ import re
 from typing import Final
 from uuid import UUID
 
-import pyotp
+from pyotp import random_base32
 from pyotp.exceptions import OTPVerificationError
+from pyotp.totp import TOTP
 
 from api.errors import invalid
 from compute.errors import InvalidRequest
@@ -20,12 +21,12 @@ _CODE: Final = re.compile(r"[0-9]{6}")
 
 def new_secret() -> str:
     """160 random bits in base32."""
-    return pyotp.random_base32(32)
+    return random_base32(32)
 
 
 def otpauth_uri(secret: str, user_id: UUID) -> str:
     """What an authenticator scans. It holds the secret: never log or trace it."""
-    return pyotp.TOTP(secret).provisioning_uri(name=str(user_id), issuer_name=ISSUER)
+    return TOTP(secret).provisioning_uri(name=str(user_id), issuer_name=ISSUER)
 
 
 def code_of(text: str) -> str:
@@ -39,7 +40,7 @@ def code_of(text: str) -> str:
 def step_of(secret: str, code: str, now_s: float) -> int | None:
     """The step of half a minute whose code this is, of those taken now; None when of none."""
     try:
-        return pyotp.TOTP(secret).verify_and_get_timecode(code, for_time=now_s, valid_window=WINDOW)
+        return TOTP(secret).verify_and_get_timecode(code, for_time=now_s, valid_window=WINDOW)
     except OTPVerificationError:
         return None
 
