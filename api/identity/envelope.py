@@ -85,6 +85,10 @@ def exchange_binding(
     return Binding(aad, aad)
 
 
+PEPPER: Final = Binding(f"{EXCHANGE_KEYS}pepper", f"{EXCHANGE_KEYS}pepper")
+"""The binding of the key of the hashes of exchange keys."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Blob:
     """A blob in its parts; `head` is what stands before the nonces, empty in version 1."""
