@@ -11,12 +11,13 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import Conflict, NotFound
-from api.identity.audit import AuditLog
+from api.identity.envelope import EXCHANGE_KEYS as PREFIX
 from api.identity.envelope import PEPPER, Vault, exchange_binding
 from api.identity.secret_tables import EXCHANGE_KEYS, PEPPERS
+from api.identity.service import Identity
 
 SHOWN: Final = 4
 """Last characters of an API key that are shown; of a key that has no more, none are."""
@@ -62,16 +63,16 @@ class NewKey:
 class ExchangeKeys:
     """The keys of all users."""
 
-    def __init__(self, engine: AsyncEngine, vault: Vault) -> None:
-        self._engine = engine
-        self._vault = vault
-        self._audit = AuditLog()
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._audit = identity.audit
+        self._vault = Vault(PREFIX, identity.settings.exchange_keys)
 
     async def add(self, user_id: UUID, new: NewKey) -> ExchangeKey:
         """The stored key. Raises: Conflict when the user has it for this market already."""
         key_id = uuid4()
         seal, passphrase = self._vault.seal, new.passphrase
-        async with self._engine.begin() as connection:
+        async with self._identity.transaction() as connection:
             pepper = await self._pepper(connection)
             made = insert(EXCHANGE_KEYS).values(
                 key_id=key_id,
@@ -95,7 +96,7 @@ class ExchangeKeys:
             )
             query = made.on_conflict_do_nothing(
                 index_elements=["user_id", "exchange_name", "market_type", "api_key_hash"],
-                index_where=EXCHANGE_KEYS.c.is_deleted.is_(False),
+                index_where=~EXCHANGE_KEYS.c.is_deleted,
             ).returning(*COLUMNS)
             row = (await connection.execute(query)).first()
             event = "exchange_key.refused" if row is None else "exchange_key.added"
@@ -116,10 +117,10 @@ class ExchangeKeys:
         """The user's active keys, oldest first; nothing is decrypted for it."""
         query = (
             select(*COLUMNS)
-            .where(EXCHANGE_KEYS.c.user_id == user_id, EXCHANGE_KEYS.c.is_deleted.is_(False))
+            .where(EXCHANGE_KEYS.c.user_id == user_id, ~EXCHANGE_KEYS.c.is_deleted)
             .order_by(EXCHANGE_KEYS.c.created_at, EXCHANGE_KEYS.c.key_id)
         )
-        async with self._engine.connect() as connection:
+        async with self._identity.transaction() as connection:
             return [_key(row) for row in await connection.execute(query)]
 
     async def delete(self, user_id: UUID, key_id: UUID) -> None:
@@ -132,7 +133,7 @@ class ExchangeKeys:
             .where(
                 EXCHANGE_KEYS.c.key_id == key_id,
                 EXCHANGE_KEYS.c.user_id == user_id,
-                EXCHANGE_KEYS.c.is_deleted.is_(False),
+                ~EXCHANGE_KEYS.c.is_deleted,
             )
             .values(
                 is_deleted=True,
@@ -143,7 +144,7 @@ class ExchangeKeys:
                 passphrase_enc=None,
             )
         )
-        async with self._engine.begin() as connection:
+        async with self._identity.transaction() as connection:
             if (await connection.execute(query)).rowcount == 0:
                 raise NotFound(
                     "there is no such exchange key", details={"error": "exchange_key_not_found"}

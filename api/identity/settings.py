@@ -71,6 +71,7 @@ class KeyRing:
 class IdentitySettings:
     """Everything that logins, sessions and encryption are set by.
 
+    For `step_up_minutes` after a code of the second factor a session may do what needs a fresh one.
     `trusted_origins` are web pages of other addresses that may use a login's cookie,
     `scheme://host[:port]` each.
     """
@@ -82,6 +83,7 @@ class IdentitySettings:
     exchange_keys: KeyRing
     jwt_ttl_days: int = 7
     idle_hours: int = 24
+    step_up_minutes: int = 10
     cookie_name: str = "roehub_identity_jwt"
     cookie_path: str = "/"
     cookie_samesite: SameSite = "lax"
@@ -123,6 +125,7 @@ class IdentitySettings:
             two_factor=two_factor,
             exchange_keys=exchange_keys,
             jwt_ttl_days=_positive(given, "JWT_TTL_DAYS", cls.jwt_ttl_days),
+            step_up_minutes=_positive(given, "IDENTITY_STEP_UP_MINUTES", cls.step_up_minutes),
             cookie_name=given.get("IDENTITY_COOKIE_NAME", "roehub_identity_jwt"),
             cookie_path=given.get("IDENTITY_COOKIE_PATH", "/"),
             cookie_samesite=cast(SameSite, samesite),

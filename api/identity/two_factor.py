@@ -6,7 +6,6 @@ one is taken. Codes are counted by the limiter before they are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,12 +13,11 @@ from uuid import UUID
 
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import Conflict, Forbidden, invalid
-from api.identity.audit import AuditLog
-from api.identity.envelope import Vault, totp_binding
-from api.identity.limits import Limiter, Rule
+from api.identity.envelope import TOTP, Vault, totp_binding
+from api.identity.limits import Rule
 from api.identity.recovery_codes import (
     code_hash,
     codes_left,
@@ -28,11 +26,12 @@ from api.identity.recovery_codes import (
     wrong_recovery_code,
 )
 from api.identity.secret_tables import STEP_UPS, TWO_FACTOR
+from api.identity.service import Identity
 from api.identity.totp import code_of, new_secret, otpauth_uri, step_of, wrong_code
 from compute.errors import InvalidRequest
 
-OF_USER: Final = Rule("two_factor.user", free=5, first_s=30, longest_s=3600, window_s=86_400)
-OF_ADDRESS: Final = Rule("two_factor.address", free=20, first_s=30, longest_s=3600, window_s=86_400)
+OF_USER: Final = Rule("two_factor_user", free=5, first_s=30, longest_s=3600, window_s=86_400)
+OF_ADDRESS: Final = Rule("two_factor_address", free=20, first_s=30, longest_s=3600, window_s=86_400)
 """Attempts at codes of either kind: some two dozen a day for whoever keeps guessing."""
 
 NOW: Final = func.statement_timestamp()
@@ -40,11 +39,11 @@ NOW: Final = func.statement_timestamp()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a code: a user, the session it comes from and the address as limits count it."""
+    """Who sends a code: a user, the session it comes from, and whose attempts count together."""
 
     user_id: UUID
     session_id: UUID
-    network: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +57,17 @@ class TwoFactorStatus:
 
 
 class TwoFactor:
-    """The second factors of all users. `now_s` is the clock that codes follow."""
+    """The second factors of all users."""
 
-    def __init__(
-        self,
-        engine: AsyncEngine,
-        vault: Vault,
-        now_s: Callable[[], float],
-        step_up_minutes: int,
-    ) -> None:
-        self._engine = engine
-        self._vault = vault
-        self._now_s = now_s
-        self._fresh = timedelta(minutes=step_up_minutes)
-        self._limiter = Limiter(engine)
-        self._audit = AuditLog()
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._audit = identity.audit
+        self._vault = Vault(TOTP, identity.settings.two_factor)
+        self._fresh = timedelta(minutes=identity.settings.step_up_minutes)
 
     async def status(self, user_id: UUID, session_id: UUID | None) -> TwoFactorStatus:
         """How far the user is; without a session nothing of step-ups."""
-        async with self._engine.connect() as connection:
+        async with self._identity.transaction() as connection:
             row = await _row(connection, user_id)
             if row is None:
                 return TwoFactorStatus("absent")
@@ -91,13 +82,13 @@ class TwoFactor:
 
     async def is_enabled(self, user_id: UUID) -> bool:
         """Whether the user has finished a set-up."""
-        async with self._engine.connect() as connection:
+        async with self._identity.transaction() as connection:
             row = await _row(connection, user_id)
             return row is not None and row.enabled
 
     async def is_stepped_up(self, user_id: UUID, session_id: UUID) -> bool:
         """Whether a code came from this session within the last minutes."""
-        async with self._engine.connect() as connection:
+        async with self._identity.transaction() as connection:
             return await self._stepped_up_until(connection, user_id, session_id) is not None
 
     async def setup(self, user_id: UUID) -> str:
@@ -118,7 +109,7 @@ class TwoFactor:
             set_=values,
             where=TWO_FACTOR.c.enabled.is_(False),
         ).returning(TWO_FACTOR.c.user_id)
-        async with self._engine.begin() as connection:
+        async with self._identity.transaction() as connection:
             if (await connection.execute(query)).first() is None:
                 raise _already_enabled()
             await self._audit.record(connection, user_id, "two_factor.set_up")
@@ -131,10 +122,10 @@ class TwoFactor:
         Raises: InvalidRequest (no code, a wrong one, no set-up), Conflict, TooManyRequests.
         """
         code = code_of(text)
-        async with self._engine.connect() as connection:
+        async with self._identity.transaction() as connection:
             _check_pending(await _row(connection, caller.user_id))
         await self._take(caller)
-        async with self._engine.begin() as connection:
+        async with self._identity.transaction() as connection:
             row = _check_pending(await _row(connection, caller.user_id, lock=True))
             codes = None
             if await self._used(connection, caller, row, code, enabled=True, enabled_at=NOW):
@@ -152,7 +143,7 @@ class TwoFactor:
             raise required()
         await self._take(caller)
         until = None
-        async with self._engine.begin() as connection:
+        async with self._identity.transaction() as connection:
             row = await _row(connection, caller.user_id, lock=True)
             if row is None or not row.enabled:
                 raise required()
@@ -174,7 +165,7 @@ class TwoFactor:
         if not await self.is_enabled(caller.user_id):
             raise required()
         await self._take(caller)
-        async with self._engine.begin() as connection:
+        async with self._identity.transaction() as connection:
             await _row(connection, caller.user_id, lock=True)
             good = await spent_code(connection, caller.user_id, hashed)
             if good:
@@ -189,7 +180,7 @@ class TwoFactor:
 
     async def renew_recovery_codes(self, user_id: UUID) -> list[str]:
         """Ten new recovery codes; those before are worth nothing. Raises: Forbidden."""
-        async with self._engine.begin() as connection:
+        async with self._identity.transaction() as connection:
             row = await _row(connection, user_id, lock=True)
             if row is None or not row.enabled:
                 raise required()
@@ -202,7 +193,7 @@ class TwoFactor:
     ) -> bool:
         """Whether the code is good and was not used: then it is now, and the session stepped up."""
         secret = self._vault.open(row.totp_secret_enc, totp_binding(caller.user_id))
-        step = step_of(secret, code, self._now_s())
+        step = step_of(secret, code, self._identity.now_ms() / 1000)
         if step is None or step <= (row.last_used_step or -1):
             await self._audit.record(connection, caller.user_id, "two_factor.code_refused")
             return False
@@ -228,12 +219,12 @@ class TwoFactor:
         return (await connection.execute(query)).scalar()
 
     async def _take(self, caller: Caller) -> None:
-        await self._limiter.take(OF_USER, str(caller.user_id))
-        await self._limiter.take(OF_ADDRESS, caller.network)
+        await self._identity.limit(OF_USER, str(caller.user_id))
+        await self._identity.limit(OF_ADDRESS, caller.address)
 
     async def _clear(self, caller: Caller) -> None:
-        await self._limiter.clear(OF_USER, str(caller.user_id))
-        await self._limiter.clear(OF_ADDRESS, caller.network)
+        await self._identity.limiter.clear(OF_USER, str(caller.user_id))
+        await self._identity.limiter.clear(OF_ADDRESS, caller.address)
 
 
 async def _row(connection: AsyncConnection, user_id: UUID, *, lock: bool = False) -> Row | None:
