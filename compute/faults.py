@@ -32,13 +32,10 @@ _WORDS: Final = {
 }
 
 
-def schema_faults(
-    error: ValidationError, model: type[BaseModel], *, secret: bool = False
-) -> list[dict[str, str]]:
+def schema_faults(error: ValidationError, model: type[BaseModel]) -> list[dict[str, str]]:
     """What `model` refused of a body: `{path, code, message}` of each fault.
 
-    The message says what was sent, unless that is `secret`; for an unknown field it names the
-    nearest ones, else all.
+    The message says what was sent; for an unknown field it names the nearest ones, else all.
     """
     faults: list[dict[str, str]] = []
     for fault in error.errors(include_url=False):
@@ -53,7 +50,7 @@ def schema_faults(
             message = _WORDS[kind]
         else:
             said = _WORDS[kind].format(**context) if kind in _WORDS else fault["msg"]
-            message = said if secret else f"{said} (got {shown(fault['input'])})"
+            message = f"{said} (got {shown(fault['input'])})"
         code = "required" if kind == "missing" else kind
         faults.append({"path": ".".join(steps), "code": code, "message": message})
     return faults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -18,10 +19,13 @@ from api.identity.envelope import EXCHANGE_KEYS as PREFIX
 from api.identity.envelope import PEPPER, Vault, exchange_binding
 from api.identity.secret_tables import EXCHANGE_KEYS, PEPPERS
 from api.identity.service import Identity
+from api.schemas.exchange_keys import ExchangeKeyRequest
+from compute.errors import InvalidRequest
 
 SHOWN: Final = 4
 """Last characters of an API key that are shown; of a key that has no more, none are."""
 NOW: Final = func.statement_timestamp()
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _PEPPER_NAME: Final = "exchange_keys"
 
 
@@ -58,6 +62,43 @@ class NewKey:
     api_key: str
     api_secret: str
     passphrase: str | None
+
+
+def new_key(request: ExchangeKeyRequest) -> NewKey:
+    """The key of a request: trimmed, blank texts are none.
+
+    Raises: InvalidRequest for a blank key or secret, or a control character in what is shown.
+    """
+    label = _stripped(request.label)
+    passphrase = request.passphrase
+    new = NewKey(
+        exchange_name=request.exchange_name,
+        market_type=request.market_type,
+        permissions=request.permissions,
+        label=label,
+        api_key=request.api_key.get_secret_value().strip(),
+        api_secret=request.api_secret.get_secret_value().strip(),
+        passphrase=_stripped(None if passphrase is None else passphrase.get_secret_value()),
+    )
+    faults = [
+        {"path": f"body.{name}", "code": "invalid_exchange_key_payload", "message": message}
+        for name, message in (
+            ("api_key", None if new.api_key else "must not be blank"),
+            ("api_key", _CONTROL.search(new.api_key) and "must be without control characters"),
+            ("api_secret", None if new.api_secret else "must not be blank"),
+            ("label", _CONTROL.search(label or "") and "must be without control characters"),
+        )
+        if message
+    ]
+    if faults:
+        error = InvalidRequest("Validation failed", faults)
+        error.details["error"] = "invalid_exchange_key_payload"
+        raise error
+    return new
+
+
+def _stripped(text: str | None) -> str | None:
+    return (text or "").strip() or None
 
 
 class ExchangeKeys:
