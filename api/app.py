@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def create_app(context: AppContext) -> FastAPI:
     """The application that serves `context`; its parts run while the application does.
 
-    Paths of jobs are there when there is a part called `jobs`.
+    Paths of jobs are there when there is a part called `jobs`, those of users with users.
     """
 
     @asynccontextmanager
@@ -53,6 +53,11 @@ def create_app(context: AppContext) -> FastAPI:
     app.add_middleware(Measured, metrics=HttpMetrics(context.registry))
     for module in (backtests, indicators, market_data, health):
         app.include_router(module.router)
+    if context.identity is not None:
+        from api.routes import access_tokens, account, auth
+
+        for module in (auth, access_tokens, account):
+            app.include_router(module.router)
     if "jobs" in context.parts:
         from api.routes import job_results, jobs
 

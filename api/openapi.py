@@ -22,6 +22,7 @@ TAGS: Final = [
     {"name": "jobs", "description": "Searches that outlive their request."},
     {"name": "indicators", "description": "What there is to search over."},
     {"name": "market-data", "description": "Markets, instruments and candles of the store."},
+    {"name": "users", "description": "Logins, access tokens, and all that belongs to a user."},
     {"name": "service", "description": "The service itself."},
 ]
 

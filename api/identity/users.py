@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row, delete, func, select
@@ -32,15 +32,22 @@ class StoredUser:
     is_deleted: bool
 
 
-def user_of(row: Row) -> StoredUser:
+def user_of(row: Row[Any]) -> StoredUser:
     """The user of a row that has all of a user's columns."""
-    return StoredUser(*(row._mapping[column] for column in COLUMNS))
+    values: dict[str, Any] = {column.name: row._mapping[column] for column in COLUMNS}
+    return StoredUser(**values)
 
 
 async def get_user(connection: AsyncConnection, user_id: UUID) -> StoredUser | None:
     """The user of an id."""
     row = (await connection.execute(select(USERS).where(USERS.c.user_id == user_id))).first()
     return None if row is None else user_of(row)
+
+
+async def locked(connection: AsyncConnection, user_id: UUID) -> None:
+    """Until the end of the transaction, nobody else holds this lock of the user."""
+    query = select(USERS.c.user_id).where(USERS.c.user_id == user_id).with_for_update(key_share=True)
+    await connection.execute(query)
 
 
 async def logged_in(connection: AsyncConnection, telegram_user_id: int) -> StoredUser:
