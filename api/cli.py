@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import api.jobs_cli
 import api.listing
+import api.secrets_cli
 import api.service_cli
 import api.up_cli
 import cluster.cli
@@ -123,6 +124,7 @@ app.command()(api.up_cli.up)
 app.command()(api.jobs_cli.submit)
 app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(api.listing.app, name="indicators")
+app.add_typer(api.secrets_cli.app, name="secrets")
 app.add_typer(cluster.postgres.cli.app, name="db")
 app.add_typer(cluster.jobs.cli.app, name="jobs")
 
