@@ -30,6 +30,8 @@ DEVELOPMENT: Final = {
 SHORTEST_JWT_SECRET: Final = 32
 """Bytes; HS256 is as strong as its hash with no fewer (RFC 7518, 3.2)."""
 
+JWT_TTL_DAYS: Final = 7
+STEP_UP_MINUTES: Final = 10
 _KEK_BYTES: Final = (16, 24, 32)
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
@@ -81,9 +83,9 @@ class IdentitySettings:
     jwt: KeyRing
     two_factor: KeyRing
     exchange_keys: KeyRing
-    jwt_ttl_days: int = 7
+    jwt_ttl_days: int = JWT_TTL_DAYS
     idle_hours: int = 24
-    step_up_minutes: int = 10
+    step_up_minutes: int = STEP_UP_MINUTES
     cookie_name: str = "roehub_identity_jwt"
     cookie_path: str = "/"
     cookie_samesite: SameSite = "lax"
@@ -124,8 +126,8 @@ class IdentitySettings:
             jwt=_jwt_secrets(given, secrets[JWT_SECRET], strict),
             two_factor=two_factor,
             exchange_keys=exchange_keys,
-            jwt_ttl_days=_positive(given, "JWT_TTL_DAYS", cls.jwt_ttl_days),
-            step_up_minutes=_positive(given, "IDENTITY_STEP_UP_MINUTES", cls.step_up_minutes),
+            jwt_ttl_days=_positive(given, "JWT_TTL_DAYS", JWT_TTL_DAYS),
+            step_up_minutes=_positive(given, "IDENTITY_STEP_UP_MINUTES", STEP_UP_MINUTES),
             cookie_name=given.get("IDENTITY_COOKIE_NAME", "roehub_identity_jwt"),
             cookie_path=given.get("IDENTITY_COOKIE_PATH", "/"),
             cookie_samesite=cast(SameSite, samesite),
@@ -177,6 +179,18 @@ def _kek(name: str, text: str) -> Key:
     if len(value) not in _KEK_BYTES:
         raise InvalidInput(f"{name} must be base64 of 16, 24 or 32 bytes, it is of {len(value)}")
     return Key(value)
+
+
+def one_database(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which users are in the database that jobs are in.
+
+    One transaction erases a user with all that is his, so there is one database; either name of it
+    does. Raises: InvalidInput when the two differ.
+    """
+    users, jobs = (environ.get(name, "").strip() for name in DSN_NAMES)
+    if users and jobs and users != jobs:
+        raise InvalidInput(f"{DSN_NAMES[0]} and {DSN_NAMES[1]} must be the same database")
+    return {**environ, DSN_NAMES[1]: users} if users and not jobs else dict(environ)
 
 
 def _check_dsn(given: Mapping[str, str]) -> None:

@@ -46,7 +46,9 @@ async def get_user(connection: AsyncConnection, user_id: UUID) -> StoredUser | N
 
 async def locked(connection: AsyncConnection, user_id: UUID) -> None:
     """Until the end of the transaction, nobody else holds this lock of the user."""
-    query = select(USERS.c.user_id).where(USERS.c.user_id == user_id).with_for_update(key_share=True)
+    query = (
+        select(USERS.c.user_id).where(USERS.c.user_id == user_id).with_for_update(key_share=True)
+    )
     await connection.execute(query)
 
 
