@@ -23,6 +23,8 @@ TAGS: Final = [
     {"name": "indicators", "description": "What there is to search over."},
     {"name": "market-data", "description": "Markets, instruments and candles of the store."},
     {"name": "users", "description": "Logins, access tokens, and all that belongs to a user."},
+    {"name": "two-factor", "description": "The second factor of a user, and its recovery."},
+    {"name": "exchange-keys", "description": "Keys of exchanges, stored encrypted."},
     {"name": "service", "description": "The service itself."},
 ]
 
