@@ -138,14 +138,13 @@ def test_a_body_of_another_shape_is_refused(
     assert ann.post("/2fa/verify", body).content == first.content
 
 
-def test_bodies_are_json_within_limits(users: Users) -> None:
+def test_bodies_are_json(users: Users) -> None:
     ann = users.person()
     ann.set_up()
     post = ann.client.post
     broken = post("/2fa/verify", content=b'{"code"', headers={"content-type": "application/json"})
     assert broken.status_code == 422
     assert post("/2fa/verify", data={"code": "123456"}).status_code == 415
-    assert post("/2fa/verify", json={"code": "1" * 2_000_000}).status_code == 413
 
 
 @pytest.mark.parametrize(("method", "path", "body"), PATHS)
