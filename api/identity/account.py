@@ -10,8 +10,11 @@ from uuid import UUID
 from sqlalchemy import select
 
 from api.identity.access_tokens import tokens_of
+from api.identity.exchange_keys import exported_keys
+from api.identity.limits import forget_limits_of
 from api.identity.sessions import all_sessions
 from api.identity.tables import TELEGRAM_CHANNELS
+from api.identity.two_factor import exported_factor
 from api.identity.users import erased, get_user
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ async def exported(
             "sessions": [asdict(one) for one in await all_sessions(connection, user_id)],
             "access_tokens": [asdict(one) for one in await tokens_of(connection, user_id)],
             "telegram_channels": [dict(row._mapping) for row in await connection.execute(chats)],
+            "two_factor": await exported_factor(connection, user_id),
+            "exchange_keys": await exported_keys(connection, user_id),
             "audit": await identity.audit.of(connection, user_id),
         }
         for name, part in parts.items():
@@ -60,6 +65,9 @@ async def erase(identity: Identity, parts: Mapping[str, AccountPart], user_id: U
     async with identity.transaction() as connection:
         for part in parts.values():
             await part.erase(connection, user_id)
+        user = await get_user(connection, user_id)
+        telegram = None if user is None else user.telegram_user_id
+        await forget_limits_of(connection, (str(user_id), str(telegram)))
         if await erased(connection, user_id):
             await identity.audit.record(connection, user_id, "account.erased")
 

@@ -7,7 +7,7 @@ import re
 import secrets
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import Row, func, select, update
@@ -204,6 +204,17 @@ class ExchangeKeys:
             )
             blob = (await connection.execute(query)).scalar_one()
         return bytes.fromhex(self._vault.open(blob, PEPPER))
+
+
+async def exported_keys(connection: AsyncConnection, user_id: UUID) -> list[dict[str, Any]]:
+    """All that is stored of a user's keys, deleted ones too, but their secrets."""
+    query = (
+        select(*COLUMNS, EXCHANGE_KEYS.c.deleted_at)
+        .where(EXCHANGE_KEYS.c.user_id == user_id)
+        .order_by(EXCHANGE_KEYS.c.created_at, EXCHANGE_KEYS.c.key_id)
+    )
+    found = [dict(row._mapping) for row in await connection.execute(query)]
+    return [{"api_key": f"****{key.pop('api_key_last4')}", **key} for key in found]
 
 
 def _key(row: Row) -> ExchangeKey:

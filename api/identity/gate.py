@@ -56,3 +56,16 @@ async def stepped_up_user(user: TwoFactorUser, two_factor: TheTwoFactor) -> User
 
 
 SteppedUp = Annotated[User, Depends(stepped_up_user)]
+
+
+async def confirmed_user(user: AccountUser, two_factor: TheTwoFactor) -> User:
+    """A user of whom a second factor, if there is one, was proved a moment ago.
+
+    Raises: Unauthorized, Forbidden.
+    """
+    if await two_factor.is_enabled(user.user_id):
+        await stepped_up_user(await in_session(user), two_factor)
+    return user
+
+
+Confirmed = Annotated[User, Depends(confirmed_user)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select, text
@@ -108,6 +109,11 @@ class Limiter:
 async def forget_old_limits(connection: AsyncConnection) -> None:
     """Removes what no longer counts."""
     await connection.execute(delete(LIMITS).where(LIMITS.c.forget_at <= text("clock_timestamp()")))
+
+
+async def forget_limits_of(connection: AsyncConnection, subjects: Collection[str]) -> None:
+    """Removes all that is counted of these subjects."""
+    await connection.execute(delete(LIMITS).where(LIMITS.c.subject.in_(subjects)))
 
 
 def too_many(rule: Rule, seconds: int) -> TooManyRequests:

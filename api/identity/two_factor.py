@@ -227,6 +227,19 @@ class TwoFactor:
         await self._identity.limiter.clear(OF_ADDRESS, caller.address)
 
 
+async def exported_factor(connection: AsyncConnection, user_id: UUID) -> dict[str, Any] | None:
+    """All that is stored of a user's second factor but its secrets."""
+    row = await _row(connection, user_id)
+    if row is None:
+        return None
+    return {
+        "enabled": row.enabled,
+        "enabled_at": row.enabled_at,
+        "updated_at": row.updated_at,
+        "recovery_codes_left": await codes_left(connection, user_id),
+    }
+
+
 async def _row(connection: AsyncConnection, user_id: UUID, *, lock: bool = False) -> Row | None:
     query = select(TWO_FACTOR).where(TWO_FACTOR.c.user_id == user_id)
     return (await connection.execute(query.with_for_update() if lock else query)).first()

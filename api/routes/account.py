@@ -8,6 +8,7 @@ from api.context import Context
 from api.envelope import errors, json_response
 from api.identity.account import erase, exported
 from api.identity.cookies import clear_login_cookie
+from api.identity.gate import Confirmed
 from api.routes.auth import Users
 from api.schemas.account import AccountExport
 from api.users import AccountUser
@@ -38,8 +39,10 @@ async def export(user: AccountUser, users: Users, context: Context) -> Response:
     responses=errors("unauthorized", "forbidden"),
     summary="Erase the account",
 )
-async def delete(user: AccountUser, users: Users, context: Context) -> Response:
+async def delete(user: Confirmed, users: Users, context: Context) -> Response:
     """Erases the user and all that is stored of him, at once and for good.
+
+    With a second factor it needs a fresh code: 403 `step_up_required`.
 
     The audit log keeps what happened, by an id that nothing refers to any more. Whoever wants a
     copy takes the export first.

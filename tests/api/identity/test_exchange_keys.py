@@ -351,3 +351,33 @@ def test_there_is_no_way_to_change_or_read_one(ann: Person, path: str) -> None:
     for method in ("PUT", "PATCH"):
         assert ann.client.request(method, path, json={}).status_code == 405
     assert ann.get(f"/exchange-keys/{NO_KEY}").status_code == 405
+
+
+# The account
+
+
+def test_the_export_has_the_second_factor_and_masked_keys(ann: Person) -> None:
+    item, gone = added(ann), added(ann, api_key="another-WXYZ")
+    ann.delete(f"/exchange-keys/{gone['key_id']}")
+    answer = ann.get("/account/export")
+    found = answer.json()
+    assert found["two_factor"]["enabled"] is True
+    assert found["two_factor"]["recovery_codes_left"] == 10
+    keys = found["exchange_keys"]
+    assert [key["api_key"] for key in keys] == ["****ABCD", "****WXYZ"]
+    assert [key["key_id"] for key in keys] == [item["key_id"], gone["key_id"]]
+    assert [key["deleted_at"] is None for key in keys] == [True, False]
+    for secret in (ann.secret, "public-part", "secret-part", "pass-phrase", "_enc", "_hash"):
+        assert secret not in answer.text
+
+
+def test_an_account_with_a_second_factor_is_erased_with_a_fresh_code_alone(ann: Person) -> None:
+    added(ann)
+    ann.forget_step_up()
+    refused(ann.delete("/account"), 403, "step_up_required")
+    assert len(ann.get("/exchange-keys").json()) == 1
+    ann.step_up()
+    assert ann.delete("/account").status_code == 204
+    query = "SELECT count(*) FROM identity_exchange_keys WHERE user_id = $1"
+    assert rows(ann.users.database, query, ann.user_id) == [(0,)]
+    assert ann.row() is None
