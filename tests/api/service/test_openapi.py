@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from api.app import create_app
+from api.identity.service import Identity
+from api.identity.settings import IdentitySettings
 from api.schemas import examples
+from cluster.postgres.engine import engine
 from compute.market.period import instant
 from ingest.stores.clickhouse import ClickHouse
 from tests.api.service.market import START_MS, context_of, store, store_directory
@@ -32,7 +35,12 @@ CHECKS = (
 
 
 def document() -> dict[str, Any]:
-    return create_app(context_of(None)).openapi()
+    """What a service with users says of itself."""
+    context = context_of(None, engine=engine("postgresql://127.0.0.1/never-reached"))
+    assert context.engine is not None
+    settings = IdentitySettings.from_environment({}, "test")
+    context.use_identity(Identity(context.engine, settings, context.now_ms))
+    return create_app(context).openapi()
 
 
 def parts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
