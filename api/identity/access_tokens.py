@@ -13,9 +13,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.errors import Conflict
+from api.identity.audit import record
 from api.identity.refusals import unauthorized
 from api.identity.tables import ACCESS_TOKENS, USERS
-from api.identity.users import StoredUser, user_of
+from api.identity.users import StoredUser, locked, user_of
 
 PREFIX: Final = "roehub_pat_"
 """What every token begins with, so that scanners of repositories know one."""
@@ -57,7 +59,16 @@ def token_hash(token: str) -> bytes:
 async def make_token(
     connection: AsyncConnection, user_id: UUID, name: str, scopes: Iterable[str], days: int
 ) -> tuple[AccessToken, str]:
-    """(the token's row, the token itself, which is shown once and kept nowhere)."""
+    """(the token's row, the token itself, which is shown once and kept nowhere).
+
+    Raises: Conflict where the user has too many.
+    """
+    await locked(connection, user_id)
+    if await usable_tokens(connection, user_id) >= MAX_TOKENS:
+        raise Conflict(
+            f"the user has {MAX_TOKENS} access tokens that work; revoke one",
+            details={"error": "too_many_access_tokens", "max_tokens": MAX_TOKENS},
+        )
     token = PREFIX + secrets.token_urlsafe(32)
     values = {
         "token_id": uuid4(),
@@ -69,7 +80,9 @@ async def make_token(
         "expires_at": func.now() + timedelta(days=days),
     }
     row = await connection.execute(insert(ACCESS_TOKENS).values(values).returning(*_COLUMNS))
-    return _token(row.one()), token
+    found = _token(row.one())
+    await record(connection, user_id, "access_token.made", {"token_id": str(found.token_id)})
+    return found, token
 
 
 async def user_of_token(connection: AsyncConnection, token: str) -> tuple[StoredUser, AccessToken]:
@@ -141,5 +154,9 @@ async def _revoke(connection: AsyncConnection, user_id: UUID, which: Any) -> int
         update(ACCESS_TOKENS)
         .where(ACCESS_TOKENS.c.user_id == user_id, ACCESS_TOKENS.c.revoked_at.is_(None), which)
         .values(revoked_at=func.now())
+        .returning(ACCESS_TOKENS.c.token_id)
     )
-    return (await connection.execute(query)).rowcount
+    revoked = [row.token_id for row in await connection.execute(query)]
+    for token_id in revoked:
+        await record(connection, user_id, "access_token.revoked", {"token_id": str(token_id)})
+    return len(revoked)

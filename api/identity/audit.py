@@ -28,11 +28,21 @@ class AuditLog:
 
         `details` are ids and numbers; no name, address, key, code or token.
         """
-        values = {"user_id": user_id, "event": event, "details": dict(details or {})}
-        await connection.execute(insert(AUDIT).values(values))
+        await record(connection, user_id, event, details)
 
     async def of(self, connection: AsyncConnection, user_id: UUID) -> list[dict[str, Any]]:
         """The events of a user, oldest first: `{at, event, details}`."""
         query = select(AUDIT.c.at, AUDIT.c.event, AUDIT.c.details)
         query = query.where(AUDIT.c.user_id == user_id).order_by(AUDIT.c.event_id)
         return [dict(row._mapping) for row in await connection.execute(query)]
+
+
+async def record(
+    connection: AsyncConnection,
+    user_id: UUID | None,
+    event: str,
+    details: Mapping[str, Detail] | None = None,
+) -> None:
+    """Adds an event in the caller's transaction; see `AuditLog.record`."""
+    values = {"user_id": user_id, "event": event, "details": dict(details or {})}
+    await connection.execute(insert(AUDIT).values(values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,16 +12,10 @@ from uuid import UUID
 
 from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 
-from api.errors import Conflict, StorageFailed, TooManyRequests, Unauthorized
+from api.errors import StorageFailed, TooManyRequests, Unauthorized
 from api.identity import session_tokens
-from api.identity.access_tokens import (
-    MAX_TOKENS,
-    AccessToken,
-    make_token,
-    revoke_token,
-    usable_tokens,
-)
 from api.identity.audit import AuditLog
 from api.identity.authentication import Authentication
 from api.identity.limits import Limiter, Rule, forget_old_limits
@@ -36,7 +30,7 @@ from api.identity.sessions import (
 from api.identity.settings import IdentitySettings
 from api.identity.tables import USED_LOGINS
 from api.identity.telegram import MAX_AGE_S, MAX_SKEW_S, TelegramLogin, verified
-from api.identity.users import StoredUser, locked, logged_in
+from api.identity.users import StoredUser, logged_in
 from api.users import Login, nobody
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
@@ -94,6 +88,8 @@ class Identity:
                     yield connection
         except DatabaseFailed as error:
             raise StorageFailed(error.message) from error
+        except IntegrityError:  # it quotes the row, which no log is to have
+            raise StorageFailed("the database refused a row that breaks its rules") from None
 
     async def limit(self, rule: Rule, subject: str) -> None:
         """Counts an attempt. Raises: TooManyRequests, StorageFailed."""
@@ -185,33 +181,6 @@ class Identity:
             count = await end_sessions(connection, user_id)
             await self.audit.record(connection, user_id, "session.all_ended", {"count": count})
         return count
-
-    async def make_token(
-        self, user_id: UUID, name: str, scopes: Iterable[str], days: int
-    ) -> tuple[AccessToken, str]:
-        """(a new access token, the token itself). Raises: Conflict, StorageFailed."""
-        async with self.transaction() as connection:
-            await locked(connection, user_id)
-            if await usable_tokens(connection, user_id) >= MAX_TOKENS:
-                raise Conflict(
-                    f"the user has {MAX_TOKENS} access tokens that work; revoke one",
-                    details={"error": "too_many_access_tokens", "max_tokens": MAX_TOKENS},
-                )
-            found, token = await make_token(connection, user_id, name, scopes, days)
-            await self.audit.record(
-                connection, user_id, "access_token.made", {"token_id": str(found.token_id)}
-            )
-        return found, token
-
-    async def revoke_token(self, user_id: UUID, token_id: UUID) -> bool:
-        """Whether this token of this user worked, and does not any more."""
-        async with self.transaction() as connection:
-            revoked = await revoke_token(connection, user_id, token_id)
-            if revoked:
-                await self.audit.record(
-                    connection, user_id, "access_token.revoked", {"token_id": str(token_id)}
-                )
-        return revoked
 
 
 async def _use_once(connection: AsyncConnection, login: TelegramLogin, now_s: int) -> None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Response
 from api.bodies import JsonBody
 from api.envelope import errors, json_response
 from api.errors import NotFound
-from api.identity.access_tokens import AccessToken, tokens_of
+from api.identity.access_tokens import AccessToken, make_token, revoke_token, tokens_of
 from api.identity.account import plain
 from api.identity.bodies import parsed
 from api.openapi import body_of
@@ -44,9 +44,10 @@ async def make(user: AccountUser, users: Users, body: JsonBody) -> Response:
     The token is in this answer and nowhere else.
     """
     wanted = parsed(AccessTokenRequest, body)
-    found, token = await users.make_token(
-        user.user_id, wanted.name, wanted.scopes, wanted.expires_in_days
-    )
+    async with users.transaction() as connection:
+        found, token = await make_token(
+            connection, user.user_id, wanted.name, wanted.scopes, wanted.expires_in_days
+        )
     return json_response({**_shown(found), "token": token}, 201, {"Cache-Control": "no-store"})
 
 
@@ -74,7 +75,9 @@ async def revoke(
     token_id: Annotated[UUID, Path(description="The token's id.")], user: AccountUser, users: Users
 ) -> Response:
     """It stops to work at once. A token that is not the user's, or was revoked, is not found."""
-    if not await users.revoke_token(user.user_id, token_id):
+    async with users.transaction() as connection:
+        revoked = await revoke_token(connection, user.user_id, token_id)
+    if not revoked:
         raise NotFound(
             f"there is no access token {token_id}",
             details={"error": "access_token_not_found", "token_id": str(token_id)},

@@ -26,16 +26,13 @@ from tests.api.identity.people import (
     user_service,
     with_settings,
 )
+from tests.api.identity.sharing import database, shared, url
 from tests.postgres import execute, rows
+
+__all__ = ["database", "shared", "url"]
 
 LOGIN = "/auth/telegram/login"
 DAY = 86_400
-
-
-@pytest.fixture
-def url(database: str) -> Iterator[str]:
-    with user_service(database) as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,21 +23,12 @@ from tests.api.identity.people import (
     user_service,
     with_settings,
 )
+from tests.api.identity.sharing import ann, database, shared, url
 from tests.postgres import execute, rows
 
+__all__ = ["ann", "database", "shared", "url"]
+
 ME = "/auth/current-user"
-
-
-@pytest.fixture
-def url(database: str) -> Iterator[str]:
-    with user_service(database) as found:
-        yield found
-
-
-@pytest.fixture
-def ann(url: str) -> Iterator[httpx.Client]:
-    with browser(url) as found:
-        yield found
 
 
 def copied(client: httpx.Client) -> httpx.Client:

@@ -22,12 +22,12 @@ GOOD = {
 SECRETS = [name for name in GOOD if name != "IDENTITY_PG_DSN"]
 
 
-def made(environment: str = "prod", **changes: str | None) -> IdentitySettings:
+def made(environment: Any = "prod", **changes: str | None) -> IdentitySettings:
     environ = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
     return IdentitySettings.from_environment(environ, environment)
 
 
-def refused(environment: str = "prod", **changes: str | None) -> str:
+def refused(environment: Any = "prod", **changes: str | None) -> str:
     with pytest.raises(InvalidInput) as caught:
         made(environment, **changes)
     for value in {*GOOD.values(), *(v for v in changes.values() if v and len(v) > 8)}:
