@@ -42,7 +42,7 @@ def listening(host: str, port: int, unread_seconds: float = UNREAD_SECONDS) -> s
 def url_of(found: socket.socket) -> str:
     """Where a client on this machine reaches the socket."""
     host, port = found.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
+    if host in ("0.0.0.0", "::"):  # where it listens  # nosec B104
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
