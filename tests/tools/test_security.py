@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,14 +20,14 @@ def test_bandit_looks_at_every_package_and_finds_what_it_should(tmp_path: Path) 
     assert command[-len(PACKAGES) :] == PACKAGES
     assert all((ROOT / package / "__init__.py").is_file() for package in PACKAGES)
     spoiled = tmp_path / "spoiled.py"
-    spoiled.write_text("import subprocess\nsubprocess.run('ls', shell=True)\nx = eval('1')\n")
+    spoiled.write_text("import yaml\nx = eval(yaml.load('1', yaml.Loader))\n")
     options = command[1 : -len(PACKAGES)]
     done = subprocess.run(
         [sys.executable, "-m", "bandit", *options, str(spoiled)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "B602" in done.stdout
+    assert {"B307", "B506"} <= {*re.findall("B[0-9]{3}", done.stdout)}
 
 
 def test_no_locked_package_has_a_known_vulnerability() -> None:
