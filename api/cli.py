@@ -19,6 +19,7 @@ import api.jobs_cli
 import api.listing
 import api.secrets_cli
 import api.service_cli
+import api.tokens_cli
 import api.up_cli
 import cluster.cli
 import cluster.jobs.cli
@@ -124,6 +125,7 @@ app.command()(api.up_cli.up)
 app.command()(api.jobs_cli.submit)
 app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(api.listing.app, name="indicators")
+app.add_typer(api.tokens_cli.app, name="token")
 app.add_typer(api.secrets_cli.app, name="secrets")
 app.add_typer(cluster.postgres.cli.app, name="db")
 app.add_typer(cluster.jobs.cli.app, name="jobs")

@@ -46,7 +46,7 @@ def operator_token(environ: Mapping[str, str], url: str) -> str | None:
         return None
     try:
         found = json.loads(operator_path(environ).read_text())
-        return found["token"] if _same(found["url"], url) else None
+        return found["token"] if _same(str(found["url"]), url) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -104,8 +104,14 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def directory(store_directory: Path, tmp_path: Path) -> Iterator[Path]:
-    """A data directory with candles; whatever a failed test leaves running is ended."""
+def directory(
+    store_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A data directory with candles, in which clients of this process find the operator's token.
+
+    Whatever a failed test leaves running is ended.
+    """
+    monkeypatch.setenv("ROEHUB_DATA_DIR", str(tmp_path / "data"))
     shutil.copytree(store_directory, tmp_path / "data" / "clickhouse", symlinks=True)
     yield tmp_path / "data"
     mark = str(tmp_path / "data")
