@@ -5,6 +5,7 @@ The order is that of the contract: 401, then 403, and only then is a body or a p
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,6 +13,8 @@ from fastapi import Depends, Request
 from api.errors import Forbidden
 from api.identity.two_factor import TwoFactor, required, step_up_required
 from api.users import AccountUser, User
+
+log = logging.getLogger(__name__)
 
 
 def two_factor_of(request: Request) -> TwoFactor:
@@ -40,6 +43,7 @@ InSession = Annotated[User, Depends(in_session)]
 async def two_factor_user(user: InSession, two_factor: TheTwoFactor) -> User:
     """A user with a second factor. Raises: Unauthorized, Forbidden."""
     if not await two_factor.is_enabled(user.user_id):
+        log.warning("no second factor: user %s is refused", user.user_id)
         raise required()
     return user
 
@@ -51,6 +55,7 @@ async def stepped_up_user(user: TwoFactorUser, two_factor: TheTwoFactor) -> User
     """A user who has proved his second factor a moment ago. Raises: Unauthorized, Forbidden."""
     assert user.session_id is not None
     if not await two_factor.is_stepped_up(user.user_id, user.session_id):
+        log.warning("no fresh code: user %s is refused", user.user_id)
         raise step_up_required()
     return user
 

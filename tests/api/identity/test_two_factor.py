@@ -240,6 +240,22 @@ def test_what_needs_a_second_factor_is_refused_without(
         ann.set_up()
 
 
+def test_what_the_gate_refuses_is_logged(users: Users, caplog: pytest.LogCaptureFixture) -> None:
+    ann = users.person()
+    with caplog.at_level("WARNING", "api.identity"):
+        ann.get("/exchange-keys")
+        ann.enable()
+        ann.forget_step_up()
+        ann.post("/2fa/recovery-codes")
+        for _ in range(6):
+            ann.post("/2fa/step-up", {"code": ann.wrong_code()})
+    assert caplog.messages == [
+        f"no second factor: user {ann.user_id} is refused",
+        f"no fresh code: user {ann.user_id} is refused",
+        "limit two_factor_user: an attempt is refused",
+    ]
+
+
 # Recovery codes
 
 
