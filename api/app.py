@@ -145,10 +145,12 @@ def add_users(context: AppContext, settings: IdentitySettings, *, development: b
 def add_jobs(context: AppContext, settings: JobSettings, dsn: str, results_dir: Path) -> None:
     """Gives `context`, which has a database, a directory of results and the part of jobs."""
     from api.jobs import Jobs
+    from api.jobs_account import JobAccount
 
     settings.check_defaults(context.defaults)
     context.results_dir = results_dir
     context.parts["jobs"] = Jobs(context, dsn, settings)
+    context.account_parts["jobs"] = JobAccount()
 
 
 def check_schema(dsn: str) -> None:

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import api.jobs_cli
 import api.listing
+import api.login_cli
 import api.secrets_cli
 import api.service_cli
 import api.tokens_cli
@@ -123,6 +124,7 @@ app.command()(ingest.cli.synthetic)
 app.command()(api.service_cli.api)
 app.command()(api.up_cli.up)
 app.command()(api.jobs_cli.submit)
+app.command()(api.login_cli.login)
 app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(api.listing.app, name="indicators")
 app.add_typer(api.tokens_cli.app, name="token")

@@ -134,6 +134,10 @@ class Client:
         """Where the report page of a job is."""
         return f"{self.url}/backtests/jobs/{job_id}/report"
 
+    def login_link(self) -> str:
+        """Where a browser is logged in, once and within a minute, as the local operator."""
+        return self.url + self._json("POST", "/auth/links")["path"]
+
     def follow(self, job_id: str, after: str = "") -> Iterator[Event]:
         """The events of a job from `after` on, until its last one.
 

@@ -149,7 +149,7 @@ def _places(
 ) -> dict[str, str]:
     found = {"database": database}
     if operator is not None:
-        found["operator"] = str(operator)
+        found["operator"] = f"{operator}; roehub login logs a browser in"
     if context.store is not None:
         found["candles"] = context.store.settings.place
     if context.results_dir is not None:

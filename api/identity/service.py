@@ -19,6 +19,7 @@ from api.identity import session_tokens
 from api.identity.audit import AuditLog
 from api.identity.authentication import Authentication
 from api.identity.limits import Limiter, Rule, forget_old_limits
+from api.identity.links import Links
 from api.identity.refusals import unauthorized
 from api.identity.sessions import (
     Session,
@@ -30,7 +31,7 @@ from api.identity.sessions import (
 from api.identity.settings import IdentitySettings
 from api.identity.tables import USED_LOGINS
 from api.identity.telegram import MAX_AGE_S, MAX_SKEW_S, TelegramLogin, verified
-from api.identity.users import StoredUser, logged_in
+from api.identity.users import StoredUser, get_user, logged_in
 from api.users import Login, nobody
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
@@ -69,10 +70,12 @@ class Identity:
     fallback: Login = nobody
     limiter: Limiter = field(init=False)
     authentication: Authentication = field(init=False)
+    links: Links = field(init=False)
 
     def __post_init__(self) -> None:
         self.limiter = Limiter(self.engine)
         self.authentication = Authentication(self, self.fallback)
+        self.links = Links(self.now_ms)
 
     @property
     def idle(self) -> timedelta:
@@ -137,6 +140,15 @@ class Identity:
             await forget_old_sessions(connection)
             await forget_old_limits(connection)
         return found
+
+    async def log_in_by_link(self, code: str, *, network: str, user_agent: str) -> LoggedIn:
+        """A new session for whom a link was made; a link works once. Raises: Unauthorized."""
+        user_id = self.links.use(code)
+        async with self.transaction() as connection:
+            user = await get_user(connection, user_id)
+            if user is None or user.is_deleted:
+                raise unauthorized("unknown_user")
+            return await self.open_session(connection, user, network, user_agent)
 
     async def open_session(
         self, connection: AsyncConnection, user: StoredUser, network: str, user_agent: str

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from api.bodies import JsonBody
 from api.envelope import errors, json_response
-from api.errors import NotFound, Unauthorized
+from api.errors import Forbidden, NotFound, Unauthorized
 from api.identity import callers
 from api.identity.bodies import parsed
 from api.identity.cookies import clear_login_cookie, set_login_cookie
+from api.identity.links import LIFE_SECONDS
 from api.identity.same_origin import check_same_origin
 from api.identity.service import Identity, LoggedIn
 from api.identity.session_tokens import SessionClaims, decoded
 from api.identity.sessions import Session, open_sessions
 from api.openapi import body_of
-from api.schemas.auth import LOGINS, Principal, SessionList, TelegramLoginRequest
+from api.schemas.auth import LOGINS, Link, Principal, SessionList, TelegramLoginRequest
 from api.users import AccountUser, KnownUser
+
+NEVER_KEPT: Final = {"Cache-Control": "no-store"}
 
 router = APIRouter(prefix="/auth", tags=["users"])
 
@@ -64,11 +67,51 @@ async def log_in(request: Request, body: JsonBody, users: Users) -> Response:
 def welcomed(users: Identity, found: LoggedIn) -> Response:
     """The answer to a login, with its cookie."""
     user = found.user
-    response = json_response({"user_id": str(user.user_id), "paid_level": user.paid_level})
-    response.headers["Cache-Control"] = "no-store"
+    record = {"user_id": str(user.user_id), "paid_level": user.paid_level}
+    response = json_response(record, headers=NEVER_KEPT)
     set_login_cookie(
         response, users.settings, found.token, found.session.expires_at, users.now_ms()
     )
+    return response
+
+
+@router.post(
+    "/links",
+    status_code=201,
+    response_model=Link,
+    responses=errors("unauthorized", "forbidden"),
+    summary="Make a link that logs a browser in",
+)
+async def make_link(user: AccountUser, users: Users) -> Response:
+    """For the local operator, who has a token and no Telegram; of a session it is refused."""
+    if user.session_id is not None:
+        raise Forbidden(
+            "a session is logged in already", details={"error": "access_token_required"}
+        )
+    record = {"path": f"/auth/links/{users.links.make(user.user_id)}"}
+    return json_response(record | {"expires_in_seconds": LIFE_SECONDS}, 201, NEVER_KEPT)
+
+
+@router.get(
+    "/links/{code}",
+    status_code=303,
+    response_class=Response,
+    responses={**errors("unauthorized"), 303: {"description": "Logged in; on to the API's page."}},
+    summary="Log in by a link",
+)
+async def follow_link(
+    request: Request, code: Annotated[str, Path(description="The link's code.")], users: Users
+) -> Response:
+    """Sets the cookie of a new session. A link works once, within a minute."""
+    found = await users.log_in_by_link(
+        code, network=callers.network(request), user_agent=callers.user_agent(request)
+    )
+    response = Response(
+        status_code=303,
+        headers={**NEVER_KEPT, "Location": "/docs", "Referrer-Policy": "no-referrer"},
+    )
+    expires_at = found.session.expires_at
+    set_login_cookie(response, users.settings, found.token, expires_at, users.now_ms())
     return response
 
 

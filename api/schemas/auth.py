@@ -34,6 +34,13 @@ class Principal(Answer):
     paid_level: PaidLevel = Field(description="What the user pays for.")
 
 
+class Link(Answer):
+    """A link that logs a browser in."""
+
+    path: str = Field(description="What comes after the service's address.")
+    expires_in_seconds: int = Field(description="How long it may be used, once.")
+
+
 class SessionBody(Answer):
     """A login that is open."""
 

@@ -12,6 +12,8 @@ import pytest
 
 from api.client import Client, Refused
 from api.credentials import token_for
+from api.errors import Unauthorized
+from api.identity.links import Links
 from api.identity.operator import TOKEN_NAME, local_operator
 from api.identity.operator_file import (
     OperatorFile,
@@ -138,6 +140,37 @@ def test_the_local_operator_is_logged_in_by_a_file(url: str, database: str, home
     assert not path.exists()
     assert refusal(me(url, second), 401) == "revoked_access_token"
     assert rows(database, "SELECT user_id FROM identity_users") == [(OPERATOR,)]
+
+
+def test_a_link_logs_a_browser_in_once(
+    url: str, database: str, home: Path, ann: httpx.Client
+) -> None:
+    with local_operator(database, operator_path(os.environ), url):
+        link = call("login", "--api", url).stdout.strip()
+        assert link.startswith(f"{url}/auth/links/")
+        with browser(url, None) as client:
+            answer = client.get(link)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
+            assert answer.headers["cache-control"] == "no-store"
+            assert user_id(client) == OPERATOR
+            assert refusal(client.post("/auth/links"), 403) == "access_token_required"
+        with browser(url, None) as client:
+            assert refusal(client.get(link), 401) == "used_login"
+            assert refusal(client.get("/auth/links/x"), 401) == "used_login"
+            token = ann.post("/access-tokens", json={"name": "n", "scopes": ["run"]}).json()
+            bearer = {"Authorization": f"Bearer {token['token']}"}
+            assert refusal(client.post("/auth/links", headers=bearer), 403) == "insufficient_scope"
+
+
+def test_a_link_that_is_too_old_is_none() -> None:
+    clock = [0]
+    links = Links(lambda: clock[0])
+    good, late = links.make(OPERATOR), links.make(OPERATOR)
+    clock[0] = 59_999
+    assert links.use(good) == OPERATOR
+    clock[0] = 60_000
+    with pytest.raises(Unauthorized):
+        links.use(late)
 
 
 def test_a_file_that_others_could_read_is_replaced_by_one_they_cannot(tmp_path: Path) -> None:
