@@ -10,8 +10,12 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.identity.access_tokens import make_token
 from api.identity.envelope import EXCHANGE_KEYS, PEPPER, Vault, exchange_binding
+from api.identity.scopes import ALL_SCOPES
+from tests.api.identity.database import with_engine
 from tests.api.identity.secret_service import Person, Users, refused, service, users
 from tests.postgres import rows
 
@@ -137,6 +141,24 @@ def test_an_access_token_reaches_no_keys(ann: Person) -> None:
         ("POST", "/2fa/recovery-codes"),
     ):
         refused(program.request(method, path, json={}), 403, "insufficient_scope")
+
+
+def test_a_token_of_the_whole_account_has_no_session_to_step_up(ann: Person) -> None:
+    async def work(engine: AsyncEngine) -> str:
+        async with engine.begin() as connection:
+            return (await make_token(connection, ann.user_id, "up", ALL_SCOPES, 1))[1]
+
+    token = with_engine(ann.users.database, work)
+    program = ann.users.client({"Authorization": f"Bearer {token}"})
+    for method, path in (
+        ("GET", "/exchange-keys"),
+        ("POST", "/exchange-keys"),
+        ("DELETE", "/exchange-keys/no-uuid"),
+        ("POST", "/2fa/setup"),
+        ("POST", "/2fa/step-up"),
+        ("DELETE", "/account"),
+    ):
+        refused(program.request(method, path, json={}), 403, "session_required")
 
 
 # What is shown and stored
