@@ -60,7 +60,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
         title=app.title,
         version=app.version,
         summary="Finds trading-strategy parameters by brute force, honestly and fast.",
-        description="Every error has one form, `ErrorEnvelope`. Unknown fields are refused.",
+        description="Every error has one form, `ErrorEnvelope`. Unknown fields are refused. A user "
+        "is known by the cookie of a login, a program by `Authorization: Bearer` and an access "
+        "token.",
         routes=app.routes,
         tags=TAGS,
     )

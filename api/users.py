@@ -116,6 +116,7 @@ async def _proved(request: Request) -> User:
 
 def _allowed(user: User, scope: str) -> User:
     if scope not in user.scopes:
+        log.warning("refused: user %s lacks the scope %s", user.user_id, scope)
         raise insufficient_scope(scope)
     return user
 

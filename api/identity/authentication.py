@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastapi import Request
 
+from api.errors import Forbidden, Unauthorized
 from api.identity.access_tokens import user_of_token
+from api.identity.callers import network
 from api.identity.refusals import unauthorized
 from api.identity.same_origin import check_same_origin
 from api.identity.scopes import ALL_SCOPES
@@ -18,7 +21,9 @@ from api.users import Login, User, nobody
 if TYPE_CHECKING:
     from api.identity.service import Identity
 
-_SCHEME = "bearer "
+_SCHEME: Final = "bearer "
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,15 @@ class Authentication:
         A token goes before a cookie. Only what a browser sends by itself, the cookie, needs the
         request to come from a page of ours. Raises: Unauthorized, Forbidden, StorageFailed.
         """
+        try:
+            return await self._user(request)
+        except (Unauthorized, Forbidden) as error:
+            log.warning(
+                "refused %s: %s, from %s", request.method, error.details["error"], network(request)
+            )
+            raise
+
+    async def _user(self, request: Request) -> User | None:
         header = request.headers.get("authorization", "")
         if header.lower().startswith(_SCHEME):
             return await self._by_token(header[len(_SCHEME) :].strip())

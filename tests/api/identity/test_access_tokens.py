@@ -18,7 +18,7 @@ from tests.postgres import execute, rows
 __all__ = ["ann", "database", "shared", "url"]
 
 TOKENS, ME, DEFAULTS = "/access-tokens", "/auth/current-user", "/backtests/runtime-defaults"
-ESTIMATE = "/backtests"
+RUNS = "/backtests"
 
 
 def made(client: httpx.Client, *scopes: str, **changes: Any) -> dict[str, Any]:
@@ -74,12 +74,12 @@ def test_scopes(ann: httpx.Client) -> None:
     reader, runner = made(ann, "read")["token"], made(ann, "run")["token"]
     with program(ann.base_url, reader) as notebook:
         assert notebook.get(DEFAULTS).status_code == 200
-        answer = notebook.post(ESTIMATE, json={})
+        answer = notebook.post(RUNS, json={})
         assert refusal(answer, 403) == "insufficient_scope"
         assert answer.json()["error"]["details"]["scope"] == "run"
     with program(ann.base_url, runner) as notebook:
         assert refusal(notebook.get(DEFAULTS), 403) == "insufficient_scope"
-        assert notebook.post(ESTIMATE, json={}).status_code == 422
+        assert notebook.post(RUNS, json={}).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,25 @@ def test_the_account_is_for_sessions_alone(ann: httpx.Client, method: str, path:
     assert refusal(httpx.request(method, f"{ann.base_url}{path}", trust_env=False), 401) == (
         "missing_jwt_cookie"
     )
+
+
+def test_what_is_refused_is_logged(ann: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with program(ann.base_url, made(ann, "read")["token"]) as notebook:
+        notebook.post(RUNS, json={})
+        notebook.get(TOKENS)
+    with program(ann.base_url, f"{PREFIX}no") as notebook:
+        notebook.get(ME)
+    ann.post(TOKENS, json={}, headers={"Sec-Fetch-Site": "cross-site"})
+    ann.get(ME, headers={"Cookie": "roehub_identity_jwt=a.b.c"})
+    for said in (
+        f"user {user_id(ann)} lacks the scope run",
+        f"user {user_id(ann)} lacks the scope account",
+        "refused GET: invalid_access_token, from 127.0.0.0/24",
+        "refused POST: cross_site_request, from 127.0.0.0/24",
+        "refused GET: invalid_token_format, from 127.0.0.0/24",
+    ):
+        assert said in caplog.text
+    assert PREFIX not in "".join(line for line in caplog.messages if "refused" in line)
 
 
 def test_a_revoked_token_stops_at_once(ann: httpx.Client, url: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from api.identity.session_tokens import encoded
 from api.identity.settings import Key, KeyRing
+from api.users import developer
 from tests.api.identity.people import (
     COOKIE,
     SETTINGS,
@@ -189,6 +190,19 @@ def test_a_rotated_secret_keeps_sessions_until_it_is_dropped(database: str) -> N
         with user_service(database, settings=with_settings(jwt=ring)) as url:
             answer = httpx.get(f"{url}{ME}", headers={"Cookie": f"{COOKIE}={cookie}"})
             assert answer.status_code == status
+
+
+def test_without_a_database_nobody_is_let_in() -> None:
+    with user_service("postgresql://roehub:planted@127.0.0.1:1/roehub", fallback=developer) as url:
+        for headers in ({"Cookie": f"{COOKIE}={token()}"}, {"Authorization": "Bearer x"}):
+            for path in (ME, "/backtests/runtime-defaults"):
+                answer = httpx.get(f"{url}{path}", headers=headers, trust_env=False)
+                assert answer.status_code == 500
+                assert answer.json()["error"]["details"].keys() == {"reason"}
+                assert "planted" not in answer.text
+        answer = httpx.post(f"{url}/auth/telegram/login", json=payload(), trust_env=False)
+        assert answer.status_code == 500
+        assert "set-cookie" not in answer.headers
 
 
 def test_old_sessions_are_removed_by_a_login(ann: httpx.Client, database: str) -> None:
