@@ -135,7 +135,7 @@ class Identity:
         async with self.transaction() as connection:
             user = await logged_in(connection, login.telegram_user_id)
             if replaces is not None:
-                await end_session(connection, user.user_id, replaces)
+                await self._end(connection, user.user_id, replaces)
             found = await self.open_session(connection, user, network, user_agent)
             await forget_old_sessions(connection)
             await forget_old_limits(connection)
@@ -180,11 +180,13 @@ class Identity:
     async def log_out(self, user_id: UUID, session_id: UUID) -> bool:
         """Whether the session of this user was open, and is ended now."""
         async with self.transaction() as connection:
-            ended = await end_session(connection, user_id, session_id)
-            if ended:
-                await self.audit.record(
-                    connection, user_id, "session.ended", {"session_id": str(session_id)}
-                )
+            return await self._end(connection, user_id, session_id)
+
+    async def _end(self, connection: AsyncConnection, user_id: UUID, session_id: UUID) -> bool:
+        ended = await end_session(connection, user_id, session_id)
+        if ended:
+            details = {"session_id": str(session_id)}
+            await self.audit.record(connection, user_id, "session.ended", details)
         return ended
 
     async def log_out_everywhere(self, user_id: UUID) -> int:

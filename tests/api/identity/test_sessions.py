@@ -76,11 +76,13 @@ def test_logging_out_everywhere(url: str, ann: httpx.Client) -> None:
         assert bob.get(ME).status_code == 200
 
 
-def test_a_new_login_ends_the_session_it_replaces(ann: httpx.Client) -> None:
+def test_a_new_login_ends_the_session_it_replaces(ann: httpx.Client, database: str) -> None:
     with copied(ann) as before:
         ann.post("/auth/telegram/login", json=fresh(2))
         assert ann.get(ME).status_code == 200
         assert refusal(before.get(ME), 401) == "revoked_session"
+    events = [str(event) for (event,) in rows(database, "SELECT event FROM identity_audit")]
+    assert sorted(events) == ["login.succeeded", "login.succeeded", "session.ended"]
 
 
 def test_a_login_does_not_end_the_session_of_another_user(url: str, ann: httpx.Client) -> None:
