@@ -74,7 +74,7 @@ async def create(
 @router.get(
     "",
     response_model=JobPage,
-    responses=errors("unauthorized", "validation_error"),
+    responses=errors("unauthorized", "forbidden", "validation_error"),
     summary="List jobs, newest first",
 )
 async def listed(
