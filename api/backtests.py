@@ -19,6 +19,7 @@ from compute.errors import InvalidInput
 from compute.indicator_requests import parsed
 from compute.plan import check_variants
 from compute.request import (
+    MOST_INDICATORS,
     Count,
     Direction,
     ExecutionBlock,
@@ -67,9 +68,9 @@ class RiskValues(Model):
 class VariantBlock(Model):
     """One variant in full: the `payload` of a row can be sent as it is."""
 
-    indicator_selections: Annotated[list[SelectionBlock], Field(min_length=1)] = Field(
-        description="The choice for each indicator, each once."
-    )
+    indicator_selections: Annotated[
+        list[SelectionBlock], Field(min_length=1, max_length=MOST_INDICATORS)
+    ] = Field(description="The choice for each indicator, each once.")
     signal_params: dict[Name, dict[Name, Number]] = Field(
         default_factory=dict, description="Parameters of the voting rules, by indicator."
     )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.context import Context
 from api.envelope import error_response
 from api.errors import PayloadTooLarge, UnsupportedMediaType, invalid
+from api.running import threaded
 from api.settings import ApiSettings
 from compute.axes import Explicit, Range
 from compute.errors import GuardExceeded, InvalidRequest
 from compute.quantities import spaced
 from compute.request import Model
+
+BODY_SECONDS: Final = 60.0
+_AT_ONCE_BYTES: Final = 16_384
+"""Largest body that is decoded in the event loop, within about a millisecond."""
 
 
 class BodyLimit:
@@ -56,6 +63,8 @@ class BodyLimit:
         except PayloadTooLarge:
             if started:
                 raise
+        except ClientDisconnect:
+            return  # in the middle of its body: there is nobody to answer
         if seen > self.limit and not started:
             await error_response(refusal)(scope, receive, send)
 
@@ -71,7 +80,7 @@ async def json_body(request: Request, context: Context) -> Any:
     """The decoded JSON of a request's body.
 
     Raises: UnsupportedMediaType; InvalidRequest for what is no JSON, repeats a key, holds NaN or
-    half a character, or is nested deeper than the limit.
+    half a character, is nested deeper than the limit, has more members than it, or does not come.
     """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
@@ -80,7 +89,15 @@ async def json_body(request: Request, context: Context) -> Any:
             + (f", not as {media[:60]}" if media else "; it has no content-type"),
             details={"error": "unsupported_media_type", "supported": ["application/json"]},
         )
-    return decoded(await request.body(), context.api)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await request.body()
+    except TimeoutError:
+        message = f"the body did not arrive within {BODY_SECONDS:g} seconds"
+        raise invalid(message, "timeout", "body") from None
+    if len(raw) <= _AT_ONCE_BYTES:
+        return decoded(raw, context.api)
+    return await threaded(decoded, raw, context.api)
 
 
 JsonBody = Annotated[Any, Depends(json_body)]
@@ -110,12 +127,19 @@ def _too_deep(settings: ApiSettings) -> InvalidRequest:
     return invalid(message, "max_depth", "body")
 
 
+def _too_many(settings: ApiSettings) -> InvalidRequest:
+    message = f"the body has more than {settings.max_members} members; no request needs that"
+    return invalid(message, "max_members", "body")
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:60]!r} comes twice in one object")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"the key {name[:60]!r} comes twice in one object")
+            seen.add(name)
     return found
 
 
@@ -124,8 +148,12 @@ def _no_constant(text: str) -> Any:
 
 
 def _check(value: Any, settings: ApiSettings) -> None:
-    """Raises InvalidRequest for a nesting that is too deep, or a text that no UTF-8 can hold."""
-    level, depth = [value], 0
+    """Raises InvalidRequest for a nesting that is too deep, for too many members of objects, or a
+    text that no UTF-8 can hold.
+
+    Each member may be a fault of its own, with a message: a body of few bytes has many of them.
+    """
+    level, depth, members = [value], 0, 0
     while level:
         below: list[Any] = []
         for entry in level:
@@ -135,6 +163,9 @@ def _check(value: Any, settings: ApiSettings) -> None:
                 below.extend(entry)
                 if isinstance(entry, dict):
                     below.extend(entry.values())
+                    members += len(entry)
+                    if members > settings.max_members:
+                        raise _too_many(settings)
             elif isinstance(entry, str) and not entry.isascii():
                 try:
                     entry.encode()

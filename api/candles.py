@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio.to_thread
+
 from api.market import Market
 from compute.errors import GuardExceeded
 from compute.market.instrument import Instrument
@@ -72,21 +74,23 @@ async def json_chunks(wanted: Wanted, found: AsyncIterator[pa.Table]) -> AsyncIt
     empty = True
     async for table in found:
         if table.num_rows:
-            text = json.dumps(_records(table), separators=(",", ":"))[1:-1]
-            yield text.encode() if empty else b"," + text.encode()
+            text = await anyio.to_thread.run_sync(_json_rows, table)
+            yield text if empty else b"," + text
             empty = False
     yield b"]}"
 
 
-def _records(table: pa.Table) -> list[dict[str, Any]]:
+def _json_rows(table: pa.Table) -> bytes:
+    """The rows as JSON objects; one after the other, so that other threads get their turn."""
     import pyarrow as pa
 
     columns = [table.column(name).to_pylist() for name in _COLUMNS[1:]]
     times = table.column("ts_open").cast(pa.int64()).to_pylist()
-    return [
-        dict(zip(_COLUMNS, (instant(ms), *values), strict=True))
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    return ",".join(
+        encode(dict(zip(_COLUMNS, (instant(ms), *values), strict=True)))
         for ms, *values in zip(times, *columns, strict=True)
-    ]
+    ).encode()
 
 
 async def arrow_chunks(found: AsyncIterator[pa.Table]) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from api.identity.account import AccountPart
 from api.market import Market
 from api.saved import Strategies, no_strategies
 from api.settings import ApiSettings, SyncSettings
@@ -23,6 +24,7 @@ from compute.settings import Cpu, Defaults, Limits
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from api.identity.service import Identity
     from compute.indicators.defaults import IndicatorDefaults
     from ingest.stores.clickhouse import ClickHouse
 
@@ -32,9 +34,11 @@ class AppContext:
     """Settings and connections of one service.
 
     `store` is the opened candle store, None where there is none; `engine` reaches PostgreSQL, None
-    where jobs are off. `parts` are entered when the service starts and left when it stops, in their
-    order; what each yields is found under its name in `running`. `login` says who a request comes
-    from, `strategies` finds stored ones. `now_ms` is the wall clock.
+    where jobs and strategies are off. `parts` are entered when the service starts and left when it
+    stops, in their order; what each yields is found under its name in `running`. `login` says who a
+    request comes from, by the users of `identity` where there are some; `strategies` finds stored
+    ones. `account_parts` is what else is stored of a user, by its name in an export. `now_ms` is
+    the wall clock.
     """
 
     sync: SyncSettings
@@ -44,6 +48,8 @@ class AppContext:
     cpu: Cpu = field(default_factory=Cpu)
     indicator_defaults: Mapping[str, IndicatorDefaults] = field(default_factory=dict)
     login: Login = nobody
+    identity: Identity | None = None
+    account_parts: dict[str, AccountPart] = field(default_factory=dict)
     store: ClickHouse | None = None
     market: Market | None = field(init=False, default=None)
     pool: SyncPool = field(init=False)
@@ -60,14 +66,19 @@ class AppContext:
             self.use_store(self.store)
         self.pool = SyncPool(self.sync, self.cpu.threads(), SyncMetrics(self.registry))
 
+    def use_identity(self, identity: Identity) -> None:
+        """Knows users by `identity` from now on."""
+        self.identity = identity
+        self.login = identity.authentication
+
     def use_store(self, store: ClickHouse) -> None:
         """Reads candles from `store` from now on."""
         self.store = store
         self.market = Market(store, self.api.max_store_reads)
 
 
-def app_context(request: Request) -> AppContext:
-    """The context of the service that answers `request`."""
+async def app_context(request: Request) -> AppContext:
+    """The context of the service that answers `request`; async, so that it costs no thread."""
     return request.app.state.context
 
 

@@ -6,17 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 from api.client import Event
-from cluster.progress import STAGES
+from cluster.progress import LINE_SECONDS, Bars, left_text, stage_name, under_way
 from compute.quantities import spaced
 
 Record = dict[str, Any]
 See = Callable[[Event], None]
-
-_NAMES: Final = {**STAGES, "finalizing": "Reports"}
-_LINE_SECONDS: Final = 10.0
 
 
 def followed(events: Iterable[Event]) -> Record | None:
@@ -33,48 +30,26 @@ def followed(events: Iterable[Event]) -> Record | None:
 @contextmanager
 def _shown() -> Iterator[See]:
     if sys.stderr.isatty():
-        with _bars() as see:
-            yield see
+        with Bars() as bars:
+            yield _on(bars)
     else:
         yield Lines(sys.stderr)
 
 
-@contextmanager
-def _bars() -> Iterator[See]:
-    """Rich bars, one for each stage; the time left is what the service says."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    tasks: dict[str, Any] = {}
+def _on(bars: Bars) -> See:
+    """What moves the bars; the time left is what the service says."""
     best = ""
-    with Progress(
-        TextColumn("{task.description:<8}"),
-        BarColumn(bar_width=32),
-        TextColumn("{task.percentage:>4.0f}%"),
-        TextColumn("{task.fields[counts]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-    ) as bars:
 
-        def see(event: Event) -> None:
-            nonlocal best
-            if event.kind == "best":
-                best = best_text(event.data)
-            if event.kind == "state":
-                bars.console.print(state_text(event.data), style="dim", highlight=False)
-            if event.kind != "progress" or not event.data["total_units"]:
-                return
-            stage, done, total, left = _course(event.data)
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(
-                    _NAMES.get(stage, stage), total=total, counts="", left=""
-                )
-            told = ", ".join(text for text in (left, best) if text)
-            counts = f"{spaced(done)} of {spaced(total)}"
-            bars.update(tasks[stage], total=total, completed=done, counts=counts, left=told)
+    def see(event: Event) -> None:
+        nonlocal best
+        if event.kind == "best":
+            best = best_text(event.data)
+        elif event.kind == "state":
+            bars.say(state_text(event.data))
+        elif event.data["total_units"]:
+            bars.show(*_course(event.data), best)
 
-        yield see
+    return see
 
 
 class Lines:
@@ -96,16 +71,13 @@ class Lines:
 
     def _progress(self, data: Record) -> None:
         stage, done, total, left = _course(data)
-        name = _NAMES.get(stage, stage)
         if done >= total:
             place = data.get("attempt", 0), stage
             if place not in self._ended:
                 self._ended.add(place)
-                self._say(f"{name}: {spaced(total)} done")
-        elif self._clock() - self._last >= _LINE_SECONDS:
-            told = "".join(f", {text}" for text in (left, self._best) if text)
-            share = 100 * done / total
-            self._say(f"{name}: {share:.0f} %, {spaced(done)} of {spaced(total)}{told}")
+                self._say(f"{stage_name(stage)}: {spaced(total)} done")
+        elif self._clock() - self._last >= LINE_SECONDS:
+            self._say(under_way(stage, done, total, left, self._best))
 
     def _say(self, line: str) -> None:
         self._last = self._clock()
@@ -114,11 +86,8 @@ class Lines:
 
 def _course(data: Record) -> tuple[str, int, int, str]:
     """(stage, units done, units, time left in words) of a progress event."""
-    left = data.get("eta_seconds")
-    text = ""
-    if left:
-        text = f"about {left:.0f} s left" if left < 600 else f"about {left / 60:.0f} min left"
-    return data["stage"], data["processed_units"], data["total_units"], text
+    left = left_text(data.get("eta_seconds"))
+    return data["stage"], data["processed_units"], data["total_units"], left
 
 
 def best_text(data: Record) -> str:
@@ -133,5 +102,5 @@ def state_text(status: Record) -> str:
     if state == "running" and attempt > 1:
         return f"running, attempt {attempt} of {status['max_attempts']}"
     if state == "failed":
-        return f"failed in {_NAMES.get(status['stage'], status['stage'])}: {status['last_error']}"
+        return f"failed in {stage_name(status['stage'])}: {status['last_error']}"
     return state

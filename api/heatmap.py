@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,13 +35,21 @@ class Heatmap:
 
     def record(self) -> dict[str, Any]:
         """The heatmap as JSON."""
+        return self._head() | {"cells": self.cells, "counts": self.counts}
+
+    def encoded(self, **first: str) -> bytes:
+        """`first` and the record as JSON, made row by row: a cell is a number of many."""
+        encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+        cells, counts = (",".join(map(encode, rows)) for rows in (self.cells, self.counts))
+        head = encode({**first, **self._head()})[:-1]
+        return f'{head},"cells":[{cells}],"counts":[{counts}]}}'.encode()
+
+    def _head(self) -> dict[str, Any]:
         return {
             "metric": self.metric,
             "aggregate": self.aggregate,
             "x": {"name": self.x_name, "values": list(self.x_values)},
             "y": {"name": self.y_name, "values": list(self.y_values)},
-            "cells": self.cells,
-            "counts": self.counts,
         }
 
 

@@ -17,19 +17,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.bodies import check_axes
 from api.column_parts import Part, column_parts, rows_of
 from api.context import AppContext
-from api.errors import Conflict, Forbidden, NotFound, StorageFailed
+from api.errors import Conflict, Forbidden, NotFound, StorageFailed, Unavailable
 from api.events import EventFeed
 from api.market import Market, market_of
 from api.saved import Asked, asked
 from api.users import User
 from cluster.columns import MAX_ROWS
+from cluster.jobs.durable import mark, there
 from cluster.jobs.errors import JobNotFound
 from cluster.jobs.events import EventHub, EventLog
 from cluster.jobs.job import Job, JobStatus
 from cluster.jobs.listing import Cursor, Page
 from cluster.jobs.market_file import write_market
 from cluster.jobs.settings import JobSettings
-from cluster.jobs.snapshot import SavedStrategy, Snapshot, backtest_of, snapshot
+from cluster.jobs.snapshot import Snapshot, backtest_of, snapshot
 from cluster.jobs.store import JobStore, TopRow
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
@@ -68,6 +69,7 @@ class Jobs:
 
     async def __aenter__(self) -> Self:
         self.heavy = CapacityLimiter(HEAVY)
+        mark(self.results_dir)
         await self.feed.__aenter__()
         return self
 
@@ -80,35 +82,46 @@ class Jobs:
         Raises: QuotaExceeded, IdempotencyConflict, InvalidInput; NotFound, Forbidden (a strategy);
         Unavailable, StorageFailed.
         """
-        most = self.settings.max_active_jobs_per_user
-        if key is None:  # with a key it may exist, and an existing one is given in any case
-            with stored():
-                await self.store.check_quota(user.user_id, most)
+        await self._room(user, key)
         sent = await asked(body, user, self.context.strategies)
         market = market_of(self.context.market)
         async with self.heavy:
+            await self._room(user, key)  # others may have come while this one waited
             made = await market.read(lambda: self._made(sent, market))
         with stored():
             return await self.store.create(
                 made,
                 user.user_id,
-                max_active=most,
+                max_active=self.settings.max_active_jobs_per_user,
                 results_dir=str(self.results_dir),
                 max_attempts=self.settings.max_attempts,
                 idempotency_key=key,
             )
 
+    async def _room(self, user: User, key: str | None) -> None:
+        """Looks whether the user may have another job, before candles are read and written for it.
+
+        Raises: QuotaExceeded, RejectedRequest.
+        """
+        with stored():
+            await self.store.check_quota(user.user_id, self.settings.max_active_jobs_per_user, key)
+
     def _made(self, sent: Asked, market: Market) -> Snapshot:
         rules = self.context
         check_axes(parse_request(sent.body), rules.api)
+        if not there(self.results_dir):
+            raise Unavailable(
+                f"the directory of results is gone: {self.results_dir}; mount it again",
+                details={"error": "results_missing"},
+            )
         made = snapshot(
             sent.body,
+            saved=sent.saved,
             defaults=rules.defaults,
             indicator_defaults=rules.indicator_defaults,
             limits=rules.limits,
             workers=rules.cpu.threads(),
             read_market=market.timeline,
-            strategy=_saved(sent),
         )
         write_market(self.results_dir, made.timeline)
         return made
@@ -170,11 +183,13 @@ class Jobs:
         rows = rows_of(parts)
         if rows < grid.total:
             what = "come with the end of Stage A" if job.active else "were never all computed"
+            if job.state == "succeeded":
+                what = "are not in the directory of results any more"
             raise Conflict(
                 f"the columns of job {job.job_id} {what}: {spaced(rows)} of "
                 f"{spaced(grid.total)} rows are there and the job is {job.state}",
                 details={
-                    "error": "stage_a_unfinished",
+                    "error": "columns_gone" if job.state == "succeeded" else "stage_a_unfinished",
                     "job_id": str(job.job_id),
                     "rows": rows,
                     "variants": grid.total,
@@ -221,13 +236,6 @@ def grid_of(job: Job) -> Grid:
 
 def _columns(job: Job) -> tuple[list[Part], Grid]:
     return column_parts(Path(job.results_dir) / "plans" / job.plan_key), grid_of(job)
-
-
-def _saved(sent: Asked) -> SavedStrategy | None:
-    if sent.strategy is None:
-        return None
-    found = sent.strategy
-    return SavedStrategy(str(found.strategy_id), dict(found.spec), found.spec_hash, sent.overrides)
 
 
 def report_context(job: Job) -> Mapping[str, Any]:

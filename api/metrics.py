@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 STARTED: Final = "roehub.started"
+UNANSWERED: Final = 499
+"""Counted where the client had gone before there was an answer; no client ever sees it."""
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
@@ -47,7 +49,7 @@ class Measured:
             await self.app(scope, receive, send)
             return
         began = scope[STARTED] = time.monotonic()
-        status = 500
+        status = UNANSWERED
 
         async def passed(message: Message) -> None:
             nonlocal status
@@ -58,6 +60,9 @@ class Measured:
         self.metrics.active.inc()
         try:
             await self.app(scope, receive, passed)
+        except Exception:
+            status = 500
+            raise
         finally:
             self.metrics.active.dec()
             method = scope["method"] if scope["method"] in _METHODS else "other"

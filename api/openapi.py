@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -23,6 +23,9 @@ TAGS: Final = [
     {"name": "strategies", "description": "Variants that are kept, and their runs."},
     {"name": "indicators", "description": "What there is to search over."},
     {"name": "market-data", "description": "Markets, instruments and candles of the store."},
+    {"name": "users", "description": "Logins, access tokens, and all that belongs to a user."},
+    {"name": "two-factor", "description": "The second factor of a user, and its recovery."},
+    {"name": "exchange-keys", "description": "Keys of exchanges, stored encrypted."},
     {"name": "service", "description": "The service itself."},
 ]
 
@@ -42,6 +45,26 @@ def body_of(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, 
     return {"requestBody": {"required": True, "content": content}}
 
 
+def event_stream(description: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """The response that is a stream of server-sent events of these kinds, each with JSON."""
+    about: dict[str, Any] = {
+        "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to go on after."},
+        "event": {"type": "string", "enum": list(kinds), "description": "Of which kind it is."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "type": "object",
+                "required": ["at"],
+                "properties": {"at": {"type": "string", "description": "UTC; when it happened."}},
+            },
+            "description": "What happened.",
+        },
+    }
+    item = {"type": "object", "required": list(about), "properties": about}
+    return {"description": description, "content": {"text/event-stream": {"itemSchema": item}}}
+
+
 def describe(app: FastAPI) -> None:
     """Gives `app` a document that has the request models, too."""
 
@@ -58,7 +81,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
         title=app.title,
         version=app.version,
         summary="Finds trading-strategy parameters by brute force, honestly and fast.",
-        description="Every error has one form, `ErrorEnvelope`. Unknown fields are refused.",
+        description="Every error has one form, `ErrorEnvelope`. Unknown fields are refused. A user "
+        "is known by the cookie of a login, a program by `Authorization: Bearer` and an access "
+        "token.",
         routes=app.routes,
         tags=TAGS,
     )

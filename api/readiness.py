@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
+import anyio.to_thread
+
 from api.context import AppContext
 
 CHECK_S: Final = 2.0
@@ -74,5 +76,14 @@ async def _postgres(context: AppContext) -> str | None:
 
 
 async def _results_dir(directory: Path) -> str | None:
-    usable = directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)
+    # On a thread: a mount whose server is gone answers never.
+    return await anyio.to_thread.run_sync(_usable, directory, abandon_on_cancel=True)
+
+
+def _usable(directory: Path) -> str | None:
+    from cluster.jobs.durable import there
+
+    if not there(directory):
+        return f"{directory} is not the directory of results any more; is it mounted?"
+    usable = os.access(directory, os.W_OK | os.X_OK)
     return None if usable else f"{directory} is no directory that can be written to"

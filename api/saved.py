@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from api.errors import Forbidden, NotFound, StorageFailed, invalid
 from api.users import User
+from cluster.jobs.job import Saved
 from compute.indicator_requests import parsed
 from compute.request import (
     MODE_CONFLICT,
@@ -90,6 +91,18 @@ class Asked:
     overrides: Record = field(default_factory=dict)
 
     @property
+    def saved(self) -> Saved | None:
+        """The stored strategy as a job keeps it; None for a template."""
+        if self.strategy is None:
+            return None
+        return Saved(
+            str(self.strategy.strategy_id),
+            dict(self.strategy.spec),
+            self.strategy.spec_hash,
+            self.overrides,
+        )
+
+    @property
     def identity(self) -> Record:
         """The fields of the answer that say so; a template is known by its own hash."""
         if self.strategy is None:
@@ -129,6 +142,8 @@ async def asked(
         raise NotFound("there is no such strategy, or it was deleted", details=details)
     if strategy.user_id != user.user_id:
         raise Forbidden("the strategy belongs to somebody else", details=details)
+    if not strategy.spec:
+        raise invalid("the strategy has no specification", "required", "body.strategy_id")
     overrides = dict(body.get("overrides") or {})
     try:
         template = strategy_template(strategy.spec, overrides)

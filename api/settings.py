@@ -28,12 +28,16 @@ class SyncSettings:
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Limits of single requests; values are those of all axes of a request together."""
+    """Limits of single requests.
+
+    Values are those of all axes of a request together, members those of all objects of its body.
+    """
 
     SECTIONS: ClassVar = ("backtest.api",)
 
     max_body_bytes: int = 1_048_576
     max_depth: int = 16
+    max_members: int = 2_000
     max_axes: int = 64
     max_axis_values: int = 100_000
     max_candles: int = 600_000

@@ -14,13 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.backtests import SavedReport, report_task, variant_backtest
 from api.context import AppContext
-from api.errors import Conflict, NotFound, StorageFailed, Unavailable, invalid
+from api.errors import Conflict, NotFound, StorageFailed, invalid
 from api.running import threaded
 from api.saved import Asked, StoredStrategy, StrategyId, asked
 from api.users import User
 from cluster.jobs.store import TopRow
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
+from cluster.postgres.jsonb import storable
 from compute.backtest import Backtest
 from compute.errors import InvalidInput
 from compute.indicator_requests import parsed
@@ -162,13 +163,12 @@ class StrategyService:
     async def save(self, body: object, user: User, key: str | None) -> tuple[Strategy, bool]:
         """(the strategy, whether it is new) of a variant: a row of a job, or one in full.
 
-        Raises: InvalidInput, NotFound, Forbidden, Conflict, Unavailable, QuotaExceeded,
-        IdempotencyConflict.
+        Raises: InvalidInput, NotFound, Forbidden, Conflict, QuotaExceeded, IdempotencyConflict.
         """
         if isinstance(body, Mapping) and "job_id" in body:
             job, source = await self._of_job(parsed(JobRow, body), user)
         else:
-            wanted = await asked(body, user, self.context.strategies, SavedReport)
+            wanted = await asked(storable(body), user, self.context.strategies, SavedReport)
             job, source = await threaded(_of_variant, wanted, self.context)
         spec = variant_spec(job, self.settings, source=source)
         draft = Draft(spec, payload=_kinds(spec))
@@ -180,9 +180,9 @@ class StrategyService:
             raise invalid(RANK_OR_KEY, "mode_conflict", "body.rank", "body.variant_key")
         jobs = self.context.running.get("jobs")
         if jobs is None:
-            raise Unavailable(
+            raise NotFound(
                 "this service has no jobs; send the variant itself",
-                details={"error": "jobs_not_enabled"},
+                details={"error": "jobs_not_enabled", "job_id": str(row.job_id)},
             )
         job, rows = await jobs.top(row.job_id, user, None)
         if row.rank is not None and job.active:

@@ -85,7 +85,7 @@ class Worker:
             with self.sending:
                 send_task(self.connection, task, columns, deadline)
             while True:
-                kind, content = pickle.loads(self.connection.recv_bytes())
+                kind, content = pickle.loads(self.connection.recv_bytes())  # nosec B301
                 if kind == "stage":
                     self.stage = content
                 elif kind == "done":
@@ -192,7 +192,9 @@ class SyncPool:
         self._idle.append(worker)
 
     def dropped(self, worker: Worker) -> None:
-        """Ends a worker for good."""
+        """Ends a worker for good; one that the end of the pool has ended is gone already."""
+        if worker not in self._all:
+            return
         self.metrics.replaced.inc()
         self._all.remove(worker)
         worker.close()
@@ -203,7 +205,10 @@ class SyncPool:
         """The answer that `worker` will give."""
         assert self._waiters is not None, "the pool is not running"
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._waiters, worker.computed, task, candles, deadline)
+        future = loop.run_in_executor(self._waiters, worker.computed, task, candles, deadline)
+        # A request that is being cancelled leaves without the answer, which may be an error.
+        future.add_done_callback(asyncio.Future.exception)
+        return future
 
 
 @dataclass(slots=True)

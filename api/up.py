@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Final
 import httpx
 
 from api.app import create_app, end_streams
-from api.children import Backoff, Child, Program
+from api.children import Child, Program
 from api.context import AppContext
+from api.ingestion import Ingest, Ingestion
 from api.server import Server, url_of
 
 log = logging.getLogger(__name__)
@@ -40,17 +41,18 @@ class Plan:
     """What to run: `runners` runners on a Ray cluster of `cpus` cores, `ingest` beside the API.
 
     `environment` is what the runners get beside this process's own; `runner_ports` are those of
-    their metrics. `places` are further lines of the table, by name.
+    their metrics. Ray has a dashboard where a `dashboard_token` says into which file goes what it
+    asks for. `places` are further lines of the table, by name.
     """
 
     socket: socket.socket
     logs: Path
     runners: int = 1
     cpus: int | None = None
-    dashboard: bool = False
+    dashboard_token: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     runner_ports: tuple[int, ...] = ()
-    ingest: Callable[[asyncio.Event], Awaitable[object]] | None = None
+    ingest: Ingest | None = None
     places: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -85,7 +87,8 @@ class Up:
                 for runner in self._runners:
                     runner.begin()
             if self._plan.ingest is not None:
-                ingesting = asyncio.create_task(self._ingest(self._plan.ingest), name="ingest")
+                ingestion = Ingestion(self._plan.ingest, self._say)
+                ingesting = asyncio.create_task(ingestion.kept(self._stop), name="ingestion")
             await self._ready(serving)
             if not self._stop.is_set():
                 self._context.pool.warm()
@@ -111,6 +114,8 @@ class Up:
             dashboard = self._ray_place.get("dashboard_url")
             place = self._ray_place.get("address") or "starting"
             rows["Ray"] = place + (f", dashboard {dashboard}" if dashboard else "")
+            if dashboard:
+                rows["Ray token"] = str(plan.dashboard_token)
             rows["runners"] = str(len(self._runners))
         rows |= plan.places
         rows["logs"] = str(plan.logs)
@@ -152,24 +157,6 @@ class Up:
                 raise NotReady(f"not ready after {READY_SECONDS:g} s: {said}") from None
             self._say(f"{said} after {READY_SECONDS:g} s; jobs wait for it")
 
-    async def _ingest(self, ingest: Callable[[asyncio.Event], Awaitable[object]]) -> None:
-        """Keeps ingestion running; it shares the candle store of this process."""
-        backoff, failures = Backoff(), 0
-        while not self._stop.is_set():
-            try:
-                await ingest(self._stop)
-                reason = "ended"
-            except Exception as error:
-                log.exception("ingestion failed")
-                reason = f"failed: {error}"
-            if self._stop.is_set():
-                return
-            failures += 1
-            pause = backoff.pause(failures)
-            self._say(f"ingestion {reason}; starting it again in {pause:g} s")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
-
     async def _ended(
         self, serving: asyncio.Task[None], ingesting: asyncio.Task[None] | None
     ) -> None:
@@ -190,12 +177,14 @@ class Up:
             with suppress(asyncio.CancelledError, Exception):
                 await task
         await self._ray.end()
+        if self._plan.dashboard_token is not None:
+            self._plan.dashboard_token.unlink(missing_ok=True)
         for task in self._drains:
             task.cancel()
 
     def _ray_program(self) -> Program:
         cpus = [] if self._plan.cpus is None else ["--cpus", str(self._plan.cpus)]
-        dashboard = ["--dashboard"] if self._plan.dashboard else []
+        dashboard = [] if self._plan.dashboard_token is None else ["--dashboard"]
         # Ended politely even when this process is killed: its agents would live on for a minute.
         return Program(
             "Ray",
@@ -229,6 +218,8 @@ class Up:
             return  # it ended; whoever waits for it says why
         known = bool(self._ray_place)
         self._ray_place = json.loads(line)
+        if self._plan.dashboard_token is not None:
+            write_secret(self._plan.dashboard_token, self._ray_place["token"] or "")
         self._ray_there.set()
         drain = asyncio.create_task(_drained(process.stdout))
         self._drains.add(drain)
@@ -251,6 +242,13 @@ async def _drained(stream: asyncio.StreamReader) -> None:
     """Takes what nobody reads, so that writing it never blocks."""
     while await stream.read(65536):
         pass
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Makes `path` hold a line that its user alone may read."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{secret}\n")
 
 
 def free_port(wanted: int) -> int:

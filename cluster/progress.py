@@ -1,4 +1,4 @@
-"""Progress of a run on stderr: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress on stderr: a live bar for each stage on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, Self
 
 from compute.control import Progress, Report
 from compute.quantities import spaced
 
-STAGES = {
+STAGES: Final = {
     "stage_a": "Stage A",
     "stage_a_exact": "A exact",
     "stage_a_ties": "A ties",
@@ -21,59 +21,84 @@ STAGES = {
     "stage_b_ties": "B ties",
     "stage_b_census": "B equals",
     "report": "Reports",
+    "finalizing": "Reports",
 }
-_LINE_SECONDS = 10.0
+LINE_SECONDS: Final = 10.0
+"""How often a stage that is under way gets a line where there is no terminal."""
 _TELLING_SECONDS = 5.0
 """A rate of less than this says more about start-up than about the stage."""
 _BRIEF_SECONDS = 0.5
 """A further pass over a stage is worth showing from here on; the stage itself always is."""
 
 
+class Bars:
+    """Rich bars, one for each stage, left standing when they are full; a context manager."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichBars
+
+        self._tasks: dict[str, Any] = {}
+        self._bars = RichBars(
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=32),
+            TextColumn("{task.percentage:>4.0f}%"),
+            TextColumn("{task.fields[counts]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=Console(stderr=True),
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def __contains__(self, stage: str) -> bool:
+        return stage in self._tasks
+
+    def show(self, stage: str, done: int, total: int, *told: str, rate: str = "") -> None:
+        """Moves the bar of a stage; what is `told` stands behind it, where it is not empty."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(
+                stage_name(stage), total=total, counts="", left=""
+            )
+        self._bars.update(
+            self._tasks[stage], total=total, completed=done,
+            counts=f"{spaced(done)} of {spaced(total)}{rate}", left=", ".join(filter(None, told)),
+        )  # fmt: skip
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bars."""
+        self._bars.console.print(line, style="dim", highlight=False)
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
     """A report that shows stage, share, rate and time left."""
     if sys.stderr.isatty():
-        with _bars() as report:
-            yield report
+        with Bars() as bars:
+            yield _shown(bars)
     else:
         yield Lines(lambda text: print(text, file=sys.stderr, flush=True))
 
 
-@contextmanager
-def _bars() -> Iterator[Report]:
-    """Rich bars, one for each stage, left standing when they are full."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
+def _shown(bars: Bars) -> Report:
+    started: dict[str, float] = {}
 
-    tasks: dict[str, Any] = {}
-    with Bars(
-        TextColumn("{task.description:<8}"),
-        BarColumn(bar_width=32),
-        TextColumn("{task.percentage:>4.0f}%"),
-        TextColumn("{task.fields[counts]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-    ) as bars:
-        started: dict[str, float] = {}
+    def report(now: Progress) -> None:
+        if now.total == 0:
+            return
+        began = started.setdefault(now.stage, time.monotonic())
+        seconds = time.monotonic() - began
+        if now.stage in bars or not _brief(now, seconds):
+            rate = _rate(now.done, seconds)
+            bars.show(now.stage, now.done, now.total, _left(now, seconds), rate=rate)
 
-        def report(now: Progress) -> None:
-            if now.total == 0:
-                return
-            began = started.setdefault(now.stage, time.monotonic())
-            if now.stage not in tasks:
-                if _brief(now, time.monotonic() - began):
-                    return
-                name = STAGES.get(now.stage, now.stage)
-                tasks[now.stage] = bars.add_task(name, total=now.total, counts="", left="")
-            seconds = time.monotonic() - began
-            counts = f"{spaced(now.done)} of {spaced(now.total)}{_rate(now.done, seconds)}"
-            bars.update(
-                tasks[now.stage], completed=now.done, counts=counts, left=_left(now, seconds)
-            )
-
-        yield report
+    return report
 
 
 class Lines:
@@ -91,19 +116,36 @@ class Lines:
         if now.stage != self._stage:
             self._stage, self._started, self._last = now.stage, clock, clock
         seconds = clock - self._started
-        name = STAGES.get(now.stage, now.stage)
+        rate = _rate(now.done, seconds)
         if now.done >= now.total and _brief(now, seconds):
             self._stage = ""
         elif now.done >= now.total:
-            rate = _rate(now.done, seconds)
+            name = stage_name(now.stage)
             self._write(f"{name}: {spaced(now.total)} done in {seconds:.1f} s{rate}")
             self._stage = ""
-        elif clock - self._last >= _LINE_SECONDS and now.done:
+        elif clock - self._last >= LINE_SECONDS and now.done:
             self._last = clock
-            self._write(
-                f"{name}: {100 * now.done / now.total:.0f} %, {spaced(now.done)} of "
-                f"{spaced(now.total)}{_rate(now.done, seconds)}, {_left(now, seconds)}"
-            )
+            left = _left(now, seconds)
+            self._write(under_way(now.stage, now.done, now.total, left, rate=rate))
+
+
+def stage_name(stage: str) -> str:
+    """A stage as people read it."""
+    return STAGES.get(stage, stage)
+
+
+def under_way(stage: str, done: int, total: int, *told: str, rate: str = "") -> str:
+    """A line about a stage that is under way; what is `told` follows, where it is not empty."""
+    rest = "".join(f", {text}" for text in told if text)
+    counts = f"{spaced(done)} of {spaced(total)}{rate}"
+    return f"{stage_name(stage)}: {100 * done / total:.0f} %, {counts}{rest}"
+
+
+def left_text(seconds: float | None) -> str:
+    """Seconds left in words; nothing where nobody can say, or none are."""
+    if not seconds:
+        return ""
+    return f"about {seconds:.0f} s left" if seconds < 600 else f"about {seconds / 60:.0f} min left"
 
 
 def _brief(now: Progress, seconds: float) -> bool:
@@ -115,8 +157,7 @@ def _left(now: Progress, seconds: float) -> str:
     """Time left at the rate so far, once a stage has run long enough to have one."""
     if seconds < _TELLING_SECONDS or not 0 < now.done < now.total:
         return ""
-    left = seconds * (now.total - now.done) / now.done
-    return f"about {left:.0f} s left" if left < 600 else f"about {left / 60:.0f} min left"
+    return left_text(seconds * (now.total - now.done) / now.done)
 
 
 def _rate(done: int, seconds: float) -> str:

@@ -15,7 +15,7 @@ from cluster.columns import MAX_ROWS
 from cluster.inputs import Market
 from cluster.interrupts import INTERRUPTED, interruptible
 from cluster.outputs import REPORT, RESULT, Outputs, outputs, report_html
-from cluster.progress import STAGES, progress
+from cluster.progress import progress, stage_name
 from compute.control import Control
 from compute.errors import Cancelled, InvalidInput
 from compute.market.period import instant
@@ -82,7 +82,7 @@ def search(
             if session.out is not None:
                 _write(session, session.out, outcome, pool)
         except Cancelled as stopped:
-            _keep(session, STAGES.get(stopped.stage, stopped.stage))
+            _keep(session, stage_name(stopped.stage))
             raise
         except KeyboardInterrupt:  # a second signal, wherever it came
             say(_cut_off(session))

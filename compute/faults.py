@@ -28,6 +28,7 @@ _WORDS: Final = {
     "less_than": "must be < {lt:g}",
     "less_than_equal": "must be <= {le:g}",
     "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} entries",
     "string_too_short": "must not be empty",
 }
 

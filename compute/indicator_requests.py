@@ -25,6 +25,7 @@ from compute.market.timeframe import Timeframe
 from compute.market.timeline import dense
 from compute.output_rows import output_rows
 from compute.request import (
+    MOST_INDICATORS,
     Axis,
     Count,
     Frame,
@@ -63,8 +64,8 @@ class EstimateRequest(Model):
 
     timeframe: Frame = Field(description="Bars that would be computed on.")
     time_range: TimeRange = Field(description="Whole bars, open to open.")
-    indicators: Annotated[list[IndicatorBlock], Field(min_length=1)] = Field(
-        description="Indicators with every axis given."
+    indicators: Annotated[list[IndicatorBlock], Field(min_length=1, max_length=MOST_INDICATORS)] = (
+        Field(description="Indicators with every axis given.")
     )
     risk: RiskLevels = Field(description="Stops that every variant would be tried with.")
 

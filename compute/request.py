@@ -39,6 +39,7 @@ from compute.market.timeframe import TIMEFRAMES, Timeframe, timeframe
 from compute.settings import RANKING_METRICS
 
 MODE_CONFLICT = "POST /backtests requires exactly one mode: strategy_id xor template"
+MOST_INDICATORS = 100  # there are fewer, and each may be named once
 DUPLICATE = "duplicate indicator_id in indicator_grids: "
 SAVED_ONLY = "overrides belong to saved mode (strategy_id); put the values into template"
 TEMPLATE_ONLY = "a stored strategy cannot be run here; send template with the grid to test"
@@ -248,9 +249,9 @@ class Template(Model):
 
     instrument_id: InstrumentId = Field(description="What is traded.")
     timeframe: Frame = Field(description="Bars that the indicators and trades run on.")
-    indicator_grids: Annotated[list[IndicatorBlock], Field(min_length=1)] = Field(
-        description="Indicators that must agree, each once, with the axes to search over."
-    )
+    indicator_grids: Annotated[
+        list[IndicatorBlock], Field(min_length=1, max_length=MOST_INDICATORS)
+    ] = Field(description="Indicators that must agree, each once, with the axes to search over.")
     direction_mode: Direction | None = Field(
         None, description="Which sides may open a position; long-short without it."
     )

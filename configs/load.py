@@ -235,7 +235,8 @@ def config(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"{path}: cannot be read: {error}") from None
     try:
-        raw = cast(object, yaml.load(text, Loader=_Loader))
+        loaded = yaml.load(text, Loader=_Loader)  # nosec B506
+        raw = cast(object, loaded)
     except yaml.YAMLError as error:
         raise InvalidConfig(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):

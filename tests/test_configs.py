@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from api.settings import ApiSettings, SyncSettings
+from cluster.jobs.settings import JobSettings
 from compute.axes import Explicit, Range, materialised
 from compute.indicators.defaults import check_defaults, indicator_defaults
 from compute.indicators.registry import ids
@@ -24,6 +25,7 @@ from configs.load import (
     environment,
     environment_file,
 )
+from live.strategies.settings import StrategySettings
 
 # Ids that are one output of another one: a request names their parameters.
 WITHOUT_DEFAULTS = {"structure.pivot_high", "structure.pivot_low"}
@@ -60,8 +62,21 @@ def test_shipped_operational_values(env: str, deadline: float) -> None:
         "snapshot_seconds": 30,
         "snapshot_variants_step": 1000,
         "parallel_workers": 1,
+        "max_attempts": 5,
+        "retention_days": 30,
     }
+    file = shipped("backtest", env)
+    for settings in (JobSettings, SyncSettings, ApiSettings):
+        assert set(document[settings.SECTIONS[0].split(".")[1]]) == {
+            one.name for one in fields(settings)
+        }
+        file.settings(settings)
     assert document["jobs"]["heartbeat_seconds"] < document["jobs"]["lease_seconds"] / 2
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_shipped_strategy_settings(env: str) -> None:
+    assert shipped("strategy", env).settings(StrategySettings) == StrategySettings()
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

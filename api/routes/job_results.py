@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Final, Literal, cast
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from api.column_parts import METRICS, wanted
-from api.envelope import errors, json_response
+from api.envelope import JSON, errors
 from api.events import BoundedStream
 from api.heatmap import AGGREGATES, MAX_CELLS, heatmap
 from api.jobs import Jobs
@@ -124,10 +125,11 @@ async def heatmap_of(
     parts, grid = await jobs.columns(job)
     chosen = wanted(grid, axis or (), least or (), most or ())
 
-    def drawn() -> dict[str, Any]:
-        return heatmap(parts, grid, chosen, x=x, y=y, of=metric, aggregate=aggregate).record()
+    def drawn() -> bytes:
+        found = heatmap(parts, grid, chosen, x=x, y=y, of=metric, aggregate=aggregate)
+        return found.encoded(job_id=str(job_id))
 
-    return json_response({"job_id": str(job_id), **await jobs.threaded(drawn)})
+    return Response(await jobs.threaded(drawn), media_type=JSON)
 
 
 heatmap_of.__doc__ = (
@@ -151,7 +153,7 @@ heatmap_of.__doc__ = (
 async def result(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
     """The ranked rows with their metrics, report tables and trades, and what they were made of."""
     path = await jobs.file(await jobs.job(job_id, user), RESULT)
-    return FileResponse(path, media_type="application/json")
+    return WholeFile(path, media_type="application/json")
 
 
 @router.get(
@@ -169,7 +171,16 @@ async def result(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
 async def report(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
     """Curves, table and surface of the best variants, as one HTML page."""
     path = await jobs.file(await jobs.job(job_id, user), REPORT)
-    return FileResponse(path, media_type="text/html; charset=utf-8")
+    return WholeFile(path, media_type="text/html; charset=utf-8")
+
+
+class WholeFile(FileResponse):
+    """A file, always all of it: refusals of ranges would have a form of their own."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers["accept-ranges"] = "none"
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def _labels(job: Job) -> dict[str, str]:

@@ -11,7 +11,7 @@ from api.bodies import JsonBody
 from api.envelope import errors, json_response
 from api.events import MEDIA_TYPE, BoundedStream, last_event_id
 from api.jobs import Jobs, report_context
-from api.openapi import body_of
+from api.openapi import body_of, event_stream
 from api.saved import SavedRequest
 from api.schemas import examples
 from api.schemas.jobs import JobBody, JobPage, TopBody
@@ -24,8 +24,8 @@ from compute.request import BacktestRequest
 router = APIRouter(prefix="/backtests/jobs", tags=["jobs"])
 
 
-def jobs_of(request: Request) -> Jobs:
-    """The jobs of the service."""
+async def jobs_of(request: Request) -> Jobs:
+    """The jobs of the service; no plain function, for which a thread would be asked each time."""
     return request.app.state.context.running["jobs"]
 
 
@@ -74,7 +74,7 @@ async def create(
 @router.get(
     "",
     response_model=JobPage,
-    responses=errors("unauthorized", "validation_error"),
+    responses=errors("unauthorized", "forbidden", "validation_error"),
     summary="List jobs, newest first",
 )
 async def listed(
@@ -165,11 +165,11 @@ async def delete(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
     response_class=Response,
     responses={
         **errors(*OWNED),
-        200: {
-            "description": "Events `state`, `progress` and `best` with ids that ascend, a comment "
-            "every 15 seconds. It ends after the event of a final state.",
-            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
-        },
+        200: event_stream(
+            "Events with ids that ascend, a comment every 15 seconds. It ends after the event of a "
+            "final state.",
+            ("state", "progress", "best"),
+        ),
         204: {"description": "The job has ended and the last event was seen: do not come back."},
     },
     summary="Follow a job as server-sent events",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 
 from api.backtests import SavedReport, TemplateReport
 from api.bodies import JsonBody
@@ -109,7 +109,7 @@ async def clone(
     "/from-variant",
     status_code=201,
     response_model=StrategyBody,
-    responses=errors(*MAKING, "forbidden", "not_found", "unavailable"),
+    responses=errors(*MAKING, "forbidden", "not_found"),
     openapi_extra=body_of(JobRow, TemplateReport, SavedReport, examples=examples.REPORTS),
     summary="Save a variant as a strategy",
 )
@@ -123,6 +123,13 @@ async def save(
     by its id over the same range, it gives the row it was saved from.
     """
     return _created(*await strategies.save(body, user, idempotency_key))
+
+
+@router.api_route("/clone", methods=["GET", "DELETE"], include_in_schema=False)
+@router.api_route("/from-variant", methods=["GET", "DELETE"], include_in_schema=False)
+async def only_posted() -> Response:
+    """Neither is the id of a strategy."""
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _created(made: Strategy, new: bool) -> Response:

@@ -1,4 +1,5 @@
-"""Which job is run next, in SQL: the one statement that claims it, and the hopeless ones."""
+"""Which job is run next, in SQL: the one statement that claims it, the hopeless ones, and leases
+from a time that the clock has not reached again."""
 
 from __future__ import annotations
 
@@ -86,6 +87,24 @@ _EXHAUSTED: Final = f"""
     for update of backtest_jobs skip locked
 """
 
+_REWOUND: Final = """
+    with clock as materialized (
+      select clock_timestamp() as now
+    ), ahead as materialized (
+      select job_id
+      from backtest_jobs
+      where state = 'running' and heartbeat_at > (select now from clock)
+      for update skip locked
+    )
+    update backtest_jobs
+    set lease_expires_at = clock.now + (lease_expires_at - heartbeat_at),
+        locked_at = least(locked_at, clock.now - interval '1 microsecond'),
+        heartbeat_at = clock.now
+    from ahead, clock
+    where backtest_jobs.job_id = ahead.job_id
+      and backtest_jobs.lease_expires_at > backtest_jobs.heartbeat_at
+"""
+
 _COLUMNS: Final = tuple(JOBS.c[name] for name in columns(Job))
 
 CLAIM: Final = text(_CLAIM).bindparams(bindparam("lease", type_=Interval())).columns(*_COLUMNS)
@@ -93,3 +112,6 @@ CLAIM: Final = text(_CLAIM).bindparams(bindparam("lease", type_=Interval())).col
 
 EXHAUSTED: Final = text(_EXHAUSTED).columns(*_COLUMNS)
 """Locks the jobs that lost their runner for the last time and returns their columns."""
+
+REWOUND: Final = text(_REWOUND)
+"""Makes leases that a clock put back has made longer last for what they had left, from now on."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from cluster.postgres.settings import DATA_DIR
 from compute.errors import InvalidInput, RoehubError
 
 UNFINISHED: Final = ".part"
+_MARK: Final = ".roehub"
 _STALE_SECONDS: Final = 3600.0
 
 
@@ -40,7 +40,7 @@ def results_directory(environ: Mapping[str, str]) -> Path:
     path = Path(environ.get("ROEHUB_RESULTS_DIR", "").strip() or root / "results")
     path = path.expanduser().absolute()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        mark(path)
         with TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -49,6 +49,18 @@ def results_directory(environ: Mapping[str, str]) -> Path:
             "ROEHUB_RESULTS_DIR name a directory that can be written"
         ) from error
     return path
+
+
+def mark(directory: Path) -> None:
+    """Makes a directory of results, and marks it as one. Raises: OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _MARK).touch()
+
+
+def there(directory: Path) -> bool:
+    """Whether a directory that was marked is still that one: a mount that is gone leaves an empty
+    directory behind, in which nothing that was promised to jobs can be found or kept."""
+    return (directory / _MARK).is_file()
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
@@ -89,10 +101,23 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def file_time(directory: Path) -> float:
+    """The time that a file of a directory gets now: that of the volume, not of this process.
+
+    Raises: OSError.
+    """
+    with TemporaryFile(dir=directory) as file:
+        return os.fstat(file.fileno()).st_mtime
+
+
 def sweep(directory: Path, older_seconds: float = _STALE_SECONDS) -> None:
     """Removes what writers that were killed left unfinished in a directory."""
-    before = time.time() - older_seconds
-    for path in directory.glob(f".*{UNFINISHED}"):
-        with suppress(OSError):
-            if path.stat().st_mtime < before:
-                path.unlink()
+    unfinished = list(directory.glob(f".*{UNFINISHED}"))
+    if not unfinished:
+        return
+    with suppress(OSError):  # nothing depends on it, and the volume may be full
+        before = file_time(directory) - older_seconds
+        for path in unfinished:
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()

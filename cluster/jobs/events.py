@@ -177,8 +177,10 @@ class EventHub:
         while True:
             try:
                 await self._session()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-                _LOG.warning("job events: %s; listening again soon", error)
+            except Exception as error:  # whatever it is: nobody would hear of any event any more
+                _LOG.warning(
+                    "job events: %s; listening again soon", str(error) or type(error).__name__
+                )
             self._listening.clear()
             await asyncio.sleep(_RETRY_SECONDS)
 

@@ -28,6 +28,17 @@ class Hashes:
     backtest_runtime_config_hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The stored strategy that a request's template was made of: its id, its specification with
+    the hash of it, and the overrides as they were sent."""
+
+    strategy_id: str
+    spec: Record
+    spec_hash: str
+    overrides: Record
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """The columns of a list of jobs."""
@@ -131,7 +142,7 @@ class Job(JobStatus):
 
     @property
     def identity(self) -> Record:
-        """The fields of a result that say which strategy it is of; none for a template's."""
+        """The fields of its result that name its stored strategy; none where it has a template."""
         if self.mode == "template":
             return {}
         return {
@@ -155,4 +166,8 @@ def columns(kind: type[Listed]) -> tuple[str, ...]:
 
 def moment(at: datetime | None) -> str | None:
     """ISO 8601 text of a time in UTC, with `Z`."""
-    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if at is None:
+        return None
+    if at.tzinfo is not UTC:  # the driver's times are
+        at = at.astimezone(UTC)
+    return f"{at.isoformat().removesuffix('+00:00')}Z"

@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from cluster.jobs.claims import CLAIM, EXHAUSTED
+from cluster.jobs.claims import CLAIM, EXHAUSTED, REWOUND
 from cluster.jobs.errors import LeaseLost
 from cluster.jobs.events import append
 from cluster.jobs.job import STAGES, Job, JobStatus, Record, columns
@@ -31,6 +31,10 @@ BEST_ROWS: Final = 5  # of an event; the whole table is the job's top
 _RELEASED: Final[dict[str, None]] = dict.fromkeys(
     ("locked_by", "locked_at", "lease_expires_at", "heartbeat_at")
 )
+
+
+_LOCKED_AT: Final = func.least(JOBS.c.locked_at, NOW - timedelta(microseconds=1))
+"""Before now, though the database's clock may have been put back since the claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Leases:
             query = (
                 JOBS.update()
                 .where(JOBS.c.job_id == job.job_id)
-                .values(heartbeat_at=NOW, lease_expires_at=NOW + self._lease)
+                .values(heartbeat_at=NOW, lease_expires_at=NOW + self._lease, locked_at=_LOCKED_AT)
                 .returning(JOBS.c.cancel_requested_at, JOBS.c.lease_expires_at)
             )
             asked_at, until = (await connection.execute(query)).one()
@@ -179,7 +183,11 @@ class Leases:
         """
         async with self._engine.begin() as connection:
             now = await self._fence(connection, job)
-            changes = {"lease_expires_at": NOW, "max_attempts": now.max_attempts + 1}
+            changes = {
+                "lease_expires_at": NOW,
+                "locked_at": _LOCKED_AT,
+                "max_attempts": now.max_attempts + 1,
+            }
             await changed(connection, job.job_id, changes)
 
     async def _fence(self, connection: AsyncConnection, job: Job) -> JobStatus:
@@ -192,6 +200,7 @@ class Leases:
 
     async def _fail_exhausted(self) -> None:
         async with self._engine.begin() as connection:
+            await connection.execute(REWOUND)
             for row in (await connection.execute(EXHAUSTED)).all():
                 job = row_of(Job, row)
                 state = "failed" if job.cancel_requested_at is None else "cancelled"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import Select, bindparam, select, tuple_
 
 from cluster.jobs.errors import RejectedRequest
 from cluster.jobs.job import STATES, Listed, columns
@@ -77,19 +78,29 @@ def top_limit(raw: int | None, cap: int) -> int:
 
 def page_query(
     user_id: UUID, state: str | None, limit: int, cursor: Cursor | None
-) -> Select[tuple[Any, ...]]:
-    """Rows of `Listed`, one more than `limit` where there are more."""
+) -> tuple[Select[tuple[Any, ...]], dict[str, Any]]:
+    """(query, its values) of rows of `Listed`, one more than `limit` where there are more."""
+    values: dict[str, Any] = {"user_id": user_id, "rows": limit + 1}
+    if state is not None:
+        values["state"] = state
+    if cursor is not None:
+        values |= {"created_at": cursor.created_at, "job_id": cursor.job_id}
+    return _page_query(state is not None, cursor is not None), values
+
+
+@cache
+def _page_query(of_a_state: bool, below_a_cursor: bool) -> Select[tuple[Any, ...]]:
     query = (
         select(*(JOBS.c[name] for name in columns(Listed)))
-        .where(JOBS.c.user_id == user_id)
+        .where(JOBS.c.user_id == bindparam("user_id"))
         .order_by(JOBS.c.created_at.desc(), JOBS.c.job_id.desc())
-        .limit(limit + 1)
+        .limit(bindparam("rows"))
     )
-    if state is not None:
-        query = query.where(JOBS.c.state == state)
-    if cursor is not None:
-        below = tuple_(JOBS.c.created_at, JOBS.c.job_id)
-        query = query.where(below < (cursor.created_at, cursor.job_id))
+    if of_a_state:
+        query = query.where(JOBS.c.state == bindparam("state"))
+    if below_a_cursor:
+        last = [bindparam(name, type_=JOBS.c[name].type) for name in ("created_at", "job_id")]
+        query = query.where(tuple_(JOBS.c.created_at, JOBS.c.job_id) < tuple_(*last))
     return query
 
 

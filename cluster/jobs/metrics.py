@@ -29,6 +29,7 @@ class RunnerMetrics:
                 "lease_lost",
                 "released",
                 "executor_lost",
+                "crashed",
             )
         }
         self.spans_computed = counter("spans_computed", "Spans computed by claimed jobs.")

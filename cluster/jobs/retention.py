@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import shutil
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Column, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cluster.jobs.durable import file_time
 from cluster.jobs.job import TERMINAL
 from cluster.jobs.tables import JOBS, SPANS
 
@@ -24,6 +25,7 @@ GRACE_SECONDS: Final = 3600.0
 _BATCH: Final = 100
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _ARROW: Final = ".arrow"
+_GONE: Final = ".gone"  # of a directory whose removal has begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +97,17 @@ class Retention:
 
     def _entries(self) -> Iterator[tuple[str, list[Path]]]:
         """(kind, old enough entries whose names are of that kind)."""
-        latest = time.time() - self._grace_seconds
         for kind in _KEYS:
             try:
                 entries = sorted((self._directory / kind).iterdir())
+                latest = self._latest(kind)
             except FileNotFoundError:
                 continue
             yield kind, [path for path in entries if _key(kind, path) and _changed(path) <= latest]
+
+    def _latest(self, kind: str) -> float:
+        """What was changed later is kept, by the clock of the volume."""
+        return file_time(self._directory / kind) - self._grace_seconds
 
     async def _remove(self, kind: str, entries: list[Path]) -> int:
         column = _KEYS[kind]
@@ -110,7 +116,26 @@ class Retention:
             query = select(column).distinct().where(column.in_(set(keys.values())))
             used = set((await connection.execute(query)).scalars())
         loose = [path for path, key in keys.items() if key not in used]
-        return await asyncio.to_thread(_removed, loose)
+        return await asyncio.to_thread(self._removed, loose, kind)
+
+    def _removed(self, paths: Collection[Path], kind: str) -> int:
+        """How many of `paths` are gone now.
+
+        A job may have been created since the database was asked: its candles were made young then,
+        and a plan's directory goes by its name at once, for a runner may be about to write into it.
+        """
+        removed, latest = 0, self._latest(kind)
+        for path in [one for one in paths if _changed(one) <= latest]:
+            if path.is_dir() and not path.is_symlink():
+                gone = path.with_name(path.name.removesuffix(_GONE) + _GONE)
+                if path != gone:
+                    shutil.rmtree(gone, ignore_errors=True)
+                    path.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            removed += not path.exists()
+        return removed
 
 
 _KEYS: Final[dict[str, Column[Any]]] = {
@@ -122,32 +147,23 @@ _KEYS: Final[dict[str, Column[Any]]] = {
 
 def _key(kind: str, path: Path) -> str | UUID | None:
     """What a job would refer to the entry by; None for a file that is not of ours."""
+    name = path.name.removesuffix(_GONE)
     if kind == "jobs":
         try:
-            return UUID(path.name)
+            return UUID(name)
         except ValueError:
             return None
-    if kind == "candles" and path.suffix != _ARROW:
-        return None
-    name = path.stem.partition("-")[0] if kind == "candles" else path.name
+    if kind == "candles":
+        if path.suffix != _ARROW:
+            return None
+        name = path.stem.partition("-")[0]
     return name if _HEX.fullmatch(name) else None
 
 
 def _changed(path: Path) -> float:
-    """Time of the last change, that of what is directly inside included; now where it is gone."""
+    """Time of the last change, that of what is directly inside included; never where it is gone."""
     try:
         inside = path.iterdir() if path.is_dir() else ()
         return max(entry.stat().st_mtime for entry in (path, *inside))
     except FileNotFoundError:
-        return time.time()
-
-
-def _removed(paths: Collection[Path]) -> int:
-    removed = 0
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        removed += not path.exists()
-    return removed
+        return math.inf

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from cluster.errors import ClusterLost, ClusterUnavailable
 from cluster.jobs.database import Database
+from cluster.jobs.durable import mark, there
 from cluster.jobs.errors import LeaseLost
 from cluster.jobs.holding import Holding
 from cluster.jobs.job import Job
@@ -50,7 +51,8 @@ def owner_id() -> str:
 class Runner:
     """Runs jobs until `stop`; `open_executor` makes what they are computed on, kept between them.
 
-    `results_dir` is swept now and then of what no job refers to.
+    `results_dir` is swept now and then of what no job refers to; while it is not there, a mount
+    that is gone, no job is claimed.
     """
 
     def __init__(
@@ -67,6 +69,9 @@ class Runner:
         self._open_executor = open_executor
         self._leases = Leases(database.engine, owner or owner_id(), settings)
         self._results_dir = results_dir
+        self._missing = False
+        if results_dir is not None:
+            mark(results_dir)
         self._swept_at: float | None = None
         self._stopping = threading.Event()
         self._control: Control | None = None
@@ -104,12 +109,23 @@ class Runner:
     def _serve(self, executor: Executor) -> None:
         while not self.stopping:
             began = time.monotonic()
-            job = self._claimed(began)
+            job = self._claimed(began) if self._ready() else None
             if job is not None:
                 self._run(job, began, executor)
-                continue
             self._sweep()
-            self._stopping.wait(self._settings.claim_poll_seconds)
+            if job is None:
+                self._stopping.wait(self._settings.claim_poll_seconds)
+
+    def _ready(self) -> bool:
+        """Whether the directory of results is there: without it every job would be failed."""
+        missing = self._results_dir is not None and not there(self._results_dir)
+        if missing != self._missing:
+            self._missing = missing
+            level, event = (
+                (logging.ERROR, "results_missing") if missing else (logging.INFO, "results_back")
+            )
+            self._say(level, event, directory=self._results_dir)
+        return not missing
 
     def _claimed(self, began: float) -> Job | None:
         try:
@@ -136,9 +152,14 @@ class Runner:
                 status = self._status(holding, executor)
             except LeaseLost as error:
                 self._say(logging.WARNING, "lease_lost", job, holding, message=error.message)
-            except Exception:
-                status = "executor_lost"
-                raise
+            except Exception as error:
+                if cluster_failure(error):
+                    status = "executor_lost"
+                    raise
+                # Not even its end could be written: the lease runs out, and the attempt counts.
+                status = "crashed"
+                self._say(logging.ERROR, "job_processing_crashed", job, holding, message=str(error))
+                _LOG.error("job %s could not be ended", job.job_id, exc_info=error)
             finally:
                 self._control = None
                 metrics.ended[status].inc()
@@ -190,8 +211,10 @@ class Runner:
     def _sweep(self) -> None:
         """Removes now and then what no job refers to."""
         now = time.monotonic()
-        if self._results_dir is None or (
-            self._swept_at is not None and now - self._swept_at < _SWEEP_SECONDS
+        if (
+            self._results_dir is None
+            or self._missing
+            or (self._swept_at is not None and now - self._swept_at < _SWEEP_SECONDS)
         ):
             return
         self._swept_at = now

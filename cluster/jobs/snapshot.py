@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cluster.columns import MAX_ROWS
 from cluster.jobs.errors import RejectedRequest
-from cluster.jobs.job import Hashes, Record
+from cluster.jobs.job import Hashes, Record, Saved
 from cluster.numerics import build
 from cluster.postgres.jsonb import storable
 from compute.backtest import Backtest, resolve
@@ -35,19 +35,6 @@ ReadMarket = Callable[[Backtest], Timeline]
 _ROWS_CAP: Final = "top_k must be <= {cap}, the most rows that a job keeps; got {top_k}"
 
 
-@dataclass(frozen=True, slots=True)
-class SavedStrategy:
-    """The stored strategy that a request's template was made of, as it was then.
-
-    `overrides` are those of the request, which the template has in it.
-    """
-
-    strategy_id: str
-    spec: Record
-    spec_hash: str
-    overrides: Record
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """What a job is created from.
@@ -58,6 +45,7 @@ class Snapshot:
     are what these were made from.
     """
 
+    saved: Saved | None
     request_json: Record
     effective_json: Record
     hashes: Hashes
@@ -69,12 +57,11 @@ class Snapshot:
     backtest: Backtest
     timeline: Timeline
     plan: Plan
-    strategy: SavedStrategy | None = None
 
     @property
     def mode(self) -> str:
-        """Whether the grid came from a stored strategy or with the request."""
-        return "template" if self.strategy is None else "saved"
+        """`saved` for a stored strategy, else `template`."""
+        return "template" if self.saved is None else "saved"
 
 
 def snapshot(
@@ -86,22 +73,23 @@ def snapshot(
     workers: int,
     read_market: ReadMarket,
     keep_columns: bool = True,
-    strategy: SavedStrategy | None = None,
+    saved: Saved | None = None,
 ) -> Snapshot:
     """The `Snapshot` of a decoded request under one deployment's settings.
 
+    With `saved`, `body` is the request in template mode that the stored strategy means.
     `read_market` reads the candles, once all that can be refused without them is; the guards are
     held against `workers` cores. Columns are kept up to `cluster.columns.MAX_ROWS` base variants.
-    `strategy` says that the body's template was made of it.
     Raises: InvalidRequest, InvalidGrid, GuardExceeded, NoMarketData or another InvalidInput.
     """
     request = _storable(parse_request(body))
     _check_top_k(request, defaults)
     job = resolve(request, defaults, indicator_defaults)
-    if strategy is not None:
-        job = replace(job, grid_request_hash="")  # a strategy is known by its own hash
     check_variants(job, limits)
-    hashes, request_json = _hashed(job, request, strategy)
+    if saved is not None:
+        saved = replace(saved, spec=storable(saved.spec, "strategy"))
+        job = replace(job, grid_request_hash="")
+    hashes, request_json = _hashed(job, request, saved)
     effective_json = effective_body(job, request)
     rebuilt = backtest_of(json.loads(canonical_json(effective_json)), hashes)
     assert rebuilt == job, "a request and its snapshot mean different back-tests"
@@ -113,6 +101,7 @@ def snapshot(
         workers=workers, columns=keep,
     )  # fmt: skip
     return Snapshot(
+        saved=saved,
         request_json=request_json,
         effective_json=effective_json,
         hashes=hashes,
@@ -124,7 +113,6 @@ def snapshot(
         backtest=job,
         timeline=timeline,
         plan=sizes,
-        strategy=strategy,
     )
 
 
@@ -135,9 +123,9 @@ def _check_top_k(request: BacktestRequest, defaults: Defaults) -> None:
 
 
 def _hashed(
-    job: Backtest, request: BacktestRequest, strategy: SavedStrategy | None = None
+    job: Backtest, request: BacktestRequest, saved: Saved | None = None
 ) -> tuple[Hashes, Record]:
-    request_json = stored_request(job, request, strategy)
+    request_json = stored_request(job, request, saved)
     hashes = Hashes(
         request_hash=sha256(canonical_json(request_json)).hexdigest(),
         grid_request_hash=job.grid_request_hash or None,
@@ -147,13 +135,11 @@ def _hashed(
     return hashes, request_json
 
 
-def stored_request(
-    job: Backtest, request: BacktestRequest, strategy: SavedStrategy | None = None
-) -> Record:
+def stored_request(job: Backtest, request: BacktestRequest, saved: Saved | None = None) -> Record:
     """The contract's `request_json`: as sent without nulls, with effective modes and numbers.
 
     Times are in UTC with `Z`; ranking and validation are there when they were sent. A stored
-    strategy is there by its id, with what was to be different.
+    strategy is named, and what is effective is in the overrides.
     """
     sent = request.body
     document: Record = {
@@ -161,18 +147,17 @@ def stored_request(
         for name in ("ranking", "validation")
         if sent.get(name) is not None
     }
-    if strategy is None:
-        document["template"] = _without_nulls(sent["template"])
-        place = document["template"]
-    else:
-        document["strategy_id"] = strategy.strategy_id
-        place = document["overrides"] = _without_nulls(strategy.overrides)
-    place |= {
+    document["time_range"] = _time_range(job)
+    effective = {
         "direction_mode": job.direction_mode,
         "sizing_mode": job.sizing_mode,
         "execution": job.execution.params(),
     }
-    document["time_range"] = _time_range(job)
+    if saved is None:
+        document["template"] = _without_nulls(sent["template"]) | effective
+    else:
+        document["strategy_id"] = saved.strategy_id
+        document["overrides"] = _without_nulls(saved.overrides) | effective
     return storable(document | _counts(job))
 
 

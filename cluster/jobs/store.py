@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cluster.jobs.errors import IdempotencyConflict, JobActive, JobNotFound, QuotaExceeded
@@ -58,9 +59,17 @@ class JobStore:
         self._engine = engine
         self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    async def check_quota(self, user_id: UUID, max_active: int) -> None:
-        """Refuses early what `create` would refuse. Raises: QuotaExceeded."""
+    async def check_quota(
+        self, user_id: UUID, max_active: int, idempotency_key: str | None = None
+    ) -> None:
+        """Refuses early what `create` would refuse, so that nothing is made for it.
+
+        Raises: QuotaExceeded; RejectedRequest for what is no key.
+        """
+        check_key(idempotency_key)
         async with self._reads.connect() as connection:
+            if idempotency_key is not None and await _keyed(connection, user_id, idempotency_key):
+                return
             await _check_quota(connection, user_id, max_active)
 
     async def create(
@@ -127,9 +136,10 @@ class JobStore:
         cursor: Cursor | None = None,
     ) -> Page:
         """A page of a user's jobs, newest first, below `cursor`."""
-        query = page_query(user_id, state, limit, cursor)
+        query, values = page_query(user_id, state, limit, cursor)
         async with self._reads.connect() as connection:
-            rows = [row_of(Listed, row) for row in await connection.execute(query)]
+            found = (await connection.execute(query, values)).all()
+        rows = [row_of(Listed, row) for row in found]
         return page_of(rows, limit)
 
     async def cancel(self, job_id: UUID) -> JobStatus:
@@ -164,10 +174,17 @@ class JobStore:
             )
 
     async def _one(self, kind: type[K], job_id: UUID) -> K | None:
-        query = select(*(JOBS.c[name] for name in columns(kind))).where(JOBS.c.job_id == job_id)
         async with self._reads.connect() as connection:
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(_by_id(kind), {"job_id": job_id})).one_or_none()
         return None if row is None else row_of(kind, row)
+
+
+@cache
+def _by_id(kind: type[Listed]) -> Select[tuple[Any, ...]]:
+    """The query of one job; made once, for making it takes longer than asking."""
+    return select(*(JOBS.c[name] for name in columns(kind))).where(
+        JOBS.c.job_id == bindparam("job_id")
+    )
 
 
 async def changed(
@@ -225,9 +242,9 @@ async def _inserted(connection: AsyncConnection, values: Mapping[str, Any]) -> J
 def _values(made: Snapshot) -> dict[str, Any]:
     return {
         "mode": made.mode,
+        "spec_hash": None if made.saved is None else made.saved.spec_hash,
+        "spec_payload_json": None if made.saved is None else made.saved.spec,
         "request_json": made.request_json,
-        "spec_hash": None if made.strategy is None else made.strategy.spec_hash,
-        "spec_payload_json": None if made.strategy is None else made.strategy.spec,
         "request_hash": made.hashes.request_hash,
         "grid_request_hash": made.hashes.grid_request_hash,
         "engine_params_hash": made.hashes.engine_params_hash,

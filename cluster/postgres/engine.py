@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -39,31 +38,29 @@ def engine(
     `statement_s` on the server, a forgotten transaction after twice that.
     """
     milliseconds = str(int(statement_s * 1000))
+    session = {
+        "application_name": application,
+        "timezone": "UTC",
+        "jit": "off",
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": str(2 * int(milliseconds)),
+    }
+    plain = plain_dsn(dsn)
+
+    async def connected() -> Any:
+        # The driver reads the DSN itself: SQLAlchemy would take its options for arguments.
+        return await asyncpg.connect(plain, timeout=int(CONNECT_S), server_settings=session)
+
     return create_async_engine(
-        driver_dsn(dsn),
+        f"postgresql+asyncpg://{plain.partition('://')[2]}",
+        async_creator=connected,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_S,
         pool_pre_ping=True,
+        hide_parameters=True,  # values of statements are in no error and no log
         json_serializer=functools.partial(json.dumps, allow_nan=False, separators=(",", ":")),
-        connect_args={
-            "timeout": CONNECT_S,
-            "server_settings": {
-                "application_name": application,
-                "timezone": "UTC",
-                "jit": "off",
-                "statement_timeout": milliseconds,
-                "idle_in_transaction_session_timeout": str(2 * int(milliseconds)),
-            },
-        },
     )
-
-
-def driver_dsn(dsn: str) -> str:
-    """A DSN as SQLAlchemy's asyncpg dialect reads it; `sslmode` becomes `ssl`."""
-    parts = urlsplit(plain_dsn(dsn))
-    pairs = [("ssl" if k == "sslmode" else k, v) for k, v in parse_qsl(parts.query)]
-    return urlunsplit(parts._replace(scheme="postgresql+asyncpg", query=urlencode(pairs)))
 
 
 def transient(error: BaseException) -> bool:

@@ -58,13 +58,14 @@ def spec_of(
     `at` is where the body stands in the whole request, `source` what version 2 says it is from.
     Raises: InvalidRequest, InvalidGrid, InvalidStrategy, another InvalidInput.
     """
-    request = strategy_request(body, at)
-    assert isinstance(body, Mapping)
+    # Numbers are as they will come back before anything is made of them.
+    sent: Any = storable(body, at)
+    request = strategy_request(sent, at)
     if isinstance(request, StrategyV1):
         return _sized(_v1(request), rules.settings)
     _check_count(len(request.indicators), rules.settings)
     try:
-        job = backtest_of_spec(body, rules.defaults)
+        job = backtest_of_spec(sent, rules.defaults)
         strays = job.ignored_signals
         if strays:
             raise _fault(f"the strategy has no indicator {strays[0]}", f"body.signals.{strays[0]}")
@@ -152,9 +153,8 @@ def _v1(request: StrategyV1) -> Record:
             raise InvalidStrategy(f"indicators.{i} needs a text in name, kind or id")
         if not isinstance(entry.get("params") or {}, dict):
             raise InvalidStrategy(f"indicators.{i}.params must be an object")
-    indicators = storable(request.indicators, "body.indicators")
-    shown = (request.signal_template or "").strip() or signature(indicators[0])
-    return {**head, "indicators": indicators, "signal_template": shown}
+    shown = (request.signal_template or "").strip() or signature(request.indicators[0])
+    return {**head, "indicators": request.indicators, "signal_template": shown}
 
 
 def _head(version: int, instrument: Instrument, frame: str) -> Record:

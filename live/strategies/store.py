@@ -214,7 +214,9 @@ async def _found(
     connection: AsyncConnection, strategy_id: UUID, *, lock: bool = False
 ) -> Strategy | None:
     query = _SELECT.where(STRATEGIES.c.strategy_id == strategy_id)
-    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
+    if lock:  # not against those that only refer to the row, as the log does
+        query = query.with_for_update(key_share=True)
+    row = (await connection.execute(query)).one_or_none()
     return None if row is None else row_of(Strategy, row)
 
 

@@ -15,8 +15,10 @@ import pytest
 import api.cli
 import api.doctor
 from compute.cli import indicator, indicators, matching
+from compute.indicators.defaults import indicator_defaults
 from compute.indicators.registry import definition, ids
 from compute.results import ENGINE_VERSION
+from configs.load import config
 from tests.cluster.cli import ROOT, call, started
 
 
@@ -68,11 +70,13 @@ def test_every_indicator_is_listed_with_its_rule_and_title() -> None:
 
 def test_every_output_of_every_indicator_is_shown_with_its_vote() -> None:
     silent = set()
+    file = config("indicators")
+    defaults = indicator_defaults(file.document, str(file.path))
+    told = call("indicators", "show", ids()[0])
+    assert (told.status, told.stdout) == (0, indicator(ids()[0], defaults[ids()[0]]) + "\n")
     for indicator_id in ids():
-        shown = call("indicators", "show", indicator_id)
-        assert shown.status == 0
         known = definition(indicator_id)
-        parts = shown.stdout.split("\n\n  output ")
+        parts = indicator(indicator_id, defaults.get(indicator_id)).split("\n\n  output ")
         assert known.title in parts[0]
         assert known.formula in parts[0]
         for output, text in zip(known.outputs, parts[1:], strict=True):

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks
         [w1 votes w2 w3 w4 w5 scaling corners memory cold store backfill live ray
-        peers]
+        service peers]
         [--threads 1,2] [--json FILE] [--page FILE] [--quick] [--check]
 
 Without a section all of them run. `--check` ends with status 1 when a goal is missed, `--quick`
@@ -47,6 +47,7 @@ SECTIONS: Final = {
     "backfill": "backfill",
     "live": "live_feed",
     "ray": "spread",
+    "service": "service",
     "peers": "peers",
 }
 

@@ -17,12 +17,31 @@ class InvalidPage(Exception):
 
 
 def rewritten(page: str, record: Mapping[str, Any]) -> str:
-    """`page` with everything between its markers replaced. Raises: InvalidPage."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    """`page` with everything between its markers replaced.
+
+    A section with markers of its own, `<!-- BEGIN MEASURED name -->`, is written there, and what
+    the page has of the others stays when none of them is in the record. Raises: InvalidPage.
+    """
+    sections = dict(record["sections"])
+    for name in tuple(sections):
+        if _marker(BEGIN, name) in page:
+            own = {**record, "sections": {name: sections.pop(name)}}
+            page = _filled(page, _marker(BEGIN, name), _marker(END, name), own)
+    if sections or not record["sections"]:
+        page = _filled(page, BEGIN, END, {**record, "sections": sections})
+    return page
+
+
+def _marker(general: str, name: str) -> str:
+    return general.replace(" -->", f" {name} -->")
+
+
+def _filled(page: str, begins: str, ends: str, record: Mapping[str, Any]) -> str:
+    head, begin, rest = page.partition(begins)
+    _, end, tail = rest.partition(ends)
     if not begin or not end:
-        raise InvalidPage(f"the page needs the lines {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n\n{measured(record)}\n{END}{tail}"
+        raise InvalidPage(f"the page needs the lines {begins} and {ends}")
+    return f"{head}{begins}\n\n{measured(record)}\n{ends}{tail}"
 
 
 def rewrite(path: Path, record: Mapping[str, Any]) -> None:

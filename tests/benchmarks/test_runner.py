@@ -124,7 +124,27 @@ def test_a_page_and_a_file_keep_earlier_sections(tmp_path: Path) -> None:
     assert "| w3 fast | at least 15 × | 1 × | MISSED |" in text
     assert "| mode | ratio |\n| --- | ---: |\n| a\\|b | 1 234 |\n\nA note." in text
     with pytest.raises(InvalidPage, match="BEGIN MEASURED"):
-        rewritten("# No markers", {})
+        rewritten("# No markers", {"sections": {}})
+
+
+def test_a_section_with_markers_of_its_own_leaves_the_others_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    own = [marker.replace(" -->", " live -->") for marker in (BEGIN, END)]
+    page.write_text(f"{BEGIN}\nkept\n{END}\n{own[0]}\nold\n{own[1]}\nafter\n", encoding="utf-8")
+    options = Options((1,), False, print)
+    live = Findings("live", [Table("Speed of live", ("ratio",), [(2.0,)])])
+    runner.Keep(options, None, page).add(live, 1.0)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"{BEGIN}\nkept\n{END}\n{own[0]}\n\nMeasured on: ")
+    assert "old" not in text
+    assert text.endswith(f"{own[1]}\nafter\n")
+    both = runner.Keep(options, None, page)
+    both.add(Findings("w2", [Table("Speed of w2", ("ratio",), [(1.0,)])]), 1.0)
+    both.add(live, 1.0)
+    general, _, of_live = page.read_text(encoding="utf-8").partition(own[0])
+    assert "kept" not in general
+    assert ("Speed of w2" in general, "Speed of live" in general) == (True, False)
+    assert ("Speed of w2" in of_live, "Speed of live" in of_live) == (False, True)
 
 
 @pytest.mark.parametrize("line", [["nothing"], ["w2", "--threads", "0"], ["--threads", "two"]])

@@ -9,12 +9,15 @@ import pytest
 from cluster.ray_executor import RayExecutor
 from cluster.ray_session import RaySession, ray_session
 from compute.executor import LocalExecutor
+from tests.conftest import STARTS_RAY
 
 WORKERS = 2
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[RaySession]:
+def session(request: pytest.FixtureRequest) -> Iterator[RaySession]:
+    file = request.path.relative_to(request.config.rootpath).as_posix()
+    assert file.startswith(STARTS_RAY), f"{file} starts Ray: name it in STARTS_RAY"
     with ray_session(num_cpus=WORKERS) as session:
         yield session
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cluster.progress
-from cluster.progress import Lines
+from cluster.progress import Bars, Lines, under_way
 from compute.control import Progress
 
 
@@ -37,3 +37,21 @@ def test_time_left_is_told_once_there_is_a_rate(monkeypatch: pytest.MonkeyPatch)
 )
 def test_no_guess_from_the_first_moments(done: int, seconds: float, text: str) -> None:
     assert cluster.progress._left(Progress("stage_a", done, 1_000), seconds) == text
+
+
+def test_bars_say_what_lines_say(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bars() as bars:
+        assert "stage_a" not in bars
+        bars.show("stage_a", 400, 1_000, "about 33 s left", "", "best so far 1.00 %", rate=", 9/s")
+        bars.show("finalizing", 0, 1)
+        assert "stage_a" in bars
+        bars.say("running")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "running" in said
+    for text in ("Stage A", "40%", "400 of 1 000, 9/s", "about 33 s left, best so far 1.00 %"):
+        assert text in said
+    assert "Reports" in said
+    assert (
+        under_way("stage_a", 400, 1_000, "", "best so far 1.00 %", rate=", 9/s")
+        == "Stage A: 40 %, 400 of 1 000, 9/s, best so far 1.00 %"
+    )

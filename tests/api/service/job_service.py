@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from api.app import create_app
 from api.context import AppContext
 from api.jobs import Jobs
+from api.saved import Strategies, no_strategies
 from cluster.jobs.database import Database
 from cluster.jobs.metrics import RunnerMetrics
 from cluster.jobs.runner import Runner
@@ -23,7 +24,7 @@ from cluster.postgres.engine import engine
 from compute.executor import LocalExecutor
 from compute.settings import Cpu
 from ingest.stores.clickhouse import ClickHouse
-from tests.api.service.market import context_of
+from tests.api.service.market import CLIENT_S, context_of
 from tests.api.service.serving import served
 from tests.cluster.jobs.stored import SETTINGS
 
@@ -74,20 +75,30 @@ def request(windows: int = 4, **members: Any) -> dict[str, Any]:
 
 @contextmanager
 def job_service(
-    store: ClickHouse | None, database: str, results_dir: Path, **settings: Any
+    store: ClickHouse | None,
+    database: str,
+    results_dir: Path,
+    strategies: Strategies = no_strategies,
+    **settings: Any,
 ) -> Iterator[tuple[httpx.Client, Jobs]]:
-    """(a client who is Ann, the jobs) of a service."""
+    """(a client who is Ann, the jobs) of a service with these stored strategies."""
     held: list[Jobs] = []
 
     def context() -> AppContext:
-        found = context_of(store, engine=engine(database), results_dir=results_dir, cpu=Cpu(2))
+        found = context_of(
+            store,
+            engine=engine(database),
+            results_dir=results_dir,
+            cpu=Cpu(2),
+            strategies=strategies,
+        )
         held.append(Jobs(found, database, replace(QUICK, **settings)))
         found.parts["jobs"] = held[0]
         return found
 
     with (
         served(lambda: create_app(context()), stopping=lambda: held[0].feed.close()) as url,
-        httpx.Client(base_url=url, timeout=60, headers={"X-Roehub-User": ANN}) as client,
+        httpx.Client(base_url=url, timeout=CLIENT_S, headers={"X-Roehub-User": ANN}) as client,
     ):
         yield client, held[0]
 
@@ -110,7 +121,7 @@ def running(database: str, results_dir: Path) -> Iterator[Runner]:
             assert not thread.is_alive()
 
 
-def until_ended(client: httpx.Client, job_id: str, seconds: float = 60) -> dict[str, Any]:
+def until_ended(client: httpx.Client, job_id: str, seconds: float = CLIENT_S) -> dict[str, Any]:
     """The status of a job that has come to its end."""
     deadline = time.monotonic() + seconds
     while True:

@@ -32,6 +32,8 @@ START_MS = 1_766_620_800_000  # 2025-12-25
 MINUTES = 20 * 1_440  # to 2026-01-14
 NOW_MS = 1_772_323_200_000  # 2026-03-01
 BTC = Instrument(1, "BTCUSDT")
+CLIENT_S = 240
+"""Patience of a client: the first run of all compiles the kernels."""
 
 
 def fill(db: ClickHouse, directory: Path) -> None:
@@ -92,7 +94,7 @@ def client_of(made: Callable[[], AppContext]) -> Iterator[httpx.Client]:
     """A client of a service over the context that `made` makes."""
     with (
         served(lambda: create_app(made())) as url,
-        httpx.Client(base_url=url, timeout=60) as client,
+        httpx.Client(base_url=url, timeout=CLIENT_S) as client,
     ):
         yield client
 

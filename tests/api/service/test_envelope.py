@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from api import bodies, readiness
 from api.app import create_app
 from api.context import AppContext
 from api.errors import STATUS, Conflict, Forbidden
@@ -19,6 +22,7 @@ from api.schemas.errors import ErrorEnvelope
 from api.schemas.examples import BACKTESTS, ESTIMATES
 from api.settings import ApiSettings, SyncSettings
 from api.users import DEVELOPER, HEADER, CurrentUser, developer, development_login, nobody
+from cluster.jobs.durable import mark
 from compute.errors import InvalidInput, InvalidRequest, RoehubError
 from ingest.errors import StoreUnavailable
 
@@ -183,6 +187,71 @@ def test_what_is_nested_too_deep(call: Caller, depth: int) -> None:
     assert items_of(response) == {"body": "object_type"}
 
 
+def test_a_key_that_comes_twice_is_found_in_one_pass() -> None:
+    compared = 0
+
+    class Key(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    names = [Key(f"key {i}") for i in range(500)] + [Key("key 499")]
+    with pytest.raises(ValueError, match="'key 499' comes twice"):
+        bodies._unique([(name, 1) for name in names])
+    assert compared < 5_000
+
+
+@pytest.mark.parametrize(
+    "body", [{"keys": {str(i): 1 for i in range(2_000)}}, [{"key": 1}] * 1_001, [{"a": {}}] * 1_001]
+)
+def test_a_body_of_too_many_members(body: Any) -> None:
+    settings = ApiSettings(max_members=1_000)
+    with pytest.raises(InvalidRequest, match="more than 1000 members") as caught:
+        bodies.decoded(json.dumps(body).encode(), settings)
+    assert [item["code"] for item in caught.value.errors] == ["max_members"]
+    assert bodies.decoded(json.dumps([{"key": 1}] * 1_000).encode(), settings)
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "body"),
+    [
+        ("/backtests", "body.template.indicator_grids", "grids"),
+        ("/indicators/estimate", "body.indicators", "indicators"),
+    ],
+)
+def test_a_long_list_of_faults_is_one_fault(call: Caller, path: str, place: str, body: str) -> None:
+    many = [1] * 5_000
+    sent = {
+        "grids": TEMPLATE | {"template": TEMPLATE["template"] | {"indicator_grids": many}},
+        "indicators": next(iter(ESTIMATES.values())) | {"indicators": many},
+    }[body]
+    assert items_of(call("POST", path, json=sent)) == {place: "too_long"}
+
+
+@pytest.mark.parametrize(("size", "beside"), [(1_000, False), (19_000, True)])
+def test_large_bodies_are_decoded_beside_the_event_loop(
+    call: Caller, monkeypatch: pytest.MonkeyPatch, size: int, beside: bool
+) -> None:
+    loops: list[bool] = []
+    known = bodies.decoded
+
+    def decoded(raw: bytes, settings: ApiSettings) -> Any:
+        try:
+            asyncio.get_running_loop()
+            loops.append(True)
+        except RuntimeError:
+            loops.append(False)
+        return known(raw, settings)
+
+    monkeypatch.setattr(bodies, "decoded", decoded)
+    response = call("POST", "/indicators/estimate", content=b"[]".ljust(size), headers=JSON)
+    assert items_of(response) == {"body": "object_type"}
+    assert loops == [not beside]
+
+
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", None])
 def test_other_media_types(call: Caller, media: str | None) -> None:
     headers = {} if media is None else {"content-type": media}
@@ -214,6 +283,46 @@ def test_a_body_as_large_as_the_limit(call: Caller) -> None:
     assert response.status_code == 200, response.text
 
 
+async def posted(app: FastAPI, receive: Any) -> list[dict[str, Any]]:
+    """What the application sends to a client whose body comes from `receive`."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
+        "method": "POST", "path": "/backtests", "raw_path": b"/backtests", "query_string": b"",
+        "root_path": "", "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "state": {},
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return sent
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(call: Caller) -> None:
+    async def left() -> Any:
+        return {"type": "http.disconnect"}
+
+    assert asyncio.run(posted(call.app, left)) == []
+    counted = 'roehub_http_requests_total{method="POST",route="/backtests",status="%s"}'
+    metrics = call("GET", "/metrics").text
+    assert counted % 499 in metrics
+    assert counted % 500 not in metrics
+
+
+def test_a_body_that_does_not_come(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
+
+    async def silent() -> Any:
+        await asyncio.Event().wait()
+
+    start, body = asyncio.run(posted(call.app, silent))
+    assert start["status"] == 422
+    (item,) = json.loads(body["body"])["error"]["details"]["errors"]
+    assert (item["path"], item["code"]) == ("body", "timeout")
+
+
 def test_axes_and_their_values(call: Caller) -> None:
     error = error_of(call("POST", "/backtests", json=TEMPLATE), 422)
     assert error["details"] == {"axes": 8, "error": "max_axes_exceeded", "max_axes": 4}
@@ -236,6 +345,32 @@ def test_a_service_without_candles(call: Caller) -> None:
     ready = call("GET", "/ready")
     assert ready.status_code == 503
     assert ready.json() == {"status": "not ready", "checks": {"candle_store": "there is none"}}
+
+
+def test_a_directory_that_does_not_answer_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+    mark(tmp_path)
+
+    def access(path: Path, mode: int) -> bool:
+        asked.set()
+        return answered.wait(30)  # as on a mount whose server is gone
+
+    monkeypatch.setattr(readiness.os, "access", access)
+
+    async def record() -> dict[str, Any]:
+        checks: dict[str, readiness.Check] = {
+            "results_dir": lambda: readiness._results_dir(tmp_path)
+        }
+        found = await readiness.Readiness(checks, check_s=0.01).record()
+        assert await asyncio.to_thread(asked.wait, 30)
+        answered.set()
+        return found
+
+    assert asyncio.run(record()) == {
+        "status": "not ready", "checks": {"results_dir": "no answer within 0.01 s"},
+    }  # fmt: skip
 
 
 def test_users(call: Caller, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -134,6 +135,29 @@ async def _running(found: AsyncEngine, job: Job) -> Job:
     now = await JobStore(found).get(job.job_id)
     assert now is not None
     return now
+
+
+def test_a_stream_does_not_mind_the_wall_clock(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = run(database, created)
+    real, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
+    with (
+        streams(database, heartbeat=0.2) as (url, _),
+        httpx.stream("GET", f"{url}/{job.job_id}", timeout=20) as answer,
+    ):
+        lines = answer.iter_lines()
+        for hours, change in ((5, claimed), (-12, lambda found: _cancelled(found, job))):
+            assert next(line for line in lines if line.startswith("event")) == "event: state"
+            ahead[0] += hours * 3600
+            assert next(line for line in lines if line.startswith(":")) == ": still there"
+            run(database, change)
+        assert '"state":"cancelled"' in "\n".join(lines)
+
+
+async def _cancelled(found: AsyncEngine, job: Job) -> None:
+    await leases(found).cancelled(await _running(found, job))
 
 
 def test_a_deleted_job_ends_its_streams(database: str) -> None:

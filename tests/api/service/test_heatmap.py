@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ def directory(tmp_path: Path) -> Path:
 def of(directory: Path, metric: str, aggregate: str, x: str = X, y: str = Y, **q: Any) -> Heatmap:
     parts = column_parts(directory)
     return heatmap(parts, GRID, wanted(GRID, **q), x=x, y=y, of=metric, aggregate=aggregate)
+
+
+def test_what_is_sent_is_the_record(directory: Path) -> None:
+    found = of(directory, "profit_factor", "mean")
+    sent = json.loads(found.encoded(job_id="1"))
+    assert sent == {"job_id": "1", **found.record()}
 
 
 @pytest.mark.parametrize("aggregate", list(AGGREGATES))

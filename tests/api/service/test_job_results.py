@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.jobs import Jobs
+from api.saved import Asked
 from compute.executor import LocalExecutor
 from compute.pipeline import backtest
 from compute.settings import Limits
@@ -64,7 +66,7 @@ def test_a_job_from_its_request_to_its_columns_and_report(
 
     market = jobs.context.market
     assert market is not None
-    made = jobs._made(request(windows=40), market)
+    made = jobs._made(Asked(request(windows=40)), market)
     with LocalExecutor(2) as executor:
         outcome = backtest(
             made.backtest, made.timeline, executor, limits=Limits(10**6, 2**32), sink=sink
@@ -127,6 +129,15 @@ def test_a_job_from_its_request_to_its_columns_and_report(
     assert states == ["queued", "running", "succeeded"]
     assert '"stage":"stage_b"' in events
 
+    for ranges in ("bytes=0-5", "bytes=5-1", "bytes=abc", "bytes=99999999-", "bytes=0-1,3-4"):
+        whole = client.get(f"{here}/result", headers={"Range": ranges})
+        assert (whole.status_code, whole.content) == (200, result.content)
+        assert whole.headers["accept-ranges"] == "none"
+
+    shutil.rmtree(tmp_path / "plans")
+    gone = refused(client.get(f"{here}/variants"), 409)
+    assert gone["details"]["error"] == "columns_gone"
+    assert "not in the directory of results any more" in gone["message"]
     (tmp_path / "jobs" / job_id / "report.html").unlink()
     assert refused(client.get(f"{here}/report"), 404)["details"] == {"job_id": job_id}
 

@@ -102,6 +102,26 @@ def test_the_quota_counts_queued_and_running_jobs_of_the_user(
     made(client, **{"X-Roehub-User": BOB})
 
 
+def test_a_refused_job_leaves_no_candles_behind(client: httpx.Client, tmp_path: Path) -> None:
+    def candles() -> set[str]:
+        return {path.name for path in (tmp_path / "candles").iterdir()}
+
+    for number in range(3):
+        answer = client.post(PATH, json=request(), headers={"Idempotency-Key": f"key {number}"})
+        assert answer.status_code == 201
+    before = candles()
+    other = request(time_range={"start": "2026-01-02T00:00:00Z", "end": "2026-01-08T00:00:00Z"})
+    for headers in ({}, {"Idempotency-Key": "another"}):
+        refusal = client.post(PATH, json=other, headers=headers)
+        assert items(refusal) == {"body": "quota_exceeded"}
+    assert candles() == before
+    again = client.post(PATH, json=request(), headers={"Idempotency-Key": "key 1"})
+    assert again.headers["idempotency-replayed"] == "true"
+    no_key = client.post(PATH, json=other, headers={b"Idempotency-Key": b"\xe9"})
+    assert items(no_key) == {"header.Idempotency-Key": "invalid_value"}
+    assert candles() == before
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "code"),
     [
@@ -317,6 +337,16 @@ def test_a_database_that_is_gone_is_a_storage_failure(
     execute(database, "alter table elsewhere rename to backtest_jobs")
     assert client.get(f"{PATH}/{job_id}").status_code == 200
     assert jobs.feed.connected
+
+
+def test_a_mount_that_is_gone_takes_no_job(client: httpx.Client, tmp_path: Path) -> None:
+    for path in tmp_path.iterdir():
+        path.unlink()  # what is left of a mount is an empty directory
+    error = refused(client.post(PATH, json=request()), 503)
+    assert error["details"] == {"error": "results_missing"}
+    assert list(tmp_path.iterdir()) == []
+    checks = client.get("/ready").json()["checks"]
+    assert "is it mounted?" in checks["results_dir"]
 
 
 def test_jobs_that_are_off_have_no_paths(store: ClickHouse) -> None:

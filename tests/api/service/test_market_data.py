@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import api.candles
 from api.schemas.market_data import CandleList, CoverageList, InstrumentList, MarketList
 from api.settings import ApiSettings
 from compute.market.period import Period, instant
@@ -130,6 +132,23 @@ def test_candles(client: httpx.Client, store: ClickHouse) -> None:
     for name in same.column_names:
         assert same.column(name).combine_chunks().equals(table.column(name).combine_chunks())
     assert np.all(np.diff(same.column("ts_open").cast(pa.int64()).to_numpy()) > 0)
+
+
+def test_candles_become_json_beside_the_event_loop(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    known = api.candles._json_rows
+
+    def json_rows(table: pa.Table) -> bytes:
+        names.append(threading.current_thread().name)
+        return known(table)
+
+    monkeypatch.setattr(api.candles, "_json_rows", json_rows)
+    query = RANGE | {"end": "2026-01-02T00:00:00Z"}
+    assert len(client.get("/market-data/candles", params=query).json()["items"]) > 1_000
+    assert len(names) == 1
+    assert names != ["server"]
 
 
 @pytest.mark.parametrize("form", ["json", "arrow"])

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from api.app import create_app
+from api.identity.service import Identity
+from api.identity.settings import IdentitySettings
+from api.jobs import Jobs
 from api.schemas import examples
+from cluster.postgres.engine import engine
 from compute.market.period import instant
 from ingest.stores.clickhouse import ClickHouse
+from tests.api.service.job_service import ANN, QUICK, job_service, request, running, until_ended
 from tests.api.service.market import START_MS, context_of, store, store_directory
-from tests.api.service.serving import served
 
 __all__ = ["store", "store_directory"]
-EXAMPLES = 25
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -32,7 +35,14 @@ CHECKS = (
 
 
 def document() -> dict[str, Any]:
-    return create_app(context_of(None)).openapi()
+    """The document of a service with users and jobs, which connects to nothing until it runs."""
+    dsn = "postgresql://nobody@127.0.0.1:1/none"
+    opened = engine(dsn)
+    context = context_of(None, engine=opened, results_dir=Path("/nowhere"))
+    context.parts["jobs"] = Jobs(context, dsn, QUICK)
+    settings = IdentitySettings.from_environment({}, "test")
+    context.use_identity(Identity(opened, settings, context.now_ms))
+    return create_app(context).openapi()
 
 
 def parts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -91,30 +101,86 @@ def test_the_examples_are_of_the_stored_range() -> None:
         assert instant(START_MS) < body["time_range"]["start"] < body["time_range"]["end"]
 
 
-QUICK = ("--phases", "examples,fuzzing", "--max-examples", str(EXAMPLES))
+RULES = """
+[dictionaries]
+jobs = {{ values = ["{done}", "{queued}", "{cancelled}"] }}
+ended = {{ values = ["{done}", "{cancelled}"] }}
+spare = {{ values = ["{spare}", "{queued}"] }}
+axes = {{ values = ["ma.sma.window", "momentum.rsi.window", "momentum.rsi.long_threshold"] }}
+
+[parameters]
+"path.job_id" = {{ dictionary = "jobs", probability = 0.8 }}
+"query.x" = {{ dictionary = "axes", probability = 0.8 }}
+"query.y" = {{ dictionary = "axes", probability = 0.8 }}
+
+[phases.fuzzing]
+extra-data-sources = {{ responses = false }}
+[phases.coverage]
+extra-data-sources = {{ responses = false }}
+
+[[operations]]  # a stream of a job that has not ended would last
+include-path = "/backtests/jobs/{{job_id}}/events"
+parameters = {{ "path.job_id" = {{ dictionary = "ended", probability = 0.8 }} }}
+
+[[operations]]  # of no other job there is anything to see
+include-path = ["/backtests/jobs/{{job_id}}/heatmap", "/backtests/jobs/{{job_id}}/variants"]
+parameters = {{ "path.job_id" = "{done}" }}
+
+[[operations]]  # the others are to stay
+include-method = "DELETE"
+parameters = {{ "path.job_id" = {{ dictionary = "spare", probability = 0.8 }} }}
+
+[[operations]]
+include-method = "POST"
+phases = {{ coverage = {{ enabled = {all} }} }}
+"""
+
+
+@pytest.fixture
+def url(store: ClickHouse, database: str, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """(URL, ids by name) of a service with jobs of Ann's: one was computed."""
+    results = tmp_path / "results"
+    with job_service(store, database, results, max_active_jobs_per_user=1000) as (client, _):
+
+        def created() -> str:
+            return client.post("/backtests/jobs", json=request(windows=3)).json()["job_id"]
+
+        with running(database, results):
+            ids = {"done": created()}
+            until_ended(client, ids["done"])
+        ids |= {name: created() for name in ("queued", "cancelled", "spare")}
+        for name in ("cancelled", "spare"):
+            client.post(f"/backtests/jobs/{ids[name]}/cancel")
+        yield str(client.base_url).rstrip("/"), ids
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("examples", "all_"),
     [
-        pytest.param(QUICK, id="examples and fuzzing"),
-        pytest.param(("--phases", "coverage", "--include-method", "GET"), id="coverage of reads"),
-        pytest.param(("--phases", "coverage"), id="coverage", marks=pytest.mark.soak),
+        pytest.param(8, "false", id="coverage of reads"),
+        pytest.param(100, "true", id="coverage", marks=pytest.mark.soak),
     ],
 )
-def test_nothing_is_found(store: ClickHouse, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    with served(lambda: create_app(context_of(store))) as url:
-        done = subprocess.run(
-            [
-                sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json",
-                "--checks", ",".join(CHECKS),
-                "--request-timeout", "120",  # the first run starts a process
-                "--generation-deterministic",
-                "--continue-on-failure",
-                "--no-color",
-                *arguments,
-            ],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+def test_nothing_is_found(
+    url: tuple[str, dict[str, str]], tmp_path: Path, examples: int, all_: str
+) -> None:
+    base, ids = url
+    rules = tmp_path / "schemathesis.toml"
+    rules.write_text(RULES.format(all=all_, **ids))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "schemathesis.cli", "--config-file", str(rules),
+            "run", f"{base}/openapi.json",
+            "--header", f"X-Roehub-User: {ANN}",
+            "--checks", ",".join(CHECKS),
+            "--phases", "examples,coverage,fuzzing",
+            "--max-examples", str(examples),
+            "--request-timeout", "120",  # the first run starts a process
+            "--generation-deterministic",
+            "--continue-on-failure",
+            "--no-color",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
-    assert "Tested: 13" in done.stdout or "coverage" in arguments
+    assert "Tested: 24" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,11 +15,14 @@ import pytest
 from api.saved import StoredStrategy
 from api.schemas.examples import BACKTESTS, REPORTS
 from api.users import DEVELOPER, HEADER
+from cluster.jobs.store import JobStore
 from compute.keys import canonical_json
 from ingest.stores.clickhouse import ClickHouse
 from live.strategies.names import spec_hash
 from live.strategies.template import strategy_template
+from tests.api.service.job_service import job_service, running, until_ended
 from tests.api.service.market import client_of, context_of, refused, store, store_directory
+from tests.cluster.jobs.stored import run
 
 __all__ = ["store", "store_directory"]
 
@@ -44,7 +48,9 @@ SPEC: dict[str, Any] = {
 OURS = UUID("00000000-0000-0000-0000-0000000000aa")
 THEIRS = UUID("00000000-0000-0000-0000-0000000000bb")
 BROKEN = UUID("00000000-0000-0000-0000-0000000000cc")
+EMPTY = UUID("00000000-0000-0000-0000-0000000000dd")
 STORED = {
+    EMPTY: StoredStrategy(EMPTY, DEVELOPER, {}, spec_hash({})),
     OURS: StoredStrategy(OURS, DEVELOPER, SPEC, spec_hash(SPEC)),
     THEIRS: StoredStrategy(THEIRS, UUID(int=7), SPEC, spec_hash(SPEC)),
     BROKEN: StoredStrategy(BROKEN, DEVELOPER, {"indicators": []}, "0" * 64),
@@ -107,6 +113,71 @@ def test_overrides(client: httpx.Client) -> None:
     same = client.post("/backtests", json=body).json()
     assert same["variants"] == found["variants"]
     assert same["engine_params_hash"] == found["engine_params_hash"]
+
+
+def test_a_job_of_a_stored_strategy(
+    store: ClickHouse, database: str, tmp_path: Path, client: httpx.Client
+) -> None:
+    overrides = {
+        "direction_mode": None,
+        "execution": {"fee_pct": 0.075, "slippage_pct": None},
+        "risk_grid": {"tp_enabled": True, "tp": {"mode": "explicit", "values": [3, 6]}},
+    }
+    body = sent(overrides=overrides, top_k=2, preselect=5, top_trades_n=1)
+    spec_hash = sha256(canonical_json(SPEC)).hexdigest()
+    with job_service(store, database, tmp_path, strategies=strategies) as (service, _):
+        mine = {HEADER: str(DEVELOPER)}
+        answer = service.post("/backtests/jobs", json=body, headers=mine)
+        assert answer.status_code == 201, answer.text
+        job = answer.json()
+        assert (job["mode"], job["spec_hash"]) == ("saved", spec_hash)
+        stored = run(database, lambda found: JobStore(found).get(UUID(job["job_id"])))
+        assert stored is not None
+        assert stored.spec_payload_json == SPEC
+        assert stored.grid_request_hash is None
+        assert stored.request_json == {
+            "time_range": RANGE,
+            "strategy_id": str(OURS),
+            "overrides": {
+                "direction_mode": "long-short",
+                "sizing_mode": "all_in",
+                "execution": {
+                    "init_cash_quote": 10000.0, "fee_pct": 0.075, "slippage_pct": 0.05,
+                    "fixed_quote": 100.0, "safe_profit_percent": 30.0,
+                },
+                "risk_grid": {"tp_enabled": True, "tp": {"mode": "explicit", "values": [3, 6]}},
+            },
+            "warmup_bars": 50, "top_k": 2, "preselect": 5, "top_trades_n": 1,
+        }  # fmt: skip
+        assert job["request_hash"] == sha256(canonical_json(stored.request_json)).hexdigest()
+        with running(database, tmp_path):
+            service.headers.update(mine)
+            assert until_ended(service, job["job_id"])["state"] == "succeeded"
+        same = client.post("/backtests", json=body).json()
+        found = service.get(f"/backtests/jobs/{job['job_id']}/result").json()
+        for name in ("mode", "strategy_id", "spec_hash", "grid_request_hash", "engine_params_hash"):
+            assert found[name] == same[name]
+        assert [one["variant_key"] for one in found["variants"]] == [
+            one["variant_key"] for one in same["variants"]
+        ]
+        top = service.get(f"/backtests/jobs/{job['job_id']}/top").json()
+        context = top["report_context"]
+        assert "strategy_id" not in context  # it may be gone
+        report = client.post(
+            "/backtests/variant-report", json={**context, "variant": top["items"][0]["payload"]}
+        )
+        assert report.status_code == 200, report.text
+
+
+def test_strategies_that_no_job_is_made_of(
+    store: ClickHouse, database: str, tmp_path: Path
+) -> None:
+    with job_service(store, database, tmp_path, strategies=strategies) as (service, _):
+        for strategy_id, status in ((THEIRS, 403), (UUID(int=1), 404), (BROKEN, 500), (EMPTY, 422)):
+            answer = service.post(
+                "/backtests/jobs", json=sent(strategy_id), headers={HEADER: str(DEVELOPER)}
+            )
+            assert answer.status_code == status, answer.text
 
 
 def test_a_report_of_a_stored_strategy(client: httpx.Client) -> None:

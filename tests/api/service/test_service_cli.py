@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
@@ -9,8 +10,18 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
+from api.app import configured
+from tests.api.service.market import client_of
 from tests.cluster.cli import call, started
+
+SECRETS = {
+    "TELEGRAM_BOT_TOKEN": "123456:a-bot",
+    "IDENTITY_JWT_SECRET": "a secret of more than 32 bytes, of this test",
+    "IDENTITY_2FA_KEK_B64": base64.b64encode(b"2" * 32).decode(),
+    "IDENTITY_EXCHANGE_KEYS_KEK_B64": base64.b64encode(b"k" * 32).decode(),
+}
 
 
 def url_of(process: subprocess.Popen[str]) -> str:
@@ -33,7 +44,8 @@ def test_it_serves_what_the_environment_names(tmp_path: Path, database: str) -> 
         assert ready["checks"] == {"candle_store": "ok", "postgres": "ok", "results_dir": "ok"}
         paths = httpx.get(f"{url}/openapi.json").json()["paths"]
         assert "/backtests/jobs/{job_id}" in paths
-        assert httpx.get(f"{url}/backtests/jobs").json() == {"items": [], "next_cursor": None}
+        for path in ("backtests/jobs", "strategies"):
+            assert httpx.get(f"{url}/{path}").json() == {"items": [], "next_cursor": None}
         children = psutil.Process(process.pid).children()
         assert any("api.sync_worker" in child.cmdline() for child in children)
         process.send_signal(signal.SIGTERM)
@@ -45,21 +57,31 @@ def test_it_serves_what_the_environment_names(tmp_path: Path, database: str) -> 
         process.wait()
 
 
-def test_nobody_is_logged_in_outside_development(tmp_path: Path, database: str) -> None:
-    process = started(
-        "api", "--port", 0, stderr=subprocess.DEVNULL,
-        ROEHUB_ENV="prod", ROEHUB_DATA_DIR=str(tmp_path), STRATEGY_PG_DSN=database,
-    )  # fmt: skip
-    try:
-        url = url_of(process)
+def test_nobody_is_logged_in_outside_development() -> None:
+    with client_of(lambda: configured({"ROEHUB_ENV": "prod"})) as client:
         user = {"X-Roehub-User": "00000000-0000-0000-0000-000000000001"}
-        answer = httpx.get(f"{url}/backtests/runtime-defaults", headers=user)
+        answer = client.get("/backtests/runtime-defaults", headers=user)
         assert answer.status_code == 401
         assert answer.json()["error"]["code"] == "unauthorized"
-        assert httpx.get(f"{url}/indicators").status_code == 200
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert client.get("/indicators").status_code == 200
+
+
+@pytest.mark.parametrize("command", ["api", "up"])
+def test_production_without_secrets_or_database_does_not_start(
+    tmp_path: Path, database: str, command: str
+) -> None:
+    known = {"ROEHUB_ENV": "prod", "ROEHUB_DATA_DIR": str(tmp_path / "data"), **SECRETS}
+    for missing in (*SECRETS, "IDENTITY_PG_DSN"):
+        given = {name: value for name, value in known.items() if name != missing}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in given.items():
+                patch.setenv(name, value)
+            if missing != "IDENTITY_PG_DSN":
+                patch.setenv("IDENTITY_PG_DSN", database)
+            done = call(command, "--port", 0)
+        assert done.status == 2
+        assert done.stderr.startswith(f"error: {missing} is not set")
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import gc
 import json
+import logging
 import re
 import signal
 import socket
@@ -34,6 +37,22 @@ SLOW["template"]["indicator_grids"][1]["params"]["window"] = {
     "mode": "range", "start": 2, "stop_incl": 251, "step": 1,
 }  # fmt: skip
 SLOW["ranking"] = {"primary_metric": "max_drawdown_pct"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_unheard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No future whose error nobody took, and no defect of ours in the log of the server."""
+    with caplog.at_level(logging.WARNING):
+        yield
+    gc.collect()  # a future complains when it goes
+    said = [*caplog.get_records("call"), *caplog.get_records("teardown")]
+    unheard = [
+        record.getMessage()
+        for record in said
+        if record.name == "asyncio"
+        or (record.exc_info is not None and record.exc_info[0] is not asyncio.CancelledError)
+    ]
+    assert not unheard, unheard
 
 
 @pytest.fixture

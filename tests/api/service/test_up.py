@@ -1,134 +1,107 @@
-"""`roehub up` as a user runs it: processes of its own, killed and stopped, jobs that go on."""
+"""`roehub up` as a user runs it: processes of its own, killed and stopped, jobs that go on.
+
+A start takes long, so the tests share one; the last of them that uses it kills it.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import json
+import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from api.client import Client
 from compute.results import canonical_result
+from ingest.rows import MINUTE_MS, floor_minute
+from ingest.stores.clickhouse import open_clickhouse
+from ingest.stores.settings import ClickHouseSettings
 from tests.api.service.job_service import axis
 from tests.api.service.market import store_directory
-from tests.cluster.cli import ROOT
+from tests.api.service.test_backtests import expected
+from tests.api.service.up_process import (
+    STOPS_S,
+    Running,
+    environment,
+    processes_over,
+    servers_over,
+    until,
+)
+from tests.cluster.cli import call
+from tests.ingest.exchange_servers.binance import BinanceServer
+from tests.ingest.test_cli import written_config, written_whitelist
+from tests.postgres import rows
 
 __all__ = ["store_directory"]
-pytestmark = pytest.mark.soak
-
-STARTS_S, STOPS_S = 180, 30
+FOLLOWED = "SOLUSDT"
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str | Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.05)
-    return found
+def wall_clock() -> int:
+    return time.time_ns() // 1_000_000
 
 
-class Running:
-    """A `roehub up` over a directory, and all the processes that belong to it."""
-
-    def __init__(self, directory: Path, *options: str) -> None:
-        self.directory = directory
-        self.output = directory / f"output-{time.monotonic_ns()}"
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "api.cli", "up", "--port", "0", *options],
-                cwd=ROOT,
-                env=environment(directory),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def said(self) -> str:
-        return self.output.read_text()
-
-    def url(self) -> str:
-        """Waits until it is up."""
-
-        def found() -> str | None:
-            assert self.process.poll() is None, self.said
-            match = re.search(r"API +(http://\S+)", self.said)
-            return match[1] if match and "try: roehub submit" in self.said else None
-
-        return until(found, STARTS_S, "roehub up did not start")
-
-    def family(self) -> list[psutil.Process]:
-        """All its processes, found by the directory in their environment."""
-        mark = f"ROEHUB_DATA_DIR={self.directory}".encode()
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(OSError, psutil.Error):
-                if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
-                    found.append(process)
-        return found
-
-    def end(self, number: int) -> int:
-        """Its exit status after a signal, when nothing of it is left."""
-        family = self.family()
-        assert len(family) > 3
-        self.process.send_signal(number)
-        status = self.process.wait(STOPS_S)
-        until(
-            lambda: not [one for one in family if alive(one)],
-            STOPS_S,
-            lambda: [(one.pid, one.cmdline()) for one in family if alive(one)],
-        )
-        assert not self.family()
-        return status
+def copied(store: Path, directory: Path) -> Path:
+    """A data directory with candles."""
+    shutil.copytree(store, directory / "clickhouse", symlinks=True)
+    return directory
 
 
-def alive(process: psutil.Process) -> bool:
+def cleared(directory: Path) -> None:
+    """Ends whatever a failed test left running."""
+    for process in (*processes_over(directory), *servers_over(directory)):
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[BinanceServer]:
+    with BinanceServer(wall_clock) as server:
+        first_ms = floor_minute(wall_clock()) - 40 * MINUTE_MS
+        server.tape(1).enlist(FOLLOWED, first_ms=first_ms)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def up(
+    store_directory: Path, tmp_path_factory: pytest.TempPathFactory, exchange: BinanceServer
+) -> Iterator[Running]:
+    """Everything, with ingestion from `exchange` and Ray's dashboard."""
+    root = tmp_path_factory.mktemp("up")
+    directory = copied(store_directory, root / "data")
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        yield Running(
+            directory, "--threads", 1, "--dashboard", "--ingest",
+            "--whitelist", written_whitelist(root, f"1,{FOLLOWED},1"),
+            MARKET_DATA_CONFIG_PATH=str(written_config(root, {1: exchange})),
+        )  # fmt: skip
+    finally:
+        cleared(directory)
 
 
-def environment(directory: Path) -> dict[str, str]:
-    return {**os.environ, "ROEHUB_DATA_DIR": str(directory), "ROEHUB_ENV": "test"}
-
-
-@pytest.fixture
-def directory(store_directory: Path, tmp_path: Path) -> Iterator[Path]:
-    """A data directory with candles; whatever a failed test leaves running is ended."""
-    shutil.copytree(store_directory, tmp_path / "data" / "clickhouse", symlinks=True)
-    yield tmp_path / "data"
-    mark = str(tmp_path / "data")
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError, psutil.Error):
-            if mark in Path(f"/proc/{process.pid}/environ").read_text():
-                process.kill()
-
-
-def slow_request() -> dict[str, Any]:
+def request() -> dict[str, Any]:
     """A grid whose Stage A takes some seconds: it is ranked by drawdown over one-minute bars."""
-    run = {"mode": "range", "start": 5, "stop_incl": 54, "step": 1}
+    windows = {"mode": "range", "start": 5, "stop_incl": 54, "step": 1}
     return {
         "time_range": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-11T00:00:00Z"},
         "template": {
             "instrument_id": {"market_id": 1, "symbol": "BTCUSDT"},
             "timeframe": "1m",
             "indicator_grids": [
-                {"indicator_id": "ma.sma", "source": axis("close"), "params": {"window": run}},
+                {
+                    "indicator_id": "ma.sma",
+                    "source": axis("close"),
+                    "params": {"window": windows},
+                },
                 {
                     "indicator_id": "momentum.rsi",
                     "source": axis("close"),
-                    "params": {"window": run},
+                    "params": {"window": windows},
                 },
             ],
             "signal_grids": {
@@ -146,93 +119,205 @@ def slow_request() -> dict[str, Any]:
     }
 
 
-def test_a_job_killed_with_everything_goes_on_where_it_was(directory: Path) -> None:
-    first = Running(directory)
-    with Client(first.url()) as client:
-        job_id = client.submit(slow_request())["job_id"]
-
-        def midway() -> bool:
-            job = client.job(job_id)
-            assert job["state"] in ("queued", "running"), "the job was too quick to be killed"
-            return job["stage"] == "stage_a" and job["processed_units"] > 0.3 * 62_500
-
-        until(midway, 120, "no progress")
-    first.end(signal.SIGKILL)
-
-    second = Running(directory)
-    with Client(second.url()) as client:
-        assert f"job {job_id} was left by a runner that is gone; it goes on" in second.said
-        states = [e.data for e in client.follow(job_id) if e.kind == "state"]
-        assert states[-1]["state"] == "succeeded"
-        assert states[-1]["attempt"] == 2
-        interrupted = client.result(job_id)
-        log = (directory / "logs" / "runner-1.log").read_text()
-        folds = re.findall(r"event=fold .*?attempt=2 .*?number=0 spans=(\d+) reused=(\d+)", log)
-        assert folds, log[-3000:]
-        spans, reused = map(int, folds[0])
-        assert 0 < reused < spans
-
-        # The same plan over the same candles: nothing is left to compute.
-        again = client.submit(slow_request())["job_id"]
-        list(client.follow(again))
-        assert canonical_result(client.result(again)) == canonical_result(interrupted)
-    assert second.end(signal.SIGTERM) == 0
-    assert "everything is stopped" in second.said
+def undisturbed(store: Path) -> bytes:
+    """The result of `request` as the engine itself gives it."""
+    with open_clickhouse(ClickHouseSettings(path=store), "the tests") as db:
+        return canonical_result(expected(db, request()))
 
 
-def test_what_dies_is_started_again_and_a_second_one_is_refused(directory: Path) -> None:
-    up = Running(directory, "--runners", "2", "--threads", "1")
+def committed(up: Running) -> int:
+    """Spans of all jobs that are done, by the database."""
+    place = up.directory / "postgres"
+    port = json.loads((place / "server.json").read_text())["port"]
+    password = (place / "password").read_text().strip()
+    dsn = f"postgresql://roehub:{password}@127.0.0.1:{port}/roehub"
+    ((found,),) = rows(dsn, "select count(*) from backtest_spans")
+    assert isinstance(found, int)
+    return found
+
+
+def midway(up: Running, client: Client, job_id: str, spans: int, attempt: int = 1) -> bool:
+    """Whether an attempt at a job is under way and so many spans are done."""
+    job = client.job(job_id)
+    assert job["state"] in ("queued", "running"), "the job was too quick to be killed"
+    return job["attempt"] == attempt and committed(up) >= spans
+
+
+def succeeded(up: Running, job_id: str) -> dict[str, Any]:
+    """A job that ends well, at its end."""
+    with up.client() as client:
+        until(lambda: client.job(job_id)["finished_at"], lambda: up.log("runner-1.log"))
+        found = client.job(job_id)
+    assert found["state"] == "succeeded", up.log("runner-1.log")
+    return found
+
+
+def test_the_table_says_where_everything_is(up: Running) -> None:
     url = up.url()
     assert httpx.get(f"{url}/ready").json()["status"] == "ready"
-    assert httpx.get(f"{url}/docs").status_code == 200
-    second = subprocess.run(
-        [sys.executable, "-m", "api.cli", "up", "--port", "0"],
-        cwd=ROOT, env=environment(directory), capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
-    assert second.returncode == 2
+    assert httpx.get(up.place("API docs")).status_code == 200
+    api, runner = re.findall(r"http\S+/metrics", up.place("metrics"))
+    assert "roehub_http_requests_total" in httpx.get(api).text
+    until(lambda: "backtest_job_runner_claim_total" in answer(runner), up.said)
+    for name in ("database", "candles", "results", "logs"):
+        assert Path(up.place(name)).is_dir()
+        assert Path(up.place(name)).is_relative_to(up.directory)
+
+
+def answer(url: str) -> str:
+    try:
+        return httpx.get(url).text
+    except httpx.TransportError:
+        return ""
+
+
+def test_the_dashboard_lets_in_who_may_read_its_token(up: Running) -> None:
+    up.url()
+    dashboard = up.place("Ray").partition("dashboard ")[2]
+    token = Path(up.place("Ray token"))
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert httpx.get(f"{dashboard}/api/version").status_code == 401
+    bearer = {"Authorization": f"Bearer {token.read_text().strip()}"}
+    assert "ray_version" in httpx.get(f"{dashboard}/api/version", headers=bearer).json()
+    page = httpx.get(dashboard)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+
+
+def test_ingestion_shares_the_candles_with_the_api(up: Running, exchange: BinanceServer) -> None:
+    up.url()
+    exchange.wait_for_topics(1, 1, 60)
+    ingestion = up.place("ingestion").removesuffix("/metrics")
+    until(lambda: httpx.get(f"{ingestion}/ready").status_code == 200, lambda: up.said)
+    params = {"market_id": 1, "symbol": FOLLOWED}
+
+    def stored() -> dict[str, Any]:
+        items = up.get("/market-data/coverage", **params)["items"]
+        return items[0] if items else {"minutes": 0, "last": ""}
+
+    until(lambda: stored()["minutes"] >= 39, lambda: (stored(), up.said))  # history, over REST
+    last_ms = floor_minute(wall_clock()) - MINUTE_MS
+    assert exchange.publish(1, FOLLOWED, last_ms) == 1  # live
+    wanted = 'insert_rows_total{market_id="1"} '
+    until(
+        lambda: re.search(rf"^{re.escape(wanted)}[1-9]", answer(f"{ingestion}/metrics"), re.M),
+        lambda: up.said,
+    )
+    assert stored()["missing"] == 0
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_ms / 1000))
+    assert stored()["last"] >= moment
+    assert up.get("/market-data/instruments", **params)["items"]
+
+
+def test_a_second_one_over_the_same_directory_is_refused(
+    up: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = up.url()
+    for name, value in environment(up.directory).items():
+        monkeypatch.setenv(name, value)
+    second = call("up", "--port", 0)
+    assert second.status == 2
     assert f"(pid {up.process.pid}, API at {url})" in second.stderr
-    assert "Traceback" not in second.stderr
 
-    def runners() -> list[psutil.Process]:
-        return [one for one in up.family() if "--metrics-port" in one.cmdline()]
 
-    for one in until(lambda: found if len(found := runners()) == 2 else None, 60, "no runners"):
-        one.kill()
-    until(lambda: up.said.count("was ended by SIGKILL; starting it again") == 2, 30, up.said)
-    until(lambda: len(runners()) == 2, 60, "the runners did not come back")
-    host = next(one for one in up.family() if "api.ray_host" in one.cmdline())
-    host.kill()
-    until(lambda: "Ray was ended by SIGKILL; starting it again" in up.said, 30, up.said)
-    small = slow_request()
-    small["template"]["indicator_grids"][0]["params"]["window"] = axis(5, 6)
-    with Client(url) as client:
-        job_id = client.submit(small)["job_id"]
-        states = [e.data["state"] for e in client.follow(job_id) if e.kind == "state"]
-        assert states[-1] == "succeeded", (directory / "logs" / "runner-1.log").read_text()[-3000:]
+def test_a_runner_that_dies_is_started_again(up: Running) -> None:
+    up.url()
+    first = until(lambda: up.member("--metrics-port"), up.said)
+    first.kill()
+    until(lambda: "job runner was ended by SIGKILL; starting it again in" in up.said, up.said)
+    until(lambda: (now := up.member("--metrics-port")) and now.pid != first.pid, up.said)
+
+
+def test_a_job_killed_with_everything_goes_on_where_it_was(
+    up: Running, store_directory: Path
+) -> None:
+    with up.client() as client:
+        job_id = client.submit(request())["job_id"]
+        until(lambda: midway(up, client, job_id, 2), lambda: up.log("runner-1.log"))
+    up.end(signal.SIGKILL)
+
+    assert len(servers_over(up.directory)) == 1
+    again = up.again()
+    with again.client() as client:
+        assert f"job {job_id} was left by a runner that is gone; it goes on" in again.said
+        assert succeeded(again, job_id)["attempt"] == 2
+        result = canonical_result(client.result(job_id))
+        assert result == undisturbed(store_directory)
+        spans, reused = folds(again, attempt=2)[0]
+        assert 0 < reused < spans
+
+        # The cluster is lost, too: jobs run on the next one, and the same plan over the same
+        # candles leaves nothing to compute.
+        host = again.member("api.ray_host")
+        assert host is not None
+        host.kill()
+        until(lambda: "Ray was ended by SIGKILL; starting it again" in again.said, again.said)
+        second_id = client.submit(request())["job_id"]
+        assert succeeded(again, second_id)["attempt"] == 1
+        assert canonical_result(client.result(second_id)) == result
+        told = client.result(second_id)["run"]
+        assert (told["spans_computed"], told["executor"]) == (0, "ray")
     began = time.monotonic()
-    assert up.end(signal.SIGINT) == 0
-    assert time.monotonic() - began < 30
+    assert again.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < STOPS_S
+    assert "everything is stopped" in again.said
+    assert not servers_over(up.directory)
 
 
-def test_what_is_left_of_a_start_that_is_stopped(directory: Path) -> None:
-    up = Running(directory)
-    until(lambda: (directory / "logs" / "ray.log").exists(), 60, "nothing began")
-    up.process.send_signal(signal.SIGTERM)
-    up.process.wait(STOPS_S)
-    until(lambda: not up.family(), STOPS_S, "something is left")
+def folds(up: Running, attempt: int) -> list[tuple[int, int]]:
+    """(spans, those that were committed before) of each pass over spans."""
+    log = (up.directory / "logs" / "runner-1.log").read_text()
+    found = re.findall(rf"event=fold .*?attempt={attempt} .*?spans=(\d+) reused=(\d+)", log)
+    return [(int(spans), int(reused)) for spans, reused in found]
 
 
-def test_the_port_that_is_taken_is_named(directory: Path) -> None:
+def test_what_is_left_of_a_start_that_is_stopped(tmp_path: Path, exchange: BinanceServer) -> None:
+    config = written_config(tmp_path, {1: exchange})
+    listed = written_whitelist(tmp_path, f"1,{FOLLOWED},1")
+    directory = tmp_path / "data"
+    up = Running(directory, "--ingest", "--market-data-config", config, "--whitelist", listed)
+    try:
+        until(lambda: (directory / "logs" / "ray.log").exists(), lambda: up.said)
+        until(lambda: "/ready are on" in up.said, lambda: up.said)
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(STOPS_S) == 0
+        until(lambda: not up.family(), "something is left", STOPS_S)
+    finally:
+        cleared(directory)
+    assert "left behind: 0 not stored" in up.said
+
+
+def test_the_port_that_is_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from api.server import listening
 
+    monkeypatch.setenv("ROEHUB_DATA_DIR", str(tmp_path))
     with listening("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        done = subprocess.run(
-            [sys.executable, "-m", "api.cli", "up", "--port", str(port)],
-            cwd=ROOT, env=environment(directory), capture_output=True, text=True, timeout=60,
-            check=False,
-        )  # fmt: skip
-    assert done.returncode == 2
+        done = call("up", "--port", port)
+    assert done.status == 2
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.soak
+def test_everything_is_killed_again_and_again(store_directory: Path, tmp_path: Path) -> None:
+    chance = random.Random(20260103)
+    directory = copied(store_directory, tmp_path / "data")
+    job_id = None
+    try:
+        moments = sorted(chance.sample(range(1, 9), 3))
+        for attempt, spans in enumerate(moments, start=1):
+            up = Running(directory, "--threads", 1, "--runners", 2)
+            with up.client() as client:
+                job_id = job_id or client.submit(request())["job_id"]
+                at = (up, client, job_id, spans, attempt)
+                until(lambda at=at: midway(*at), up.said)
+            up.end(signal.SIGKILL)
+        up = Running(directory, "--threads", 1, "--runners", 2)
+        assert job_id is not None
+        assert succeeded(up, job_id)["attempt"] == len(moments) + 1
+        with up.client() as client:
+            assert canonical_result(client.result(job_id)) == undisturbed(store_directory)
+        assert up.end(signal.SIGTERM) == 0
+    finally:
+        cleared(directory)

@@ -17,7 +17,6 @@ import pytest
 from cluster.jobs.committed import CommittedExecutor, FoldStart, units_of
 from cluster.jobs.durable import ResultsUnwritable, sweep, write_all
 from cluster.jobs.part_files import PartFiles
-from cluster.ray_executor import RayExecutor
 from compute.control import Control, Progress
 from compute.errors import Cancelled
 from compute.executor import Executor, LocalExecutor
@@ -146,26 +145,6 @@ def test_runs_that_are_stopped_again_and_again(
     assert {(row.fold, row.start_at) for row in bench.ledger.rows.values()} == {
         (fold, start) for fold, start, _ in computed[0].union(*computed)
     }
-
-
-@pytest.mark.soak
-def test_on_ray_and_across_executors(
-    problem: Problem, cluster: RayExecutor, local: LocalExecutor, tmp_path: Path
-) -> None:
-    bench = Bench(problem, tmp_path)
-    expected = bench.plain(local)
-    control = Control()
-    with pytest.raises(Cancelled):
-        bench.run(Recorder(cluster, 25, lambda: control.cancel("stop")), control=control)
-    some = len(bench.ledger.rows)
-    assert some >= 25
-    again = Recorder(local)
-    assert bench.run(again) == expected
-    assert again.spans == len(bench.ledger.rows) - some
-    fresh = Bench(problem, tmp_path / "other")
-    assert fresh.run(cluster) == expected
-    digests = {key: row.digest for key, row in bench.ledger.rows.items()}
-    assert {key: row.digest for key, row in fresh.ledger.rows.items()} == digests
 
 
 def test_what_cannot_be_read_is_computed_again(

@@ -156,6 +156,31 @@ def test_a_lost_connection_is_made_again(database: str) -> None:
     run(database, work)
 
 
+def test_a_defect_of_the_driver_does_not_end_listening(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, failed = asyncpg.connect, False
+
+    async def connected(*arguments: object, **options: object) -> object:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise asyncpg.InternalClientError("got result for unknown protocol state")
+        return await connect(*arguments, **options)  # type: ignore[arg-type]
+
+    async def work(found: AsyncEngine) -> None:
+        job = await created(found)
+        monkeypatch.setattr(asyncpg, "connect", connected)
+        async with EventHub(database) as hub:
+            assert await hub.ready(30)
+            with hub.bell(job.job_id) as bell:
+                await JobStore(found).cancel(job.job_id)
+                assert await bell.wait(30)
+        assert failed
+
+    run(database, work)
+
+
 def test_a_database_that_is_not_there_is_waited_for(database: str) -> None:
     async def work(found: AsyncEngine) -> None:
         nowhere = database.rpartition("/")[0] + "/nowhere"

@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psutil
 import pytest
 
 from cluster.jobs.runner import OpenExecutor
 from cluster.postgres.schema import migrate
 from cluster.postgres.server import embedded_postgres
-from cluster.ray_executor import RayExecutor
 from compute.executor import Executor, LocalExecutor
 from tests.cluster.jobs.runner_process import Paced
 from tests.cluster.jobs.running import (
@@ -200,45 +198,6 @@ def test_a_database_that_is_killed_and_comes_back(tmp_path: Path, local: LocalEx
                 until(looking.ended)
         watched.note()
         judge(dsn, job_id, BODY)
-
-
-WORKERS = ("ray::IDLE", "ray::spans", "ray::reduced", "ray::warm")  # not the agents of the node
-
-
-def kill_workers(session: str) -> int:
-    """Ends all workers of the cluster at once; how many there were."""
-    found = [
-        worker
-        for worker in psutil.process_iter(["cmdline"])
-        if " ".join(worker.info["cmdline"] or ()).startswith(WORKERS)
-        and any(session in " ".join(parent.cmdline()) for parent in worker.parents())
-    ]
-    for worker in found:
-        worker.kill()
-    return len(found)
-
-
-@pytest.mark.soak
-def test_workers_of_the_cluster_that_are_killed(
-    database: str, tmp_path: Path, cluster: RayExecutor, session: Any
-) -> None:
-    undisturbed(BODY)
-    [job_id] = submit(database, tmp_path, BODY)
-    watched = Watched(database, tmp_path, job_id)
-    directory = f"roehub-ray-{os.getuid()}/{os.getpid()}"
-    with (
-        runner_thread(database, tmp_path, held(Paced(cluster, 0.15))),
-        Looking(database) as looking,
-    ):
-        for moment in moments():
-            until(lambda moment=moment: looking.spans() >= moment)
-            assert until(lambda: kill_workers(directory)) > 0
-            assert not looking.ended()
-            watched.note()
-        until(looking.ended)
-    watched.note()
-    told = judge(database, job_id, BODY)
-    assert (told["attempt"], told["executor"]) == (1, "ray")
 
 
 @pytest.mark.slow

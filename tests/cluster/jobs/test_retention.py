@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cluster.jobs.job import Job
@@ -115,6 +116,43 @@ def test_files_that_are_new_or_not_ours_stay(database: str, tmp_path: Path) -> N
         swept = await Retention(found, tmp_path, 30, grace_seconds=-1).sweep()
         assert swept == Swept(files=2)
         assert await Retention(found, tmp_path / "none", 30).sweep() == Swept()
+
+    run(database, work)
+
+
+def test_candles_that_a_new_job_took_up_meanwhile_stay(database: str, tmp_path: Path) -> None:
+    async def work(found: AsyncEngine) -> None:
+        taken = _file(tmp_path / "candles" / f"{'1' * 64}-1h.arrow")
+        loose = _file(tmp_path / "candles" / f"{'2' * 64}-1h.arrow")
+        retention = Retention(found, tmp_path, 30)
+        [(kind, entries)] = retention._entries()
+        assert entries == [taken, loose]
+        os.utime(taken)  # as the creation of a job does before the job is there
+        assert await retention._remove(kind, entries) == 1
+        assert _files(tmp_path) == {f"candles/{taken.name}"}
+
+    run(database, work)
+
+
+def test_a_directory_goes_by_its_name_first(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "3" * 64
+    plan = tmp_path / "plans" / key
+
+    def killed(path: Path, **options: Any) -> None:
+        if path.exists():
+            assert not plan.exists(), "a runner may be writing into it"
+
+    async def work(found: AsyncEngine) -> None:
+        _file(plan / "0-0-5.parquet")
+        with monkeypatch.context() as patched:
+            patched.setattr("cluster.jobs.retention.shutil.rmtree", killed)
+            assert await Retention(found, tmp_path, 30).sweep() == Swept(files=1)
+        assert _files(tmp_path) == {f"plans/{key}.gone/0-0-5.parquet"}
+        _file(plan / "0-0-5.parquet")
+        await Retention(found, tmp_path, 30).sweep()
+        assert _files(tmp_path) == set()
 
     run(database, work)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -9,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cluster.errors import ClusterLost
 from cluster.jobs.market_file import market_path
 from cluster.jobs.store import JobStore
-from cluster.ray_executor import RayExecutor
+from compute.control import Control, Meter
 from compute.executor import Executor, LocalExecutor
 from tests.cluster.jobs.ledgers import Recorder
 from tests.cluster.jobs.running import (
@@ -49,6 +52,25 @@ class Gate(Recorder):
     def _hold(self) -> None:
         self.reached.set()
         assert self.opened.wait(120)
+
+
+class Second(Recorder):
+    """Holds the second job that comes until it is opened."""
+
+    def __init__(self, inner: Executor) -> None:
+        super().__init__(inner)
+        self.first: Control | None = None
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def fold(
+        self, stage: Any, query: Any, spans: Sequence[Any], meter: Meter, control: Control,
+        sink: Any = None,
+    ) -> Any:  # fmt: skip
+        self.first = self.first or control
+        if control is not self.first:
+            self.reached.set()
+            assert self.opened.wait(120)
+        return super().fold(stage, query, spans, meter, control, sink)
 
 
 def opener(executor: Executor) -> Opened:
@@ -95,17 +117,6 @@ def test_a_job_leaves_what_an_undisturbed_run_finds(
     value = metrics.claim._value.get()  # pyright: ignore[reportAttributeAccessIssue]
     assert value == 1
     assert metrics.ended["succeeded"]._value.get() == 1  # pyright: ignore
-
-
-def test_on_the_cluster(database: str, tmp_path: Path, cluster: RayExecutor) -> None:
-    body = request(windows=8, periods=6)
-    ids = submit(database, tmp_path, body, body | {"top_trades_n": 5})
-    with runner_thread(database, tmp_path, opener(cluster)):
-        finished(database)
-    assert judge(database, ids[0], body)["executor"] == "ray"
-    told = judge(database, ids[1], body | {"top_trades_n": 5})
-    assert told["spans_computed"] == 0  # the same plan over the same candles
-    assert told["spans_reused"] == len(spans_of(database))
 
 
 def test_progress_in_order_and_to_the_end(
@@ -235,6 +246,74 @@ def test_a_lost_cluster_is_opened_again_and_the_attempt_counts(
     assert told["spans_reused"] >= 20
     assert metrics.ended["executor_lost"]._value.get() == 1  # pyright: ignore
     assert job_of(database, job_id).max_attempts == 50
+
+
+def test_a_job_whose_end_cannot_be_written_holds_up_no_other(
+    database: str, tmp_path: Path, local: LocalExecutor
+) -> None:
+    body = request(windows=8, periods=6)
+    poison, other = submit(database, tmp_path, body, body)
+
+    async def guard(found: AsyncEngine) -> None:
+        await execute(
+            found,
+            "create function keep() returns trigger language plpgsql as"
+            " $$ begin raise exception 'not this one'; end $$",
+        )
+        await execute(
+            found,
+            "create trigger keep before update on backtest_jobs for each row"
+            f" when (new.job_id = '{poison}' and new.finished_at is not null)"
+            " execute function keep()",
+        )
+
+    run(database, guard)
+    with runner_thread(database, tmp_path, opener(local)) as (_, metrics):
+        until(lambda: job_of(database, other).state == "succeeded")
+    assert metrics.ended["crashed"]._value.get() >= 1  # pyright: ignore
+    assert job_of(database, poison).state == "running"
+
+
+def test_a_mount_that_is_gone_fails_no_job(
+    database: str, tmp_path: Path, local: LocalExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = request(windows=8, periods=6)
+    caplog.set_level(logging.INFO)
+    results, away = tmp_path / "results", tmp_path / "away"
+    results.mkdir()
+    with runner_thread(database, results, opener(local)):
+        results.rename(away)
+        results.mkdir()  # what is left of a mount
+        until(lambda: "results_missing" in caplog.text)
+        [job_id] = submit(database, away, body)
+
+        async def move(found: AsyncEngine) -> None:
+            await execute(found, f"update backtest_jobs set results_dir = '{results}'")
+
+        run(database, move)
+        assert job_of(database, job_id).attempt == 0
+        results.rmdir()
+        away.rename(results)
+        finished(database)
+    judge(database, job_id, body)
+    assert "results_back" in caplog.text
+
+
+def test_a_runner_that_is_never_idle_sweeps_all_the_same(
+    database: str, tmp_path: Path, local: LocalExecutor
+) -> None:
+    body = request(windows=8, periods=6)
+    submit(database, tmp_path, body, request(windows=7, periods=6))
+    loose = tmp_path / "candles" / f"{'0' * 64}-1h.arrow"
+    loose.write_text("of a job that was deleted")
+    os.utime(loose, (1e9, 1e9))
+    second = Second(local)
+    with runner_thread(database, tmp_path, opener(second)):
+        assert second.reached.wait(120)
+        there = loose.exists()
+        second.opened.set()
+        finished(database)
+    assert not there
 
 
 def test_a_failure_keeps_its_code_message_and_details(

@@ -16,6 +16,7 @@ import pytest
 from cluster.jobs.durable import results_directory
 from cluster.jobs.runner import cluster_failure
 from compute.errors import InvalidInput
+from tests.cluster.cli import call
 from tests.cluster.jobs.running import Looking, judge, submit, until
 from tests.cluster.problems import request
 
@@ -23,18 +24,16 @@ ROOT = Path(__file__).parents[3]
 
 
 @contextmanager
-def jobs(
-    directory: Path, dsn: str, *options: str, **environment: str
-) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def jobs(directory: Path, dsn: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """(the process, its log) of a runner on threads; killed at the end, if it lives."""
     log = directory / "log"
     with log.open("wb") as said:
         started = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "jobs", "--executor", "local", "--threads", "1",
-             "--metrics-port", "0", *options],
+             "--metrics-port", "0"],
             cwd=ROOT, stdout=said, stderr=said,
             env={**os.environ, "STRATEGY_PG_DSN": dsn,
-                 "ROEHUB_RESULTS_DIR": str(directory / "results"), **environment},
+                 "ROEHUB_RESULTS_DIR": str(directory / "results")},
         )  # fmt: skip
     try:
         yield started, log
@@ -82,19 +81,24 @@ def test_it_runs_what_waits_and_stops_when_told(database: str, tmp_path: Path) -
     )
 
 
-def test_jobs_that_are_not_enabled(database: str, tmp_path: Path) -> None:
+def test_jobs_that_are_not_enabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "backtest.yaml"
     shipped = (ROOT / "configs" / "dev" / "backtest.yaml").read_text()
     file.write_text(shipped.replace("enabled: true", "enabled: false"))
-    with jobs(tmp_path, database, ROEHUB_BACKTEST_CONFIG=str(file)) as (runner, log):
-        assert runner.wait(60) == 0
-    assert "component=backtest-job-runner status=disabled" in log.read_text()
+    monkeypatch.setenv("ROEHUB_BACKTEST_CONFIG", str(file))
+    done = call("jobs")
+    assert done.status == 0
+    assert "component=backtest-job-runner status=disabled" in done.stderr
 
 
-def test_a_database_of_another_version_is_refused(empty_database: str, tmp_path: Path) -> None:
-    with jobs(tmp_path, empty_database) as (runner, log):
-        assert runner.wait(60) == 2
-    assert "roehub db migrate" in log.read_text()
+def test_a_database_of_another_version_is_refused(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRATEGY_PG_DSN", empty_database)
+    monkeypatch.setenv("ROEHUB_RESULTS_DIR", str(tmp_path / "results"))
+    done = call("jobs", "--executor", "local", "--metrics-port", 0)
+    assert done.status == 2
+    assert "roehub db migrate" in done.stderr
 
 
 def test_the_directory_of_results(tmp_path: Path) -> None:

@@ -11,22 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cluster.postgres.engine import driver_dsn, engine, transient, typed
+from cluster.postgres.engine import engine, transient, typed
 from cluster.postgres.errors import DatabaseFailed, DatabaseUnavailable, DiskFull
 from cluster.postgres.server import embedded_postgres
 from tests.postgres import FAST, await_server, kill_server
-
-
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [
-        ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
-        ("postgresql+asyncpg://u:p@h:1/d", "postgresql+asyncpg://u:p@h:1/d"),
-        ("postgresql://u:p%40@h/d?sslmode=require", "postgresql+asyncpg://u:p%40@h/d?ssl=require"),
-    ],
-)
-def test_a_dsn_is_read_as_the_driver_wants_it(given: str, read: str) -> None:
-    assert driver_dsn(given) == read
 
 
 def on(dsn: str, work: Callable[[AsyncEngine], Awaitable[None]], **options: float) -> None:
@@ -56,6 +44,24 @@ def test_a_session_is_utc_named_and_bounded(postgres: str) -> None:
             await asked(found, "SELECT pg_sleep(60)")
 
     on(postgres, work, statement_s=0.2)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
+def test_options_of_a_dsn_reach_the_server(postgres: str, scheme: str) -> None:
+    async def work(found: AsyncEngine) -> None:
+        assert await asked(found, "SHOW search_path") == "elsewhere"
+        assert await asked(found, "SHOW work_mem") == "5MB"
+
+    options = "?sslmode=disable&search_path=elsewhere&work_mem=5MB"
+    on(f"{scheme}{postgres.removeprefix('postgresql')}{options}", work)
+
+
+def test_an_option_that_no_server_has_is_refused_in_its_words(postgres: str) -> None:
+    async def work(found: AsyncEngine) -> None:
+        with pytest.raises(DatabaseFailed, match="connect_timeout"), typed():
+            await asked(found, "SELECT 1")
+
+    on(f"{postgres}?connect_timeout=10", work)
 
 
 def test_a_defect_is_not_called_transient(postgres: str) -> None:
