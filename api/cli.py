@@ -26,6 +26,7 @@ import cluster.cli
 import cluster.jobs.cli
 import cluster.postgres.cli
 import ingest.cli
+import live.cli
 
 if TYPE_CHECKING:
     from compute.errors import RoehubError
@@ -131,6 +132,7 @@ app.add_typer(api.tokens_cli.app, name="token")
 app.add_typer(api.secrets_cli.app, name="secrets")
 app.add_typer(cluster.postgres.cli.app, name="db")
 app.add_typer(cluster.jobs.cli.app, name="jobs")
+app.add_typer(live.cli.app, name="live")
 
 
 @app.command()

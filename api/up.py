@@ -18,9 +18,9 @@ from typing import Final
 import httpx
 
 from api.app import create_app, end_streams
+from api.beside import Beside, Work
 from api.children import Child, Program
 from api.context import AppContext
-from api.ingestion import Ingest, Ingestion
 from api.server import Server, url_of
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class NotReady(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run: `runners` runners on a Ray cluster of `cpus` cores, `ingest` beside the API.
+    """What to run: `runners` runners on a Ray cluster of `cpus` cores; `ingest` and `live` beside
+    the API, in this process.
 
     `environment` is what the runners get beside this process's own; `runner_ports` are those of
     their metrics. Ray has a dashboard where a `dashboard_token` says into which file goes what it
@@ -52,7 +53,8 @@ class Plan:
     dashboard_token: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     runner_ports: tuple[int, ...] = ()
-    ingest: Ingest | None = None
+    ingest: Work | None = None
+    live: Work | None = None
     places: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -80,15 +82,16 @@ class Up:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._asked)
         serving = asyncio.create_task(self._server.serve(sockets=[self._plan.socket]))
-        ingesting = None
+        beside: list[asyncio.Task[None]] = []
         try:
             if self._runners:
                 self._ray.begin()
                 for runner in self._runners:
                     runner.begin()
-            if self._plan.ingest is not None:
-                ingestion = Ingestion(self._plan.ingest, self._say)
-                ingesting = asyncio.create_task(ingestion.kept(self._stop), name="ingestion")
+            for name, work in (("ingestion", self._plan.ingest), ("live runner", self._plan.live)):
+                if work is not None:
+                    kept = Beside(work, self._say, name).kept(self._stop)
+                    beside.append(asyncio.create_task(kept, name=name))
             await self._ready(serving)
             if not self._stop.is_set():
                 self._context.pool.warm()
@@ -99,7 +102,7 @@ class Up:
             if serving.done() and not self._stop.is_set():
                 raise NotReady("the API ended by itself; the log has the reason")
         finally:
-            await self._ended(serving, ingesting)
+            await self._ended(serving, beside)
 
     def table(self) -> str:
         """Where everything is."""
@@ -157,18 +160,15 @@ class Up:
                 raise NotReady(f"not ready after {READY_SECONDS:g} s: {said}") from None
             self._say(f"{said} after {READY_SECONDS:g} s; jobs wait for it")
 
-    async def _ended(
-        self, serving: asyncio.Task[None], ingesting: asyncio.Task[None] | None
-    ) -> None:
+    async def _ended(self, serving: asyncio.Task[None], beside: list[asyncio.Task[None]]) -> None:
         """Stops everything: what takes work in first, then what does it, then what it is done on.
 
         The stores are closed by whoever opened them.
         """
         self._stop.set()
         self._server.stop()
-        first = [serving, *(asyncio.create_task(runner.end()) for runner in self._runners)]
-        if ingesting is not None:
-            first.append(ingesting)
+        ends = (asyncio.create_task(runner.end()) for runner in self._runners)
+        first = [serving, *ends, *beside]
         _, late = await asyncio.wait(first, timeout=2 * STOP_SECONDS)
         for task in late:
             log.warning("%s does not stop and is left", task.get_name())

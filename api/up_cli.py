@@ -9,13 +9,15 @@ import typer
 
 from cluster.jobs.cli import METRICS_PORT
 from ingest.commands.options import Config, LogFormat, Logs, Whitelist, logs_to_stderr
+from live.cli import METRICS_PORT as LIVE_METRICS_PORT
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
     from pathlib import Path
 
+    from api.beside import Work
     from api.context import AppContext
-    from api.ingestion import Ingest
     from api.up import Plan
 
 _INGEST_METRICS_PORT = 9201
@@ -34,6 +36,9 @@ def up(
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard.")] = False,
     ingest: Annotated[
         bool, typer.Option("--ingest", help="Follow the exchanges and keep history whole, too.")
+    ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Run the strategies that were started, too.")
     ] = False,
     market_data_config: Config = None,
     whitelist: Whitelist = None,
@@ -73,7 +78,7 @@ def up(
         operator = _operator_file(given, host, served)
         if operator is not None:
             stack.enter_context(local_operator(dsn, operator, url_of(found)))
-        metrics = free_port(_INGEST_METRICS_PORT)
+        metrics, live_metrics = free_port(_INGEST_METRICS_PORT), free_port(LIVE_METRICS_PORT)
         plan = Plan(
             found,
             directory / "logs",
@@ -83,7 +88,11 @@ def up(
             environment={RUNTIME_NAME: dsn},
             runner_ports=tuple(free_port(METRICS_PORT + i) for i in range(runners)),
             ingest=_ingestion(served, market_data_config, whitelist, metrics) if ingest else None,
-            places=_places(served, place, metrics if ingest else None, operator),
+            live=_live(served, environ, live_metrics) if live else None,
+            places={
+                **_places(served, place, metrics if ingest else None, operator),
+                **({"live": f"http://127.0.0.1:{live_metrics}/metrics"} if live else {}),
+            },
         )
         try:
             asyncio.run(_run(Up, served, plan))
@@ -162,7 +171,24 @@ def _places(
     return found
 
 
-def _ingestion(context: AppContext, config: Path | None, listed: Path | None, port: int) -> Ingest:
+def _live(context: AppContext, environ: Mapping[str, str], port: int) -> Work:
+    """The live runner over the open store. Raises: InvalidConfig, InvalidInput."""
+    from cluster.postgres.settings import RUNTIME_NAME
+    from live.cli import live_settings, strategy_job
+    from live.service import run_live
+
+    settings, job, db = live_settings(), strategy_job(), context.store
+    settings.messages.telegram(environ)  # before anything is started
+    assert db is not None
+
+    async def run(stop: asyncio.Event) -> int:
+        await run_live(environ[RUNTIME_NAME], db, settings, job, environ, "127.0.0.1", port, stop)
+        return 0
+
+    return run
+
+
+def _ingestion(context: AppContext, config: Path | None, listed: Path | None, port: int) -> Work:
     """Live candles and the scheduler over the open store. Raises: InvalidConfig, InvalidInput."""
     from ingest.commands.options import market_data, whitelist_path
     from ingest.commands.processes import run_live

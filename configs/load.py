@@ -43,7 +43,18 @@ _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "indicators": (("schema_version", "defaults"), ()),
     "market_data": (("version", "market_data"), ("market_data",)),
-    "strategy": (("version", "strategy"), ("strategy", "strategy.api")),
+    "strategy": (
+        ("version", "strategy"),
+        (
+            "strategy",
+            "strategy.api",
+            "strategy.live_worker",
+            "strategy.live_worker.redis_streams",
+            "strategy.live_worker.repair",
+            "strategy.realtime_output",
+            "strategy.telegram",
+        ),
+    ),
 }
 
 

@@ -28,6 +28,13 @@ class LiveMetrics:
         self.minutes = counter("minutes", "Minutes that runs went through.")
         self.bars = counter("bars", "Bars that runs traded on.")
         self.leases_lost = counter("leases_lost", "Instruments that another runner took over.")
+        self.differences = counter(
+            "reconcile_differences", "Bars and trades that were others than in the back-test."
+        )
+        self.reconciled = Counter(
+            f"{_NAME}_reconciled", "Runs held against their back-test.", ("result",),
+            registry=registry,
+        )  # fmt: skip
         self.iteration_seconds = Histogram(
             f"{_NAME}_iteration_duration_seconds",
             "Length of a pass over the active runs.",

@@ -54,6 +54,19 @@ BARS: Final = Table(
     Column("close", REAL),
     Column("vote", SmallInteger),
     Column("equity", Double),
+    Column("committed_at", _TIME),
+)
+
+RECONCILIATIONS: Final = Table(
+    "live_reconciliations",
+    METADATA,
+    Column("run_id", Uuid, primary_key=True),
+    Column("checked_at", _TIME),
+    Column("until_ts", _TIME),
+    Column("bars", Integer),
+    Column("trades", Integer),
+    Column("differences", Integer),
+    Column("report_json", JSONB),
 )
 
 TRADES: Final = Table(

@@ -203,6 +203,18 @@ class CandleStore:
             asked,
         )
 
+    def written(self, instrument: Instrument, period: Period) -> list[tuple[int, int, int]]:
+        """(minute, when its newest version was stored, versions) of `period`, ascending, in ms."""
+        name, time = self._raw_time(instrument)
+        rows = self.db.rows(
+            f"SELECT toUnixTimestamp64Milli({time}) AS minute_ms, "
+            "toUnixTimestamp64Milli(max(ingested_at)), count() "
+            f"FROM {name} WHERE {_INSTRUMENT} AND {_TIMES_BETWEEN.format(time=time)} "
+            "GROUP BY minute_ms ORDER BY minute_ms",
+            _asked(instrument, period),
+        )
+        return [(int(minute), int(at), int(count)) for minute, at, count in rows]
+
     def raw_count(self, instrument: Instrument, period: Period) -> int:
         """Number of raw rows whose minute opens in `period`, repeats counted."""
         return self._raw_counts(instrument, period)[0]

@@ -39,6 +39,7 @@ STATEMENTS = (
         close real NOT NULL,
         vote smallint NOT NULL,
         equity double precision NOT NULL,
+        committed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 
         PRIMARY KEY (run_id, bar_ts),
         CONSTRAINT live_bars_vote_chk CHECK (vote IN (-1, 0, 1))
@@ -68,6 +69,32 @@ STATEMENTS = (
         CONSTRAINT live_trades_side_chk CHECK (side IN (-1, 1)),
         CONSTRAINT live_trades_reason_chk CHECK (reason IN ('sl', 'tp', 'signal_exit'))
     )
+    """,
+    """
+    CREATE TABLE live_reconciliations (
+        run_id uuid PRIMARY KEY REFERENCES strategy_runs (run_id) ON DELETE CASCADE,
+        checked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        until_ts timestamptz,
+        bars integer NOT NULL,
+        trades integer NOT NULL,
+        differences integer NOT NULL,
+        report_json jsonb NOT NULL
+    )
+    """,
+    # Readers of the events of a run wait for it to be named here.
+    """
+    CREATE FUNCTION strategy_event_told() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.run_id IS NOT NULL THEN
+            PERFORM pg_notify('strategy_events', NEW.run_id::text);
+        END IF;
+        RETURN NULL;
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER strategy_events_told
+        AFTER INSERT ON strategy_events FOR EACH ROW EXECUTE FUNCTION strategy_event_told()
     """,
     "CREATE INDEX idx_strategy_runs_active ON strategy_runs (started_at, run_id)"
     " WHERE state IN ('starting', 'warming_up', 'running', 'stopping')",

@@ -1,4 +1,4 @@
-"""Ingestion beside the API: in this process, because the candle store has no other; on a thread and
+"""What runs beside the API: in this process, because the candle store has no other; on a thread and
 an event loop of its own, so that what blocks there holds up no request."""
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ from ingest.live.threads import Threads
 
 log = logging.getLogger(__name__)
 
-Ingest = Callable[[asyncio.Event], Awaitable[int]]
-"""Runs until the event; the candles that it could not store."""
+Work = Callable[[asyncio.Event], Awaitable[int]]
+"""Runs until the event; the number of things that it could not finish."""
 
 
-class Ingestion:
-    """Runs `ingest`, again whenever it ends by itself; `say` hears of that."""
+class Beside:
+    """Runs `work`, again whenever it ends by itself; `say` hears of that by its `name`."""
 
     def __init__(
-        self, ingest: Ingest, say: Callable[[str], None], *, backoff: Backoff | None = None
+        self,
+        work: Work,
+        say: Callable[[str], None],
+        name: str = "ingestion",
+        *,
+        backoff: Backoff | None = None,
     ) -> None:
-        self._ingest, self._say = ingest, say
+        self._work, self._say, self._name = work, say, name
         self._backoff = backoff or Backoff()
 
     async def kept(self, stop: asyncio.Event) -> None:
         """Keeps it running until `stop`, and then waits for what it has still to store."""
-        threads = Threads(1, "ingestion")
+        threads = Threads(1, self._name)
         try:
             await self._kept(threads, stop)
         finally:
@@ -43,15 +48,15 @@ class Ingestion:
                 left = await threads.run(self._life, stop, asyncio.get_running_loop())
                 reason = "ended"
                 if left:
-                    self._say(f"ingestion could not store {left} candles")
+                    self._say(f"{self._name} could not store {left} candles")
             except Exception as error:
-                log.exception("ingestion failed")
+                log.exception("%s failed", self._name)
                 reason = f"failed: {error}"
             if stop.is_set():
                 return
             failures = 1 if time.monotonic() - began > STEADY_SECONDS else failures + 1
             pause = self._backoff.pause(failures)
-            self._say(f"ingestion {reason}; starting it again in {pause:g} s")
+            self._say(f"{self._name} {reason}; starting it again in {pause:g} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
 
@@ -64,7 +69,7 @@ class Ingestion:
             waiting = asyncio.run_coroutine_threadsafe(stop.wait(), home)
             waiting.add_done_callback(lambda _: _told(here, asked))
             try:
-                return await self._ingest(asked)
+                return await self._work(asked)
             finally:
                 waiting.cancel()
 

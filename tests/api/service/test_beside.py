@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 from api.children import Backoff
-from api.ingestion import Ingest, Ingestion
+from api.beside import Beside
 
 QUICK = Backoff(first_seconds=0.01, longest_seconds=0.04)
 
@@ -22,7 +22,7 @@ async def kept(ingest: Ingest, *, until: asyncio.Event | None = None) -> list[st
             stop.set()
 
     async with asyncio.timeout(30):
-        await Ingestion(ingest, say, backoff=QUICK).kept(stop)
+        await Beside(ingest, say, backoff=QUICK).kept(stop)
     return said
 
 

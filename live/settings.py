@@ -1,0 +1,185 @@
+"""Settings of the live runner: sections of `strategy.yaml`, each of which checks itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from compute.errors import InvalidInput
+from live.feed import FeedSettings
+from live.instrument import RepairSettings
+from live.output import OutputSettings
+from live.runner import RunnerSettings
+from live.telegram import TelegramSettings
+
+if TYPE_CHECKING:
+    from ingest.stores.valkey import RedisSettings
+
+
+def _positive(settings: object, *names: str) -> None:
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise InvalidInput(f"{name} must be > 0, got {getattr(settings, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Whether runs are advanced, how often they are looked for, how long instruments are held.
+
+    `reconcile_hours` is the pause between two checks of a run against its back-test.
+    """
+
+    SECTIONS: ClassVar = ("strategy.live_worker",)
+
+    enabled: bool = True
+    poll_interval_seconds: float = 5.0
+    lease_seconds: float = 10.0
+    reconcile_hours: float = 24.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "poll_interval_seconds", "lease_seconds", "reconcile_hours")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """The live feed. Without a `host` it is where REDIS_HOST says, else a server of our own."""
+
+    SECTIONS: ClassVar = ("strategy.live_worker.redis_streams",)
+
+    enabled: bool = True
+    host: str | None = None
+    port: int = 6379
+    db: int = 0
+    password_env: str | None = "ROEHUB_REDIS_PASSWORD"  # nosec B105: the name of a variable
+    socket_timeout_s: float = 2.0
+    connect_timeout_s: float = 2.0
+    stream_prefix: str = "md.candles.1m"
+    consumer_group: str = "strategy.live_runner.v1"
+    read_count: int = 200
+    block_ms: int = 100
+    claim_idle_ms: int = 30_000
+
+    def __post_init__(self) -> None:
+        self.feed()
+        _positive(self, "port", "socket_timeout_s", "connect_timeout_s")
+        if self.block_ms / 1000 >= self.socket_timeout_s:
+            raise InvalidInput("block_ms must be shorter than socket_timeout_s")
+
+    def feed(self) -> FeedSettings:
+        """How streams are read. Raises: InvalidInput."""
+        return FeedSettings(
+            self.stream_prefix,
+            self.consumer_group,
+            self.read_count,
+            self.block_ms,
+            self.claim_idle_ms,
+        )
+
+    def server(self, environ: Mapping[str, str]) -> RedisSettings:
+        """The server of the environment, else of the file, else our own. Raises: InvalidInput."""
+        from ingest.stores.valkey import RedisSettings
+
+        known = {name: value for name, value in environ.items() if value.strip()}
+        if self.host is not None:
+            known = {
+                "REDIS_HOST": self.host,
+                "REDIS_PORT": str(self.port),
+                "REDIS_DB": str(self.db),
+                **known,
+            }
+        return RedisSettings.from_environment(
+            known,
+            password_env=self.password_env,
+            socket_timeout_s=self.socket_timeout_s,
+            connect_timeout_s=self.connect_timeout_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PatienceSettings:
+    """When and how often the store is asked for minutes that the feed did not bring."""
+
+    SECTIONS: ClassVar = ("strategy.live_worker.repair",)
+
+    late_seconds: float = 5.0
+    retry_backoff_seconds: float = 1.0
+    longest_pause_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("late_seconds", "retry_backoff_seconds", "longest_pause_seconds"):
+            if not getattr(self, name) >= 0:
+                raise InvalidInput(f"{name} must be >= 0, got {getattr(self, name)}")
+
+    def repair(self) -> RepairSettings:
+        """The same, as the runner takes it."""
+        return RepairSettings(
+            self.late_seconds, self.retry_backoff_seconds, self.longest_pause_seconds
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeSettings:
+    """Streams of metrics and events for users, on the server of the live feed."""
+
+    SECTIONS: ClassVar = ("strategy.realtime_output",)
+
+    enabled: bool = False
+    metrics_stream_prefix: str = "strategy.metrics.v1.user"
+    events_stream_prefix: str = "strategy.events.v1.user"
+    metrics_maxlen: int = 10_000
+    events_maxlen: int = 10_000
+
+    def __post_init__(self) -> None:
+        self.output()
+
+    def output(self) -> OutputSettings:
+        """Names and lengths. Raises: InvalidInput."""
+        return OutputSettings(
+            self.metrics_stream_prefix,
+            self.events_stream_prefix,
+            self.metrics_maxlen,
+            self.events_maxlen,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSettings:
+    """Messages to Telegram; the token comes from the variable that `bot_token_env` names."""
+
+    SECTIONS: ClassVar = ("strategy.telegram",)
+
+    enabled: bool = False
+    mode: str = "log_only"
+    bot_token_env: str = "TELEGRAM_BOT_TOKEN"  # nosec B105: the name of a variable
+    api_base_url: str = "https://api.telegram.org"
+    send_timeout_s: float = 3.0
+    debounce_failed_seconds: float = 600.0
+
+    def telegram(self, environ: Mapping[str, str]) -> TelegramSettings:
+        """With the token. Raises: InvalidInput where it is needed and not there."""
+        return TelegramSettings(
+            enabled=self.enabled,
+            mode=self.mode,
+            api_base_url=self.api_base_url,
+            send_timeout_s=self.send_timeout_s,
+            debounce_failed_seconds=self.debounce_failed_seconds,
+            bot_token=environ.get(self.bot_token_env, ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """All of them."""
+
+    worker: WorkerSettings = WorkerSettings()
+    streams: StreamSettings = StreamSettings()
+    patience: PatienceSettings = PatienceSettings()
+    realtime: RealtimeSettings = RealtimeSettings()
+    messages: MessageSettings = MessageSettings()
+
+    def runner(self) -> RunnerSettings:
+        """What the runner takes."""
+        return RunnerSettings(
+            self.worker.poll_interval_seconds, self.worker.lease_seconds, self.patience.repair()
+        )
