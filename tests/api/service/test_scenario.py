@@ -157,7 +157,7 @@ def reach(bob: Person, theirs: Possessions) -> None:
         answer = bob.call(method, theirs.of(path), filled(body, theirs))
         assert answer.status_code == status, (method, path, answer.text)
         assert [*answer.json()] == ["error"]
-    for path in sorted({path.partition("?")[0] for _, path, _, _ in ATTEMPTS if "{" in path}):
+    for path in sorted({path for _, path, _, _ in ATTEMPTS if "{" in path}):
         for method in METHODS:
             answer = bob.call(method, theirs.of(path))
             assert answer.status_code in (403, 404, 405), (method, path, answer.text)
