@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from cluster.postgres.errors import DatabaseFailed, DatabaseUnavailable, DiskFull
 from cluster.postgres.settings import place, plain_dsn
 
-CONNECT_S: Final = 10.0
+CONNECT_S: Final = 10
 STATEMENT_S: Final = 30.0
 
 # Classes of SQLSTATE after which the same statement may succeed on a new connection: connection
@@ -49,7 +49,7 @@ def engine(
 
     async def connected() -> Any:
         # The driver reads the DSN itself: SQLAlchemy would take its options for arguments.
-        return await asyncpg.connect(plain, timeout=int(CONNECT_S), server_settings=session)
+        return await asyncpg.connect(plain, timeout=CONNECT_S, server_settings=session)
 
     return create_async_engine(
         f"postgresql+asyncpg://{plain.partition('://')[2]}",
