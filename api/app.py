@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +24,16 @@ from api.routes import backtests, health, indicators, market_data
 from compute.results import ENGINE_VERSION
 
 if TYPE_CHECKING:
+    from api.identity.settings import IdentitySettings
     from cluster.jobs.settings import JobSettings
+    from live.strategies.settings import StrategySettings
 
 
 def create_app(context: AppContext) -> FastAPI:
     """The application that serves `context`; its parts run while the application does.
 
-    Paths of jobs are there when there is a part called `jobs`.
+    Paths of jobs are there when there is a part called `jobs`, those of strategies with one called
+    `strategies`, those of users with users.
     """
 
     @asynccontextmanager
@@ -53,44 +62,66 @@ def create_app(context: AppContext) -> FastAPI:
     app.add_middleware(Measured, metrics=HttpMetrics(context.registry))
     for module in (backtests, indicators, market_data, health):
         app.include_router(module.router)
+    if context.identity is not None:
+        from api.routes import access_tokens, account, auth, exchange_keys, two_factor
+
+        for module in (auth, access_tokens, account, two_factor, exchange_keys):
+            app.include_router(module.router)
     if "jobs" in context.parts:
         from api.routes import job_results, jobs
 
         app.include_router(jobs.router)
         app.include_router(job_results.router)
+    if "strategies" in context.parts:
+        from api.routes import strategies
+
+        app.include_router(strategies.router)
     openapi.describe(app)
     return app
 
 
 @contextmanager
-def service(environ: Mapping[str, str], owner: str = "roehub api") -> Iterator[AppContext]:
+def service(
+    environ: Mapping[str, str], owner: str = "roehub api", development: bool = True
+) -> Iterator[AppContext]:
     """The context that configuration and environment describe; its stores are open inside.
 
     Without servers in the environment the stores are embedded ones under ROEHUB_DATA_DIR. `owner`
-    is what others read when the directory of the candles is taken.
+    is what others read when the directory of the candles is taken. Without `development` there is
+    no development login in any environment.
 
     Raises: InvalidConfig, InvalidInput, StoreInUse, StoreUnavailable, DatabaseFailed.
     """
+    from api.identity.settings import IdentitySettings, one_database
     from cluster.jobs.settings import JobSettings
+    from cluster.postgres.engine import engine
+    from cluster.postgres.server import postgres
     from cluster.postgres.settings import PostgresSettings
-    from configs.load import config
+    from configs.load import config, environment
     from ingest.stores.ready import ready_store
     from ingest.stores.settings import ClickHouseSettings
+    from live.strategies.settings import StrategySettings
 
+    users = IdentitySettings.from_environment(environ, environment(environ))
+    strategies = config("strategy", environ).settings(StrategySettings)
     jobs = config("backtest", environ).settings(JobSettings)
+    database = PostgresSettings.from_environment(one_database(environ))
     with ExitStack() as stack:
         store = stack.enter_context(
             ready_store(ClickHouseSettings.from_environment(environ), owner)
         )
         context = configured(environ)
         context.use_store(store)
+        dsn = stack.enter_context(postgres(database))
+        check_schema(dsn)
+        context.engine = engine(dsn, application="roehub api")
+        add_users(context, users, development=development)
         if jobs.enabled:
             from cluster.jobs.durable import results_directory
-            from cluster.postgres.server import postgres
 
-            dsn = stack.enter_context(postgres(PostgresSettings.from_environment(environ)))
-            check_schema(dsn)
             add_jobs(context, jobs, dsn, results_directory(environ))
+        if strategies.enabled:
+            add_strategies(context, strategies)
         yield context
 
 
@@ -100,10 +131,9 @@ def configured(environ: Mapping[str, str]) -> AppContext:
     Raises: InvalidConfig, InvalidInput.
     """
     from api.settings import ApiSettings, SyncSettings
-    from api.users import development_login
     from compute.indicators.defaults import check_defaults, indicator_defaults
     from compute.settings import Cpu, Defaults, Limits
-    from configs.load import config, environment
+    from configs.load import config
 
     file, indicators_file = config("backtest", environ), config("indicators", environ)
     known = indicator_defaults(indicators_file.document, str(indicators_file.path))
@@ -115,19 +145,42 @@ def configured(environ: Mapping[str, str]) -> AppContext:
         limits=file.settings(Limits),
         cpu=file.settings(Cpu),
         indicator_defaults=known,
-        login=development_login(environment(environ)),
     )
 
 
+def add_users(context: AppContext, settings: IdentitySettings, *, development: bool) -> None:
+    """Gives `context`, which has a database, its users; the development login where it may be."""
+    from api.identity.service import Identity
+    from api.users import development_login, nobody
+
+    assert context.engine is not None
+    fallback = development_login(settings.environment) if development else nobody
+    context.use_identity(Identity(context.engine, settings, context.now_ms, fallback=fallback))
+
+
 def add_jobs(context: AppContext, settings: JobSettings, dsn: str, results_dir: Path) -> None:
-    """Gives `context` a database, a directory of results and the part that serves jobs."""
+    """Gives `context`, whose engine is that of `dsn`, a directory of results and the part that
+    serves jobs."""
     from api.jobs import Jobs
-    from cluster.postgres.engine import engine
+    from api.jobs_account import JobAccount
 
     settings.check_defaults(context.defaults)
-    context.engine = engine(dsn, application="roehub api")
     context.results_dir = results_dir
     context.parts["jobs"] = Jobs(context, dsn, settings)
+    context.account_parts["jobs"] = JobAccount()
+
+
+def add_strategies(context: AppContext, settings: StrategySettings) -> None:
+    """Gives `context`, which has an engine, the part that serves strategies, and their runs in
+    saved mode."""
+    from api.strategies import StrategyService
+    from api.strategies_account import StrategyAccount
+
+    assert context.engine is not None
+    service = StrategyService(context, context.engine, settings)
+    context.strategies = service.lookup
+    context.parts["strategies"] = nullcontext(service)
+    context.account_parts["strategies"] = StrategyAccount()
 
 
 def check_schema(dsn: str) -> None:

@@ -30,6 +30,7 @@ from compute.request import (
     TimeRange,
     parse_request,
 )
+from compute.settings import Defaults
 
 
 def _scalar(raw: object) -> object:
@@ -124,11 +125,22 @@ def report_task(asked: Asked, context: AppContext) -> ReportTask:
     """The report of a request's one variant. Raises: as `effective`."""
     request = parsed(TemplateReport, _without(asked.body, "strategy_id", "overrides"))
     body = _without(asked.body, "variant", "include_trades")
-    around = effective(body, context)
-    variant = _variant_body(body, asked.body["variant"])
+    around = {**body, "warmup_bars": effective(body, context).warmup_bars}
+    job = variant_backtest(around, asked.body["variant"], context.defaults)
+    return ReportTask(job, context.limits.halved(), request.include_trades)
+
+
+def variant_backtest(
+    around: Mapping[str, Any], variant: Mapping[str, Any], defaults: Defaults
+) -> Backtest:
+    """The back-test of one variant: `around` has the range, the warm-up, and the template that
+    instrument and timeframe are from.
+
+    Nothing of a variant is left to the defaults of indicators: it is what it says.
+    Raises: InvalidRequest, InvalidGrid, another InvalidInput.
+    """
     try:
-        # Nothing of a variant is left to the defaults of indicators: it is what it says.
-        job = resolve(parse_request(variant), context.defaults)
+        job = resolve(parse_request(_variant_body(around, variant)), defaults)
     except InvalidInput as error:
         raise _of_variant(error) from None
     if job.grid.total > 1:  # the proposed values of another output's rule
@@ -138,8 +150,7 @@ def report_task(asked: Asked, context: AppContext) -> ReportTask:
             "required",
             "body.variant.signal_params",
         )
-    job = replace(job, warmup_bars=around.warmup_bars, holdout_fraction=0.0, min_trades=0)
-    return ReportTask(job, context.limits.halved(), request.include_trades)
+    return replace(job, holdout_fraction=0.0, min_trades=0)
 
 
 _PLACES: Final = {

@@ -17,7 +17,10 @@ from typer.core import TyperGroup
 
 import api.jobs_cli
 import api.listing
+import api.login_cli
+import api.secrets_cli
 import api.service_cli
+import api.tokens_cli
 import api.up_cli
 import cluster.cli
 import cluster.jobs.cli
@@ -121,8 +124,11 @@ app.command()(ingest.cli.synthetic)
 app.command()(api.service_cli.api)
 app.command()(api.up_cli.up)
 app.command()(api.jobs_cli.submit)
+app.command()(api.login_cli.login)
 app.add_typer(ingest.cli.app, name="ingest")
 app.add_typer(api.listing.app, name="indicators")
+app.add_typer(api.tokens_cli.app, name="token")
+app.add_typer(api.secrets_cli.app, name="secrets")
 app.add_typer(cluster.postgres.cli.app, name="db")
 app.add_typer(cluster.jobs.cli.app, name="jobs")
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import httpx
 
+from api.credentials import TOKEN_NAME, token_for
 from compute.errors import InvalidInput, RoehubError
 
 Record = dict[str, Any]
@@ -26,7 +27,7 @@ _SILENCE_SECONDS: Final = 45.0  # three heartbeats
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 120.0
-_REFUSALS: Final = (400, 404, 409, 413, 415, 422, 403)
+_REFUSALS: Final = (400, 401, 403, 404, 409, 413, 415, 422)
 
 
 class ServiceUnreachable(RoehubError):
@@ -73,17 +74,27 @@ class Event:
 class Client:
     """Talks to the service at `url` (ROEHUB_API_URL, else this machine); a context manager.
 
+    `token` is an access token, or `@FILE` to read one from; without it ROEHUB_TOKEN, then the file
+    that ROEHUB_TOKEN_FILE names, then what `roehub up` on this machine left for its own service.
+    `user` is for a service with the development login.
+
     Raises, from every method: ServiceUnreachable, ServiceFailed, Refused.
     """
 
-    def __init__(self, url: str | None = None, user: str | None = None) -> None:
+    def __init__(
+        self, url: str | None = None, user: str | None = None, token: str | None = None
+    ) -> None:
         self.url = (url or os.environ.get(URL_NAME, "").strip() or DEFAULT_URL).rstrip("/")
         user = user or os.environ.get(USER_NAME, "").strip()
+        token = token_for(self.url, token, os.environ)
+        headers = {"X-Roehub-User": user} if user else {}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         try:
             self._http = httpx.Client(
                 base_url=self.url,
                 timeout=httpx.Timeout(_REQUEST_SECONDS, connect=_CONNECT_SECONDS),
-                headers={"X-Roehub-User": user} if user else {},
+                headers=headers,
                 trust_env=False,  # a proxy for web pages is none for this
             )
         except (httpx.InvalidURL, ValueError) as error:
@@ -131,6 +142,10 @@ class Client:
     def report_url(self, job_id: str) -> str:
         """Where the report page of a job is."""
         return f"{self.url}/backtests/jobs/{job_id}/report"
+
+    def login_link(self) -> str:
+        """Where a browser is logged in, once and within a minute, as the local operator."""
+        return self.url + self._json("POST", "/auth/links")["path"]
 
     def follow(self, job_id: str, after: str = "") -> Iterator[Event]:
         """The events of a job from `after` on, until its last one.
@@ -215,6 +230,8 @@ def _checked(answer: httpx.Response) -> None:
         raise ServiceFailed(
             f"{answer.request.url} answered {answer.status_code}; is it a service of ours?"
         ) from None
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        message += f"; make a token with `roehub token create` and set {TOKEN_NAME}"
     if answer.status_code in _REFUSALS:
         raise Refused(code, message, details)
     raise ServiceFailed(message, code=code, details=details)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from api.identity.account import AccountPart
 from api.market import Market
 from api.saved import Strategies, no_strategies
 from api.settings import ApiSettings, SyncSettings
@@ -22,6 +24,7 @@ from compute.settings import Cpu, Defaults, Limits
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from api.identity.service import Identity
     from compute.indicators.defaults import IndicatorDefaults
     from ingest.stores.clickhouse import ClickHouse
 
@@ -31,9 +34,11 @@ class AppContext:
     """Settings and connections of one service.
 
     `store` is the opened candle store, None where there is none; `engine` reaches PostgreSQL, None
-    where jobs are off. `parts` are entered when the service starts and left when it stops, in their
-    order; what each yields is found under its name in `running`. `login` says who a request comes
-    from, `strategies` finds stored ones.
+    where jobs and strategies are off. `parts` are entered when the service starts and left when it
+    stops, in their order; what each yields is found under its name in `running`. `login` says who a
+    request comes from, by the users of `identity` where there are some; `strategies` finds stored
+    ones. `account_parts` is what else is stored of a user, by its name in an export. `now_ms` is
+    the wall clock.
     """
 
     sync: SyncSettings
@@ -43,6 +48,8 @@ class AppContext:
     cpu: Cpu = field(default_factory=Cpu)
     indicator_defaults: Mapping[str, IndicatorDefaults] = field(default_factory=dict)
     login: Login = nobody
+    identity: Identity | None = None
+    account_parts: dict[str, AccountPart] = field(default_factory=dict)
     store: ClickHouse | None = None
     market: Market | None = field(init=False, default=None)
     pool: SyncPool = field(init=False)
@@ -52,11 +59,17 @@ class AppContext:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     parts: dict[str, AbstractAsyncContextManager[Any]] = field(default_factory=dict)
     running: dict[str, Any] = field(default_factory=dict)
+    now_ms: Callable[[], int] = lambda: int(time() * 1000)
 
     def __post_init__(self) -> None:
         if self.store is not None:
             self.use_store(self.store)
         self.pool = SyncPool(self.sync, self.cpu.threads(), SyncMetrics(self.registry))
+
+    def use_identity(self, identity: Identity) -> None:
+        """Knows users by `identity` from now on."""
+        self.identity = identity
+        self.login = identity.authentication
 
     def use_store(self, store: ClickHouse) -> None:
         """Reads candles from `store` from now on."""

@@ -130,7 +130,7 @@ def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 _DESCRIPTIONS: Final = {
     "unauthorized": "Nobody is logged in.",
-    "forbidden": "It belongs to somebody else.",
+    "forbidden": "It belongs to somebody else, or the login is not enough for it.",
     "not_found": "There is no such thing.",
     "method_not_allowed": "The path takes other methods.",
     "conflict": "It cannot be done in the state things are in.",

@@ -107,8 +107,8 @@ class Unavailable(ServiceError):
 class StorageFailed(ServiceError):
     """The candle store or the database could not do its part; `details.reason` says why."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__("Backtest storage operation failed", details={"reason": reason})
+    def __init__(self, reason: str, message: str = "Backtest storage operation failed") -> None:
+        super().__init__(message, details={"reason": reason})
 
 
 def status_of(error: RoehubError) -> int:

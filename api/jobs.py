@@ -143,7 +143,7 @@ class Jobs:
         with stored():
             return await self.store.page(user.user_id, state, limit, cursor)
 
-    async def top(self, job_id: UUID, user: User, limit: int) -> tuple[Job, list[TopRow]]:
+    async def top(self, job_id: UUID, user: User, limit: int | None) -> tuple[Job, list[TopRow]]:
         """(the job, its best variants so far). Raises: NotFound, Forbidden."""
         job = await self.job(job_id, user)
         with stored():
@@ -239,13 +239,15 @@ def _columns(job: Job) -> tuple[list[Part], Grid]:
 
 
 def report_context(job: Job) -> Mapping[str, Any]:
-    """What `POST /backtests/variant-report` wants beside a variant."""
+    """What `POST /backtests/variant-report` wants beside a variant.
+
+    Of a stored strategy it is the template that the job made of it: the strategy may be gone.
+    """
     sent = job.request_json
-    mode = "template" if "template" in sent else "strategy_id"
     return {
         "time_range": sent["time_range"],
-        mode: sent[mode],
-        "overrides": sent.get("overrides"),
+        "template": sent.get("template") or job.effective_json["template"],
+        "overrides": None,
         "warmup_bars": sent["warmup_bars"],
         "include_trades": sent["top_trades_n"] > 0,
     }

@@ -25,6 +25,15 @@ Api = Annotated[
         show_default=False,
     ),
 ]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        help="Access token, or @FILE to read it from, which others on this machine do not see; "
+        "default: ROEHUB_TOKEN, the file ROEHUB_TOKEN_FILE, else that of `roehub up` here.",
+        show_default=False,
+    ),
+]
 JobId = Annotated[str, typer.Argument(help="Id of the job.", metavar="JOB")]
 
 
@@ -39,6 +48,7 @@ def submit(
         typer.Option(help="Idempotency key: sent again with it, the request makes no second job."),
     ] = None,
     api: Api = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """Hand a request to a running service as a job.
@@ -51,7 +61,7 @@ def submit(
 
     say = speaker(as_json)
     body = read_request(request)
-    with _client(api) as client:
+    with _client(api, token) as client:
         job = client.submit(body, key)
         job_id = job["job_id"]
         say(f"job {job_id} is {job['state']} at {client.url}")
@@ -68,11 +78,12 @@ def listed(
     limit: Annotated[int, typer.Option(min=1, max=250, help="Jobs on a page.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
     api: Api = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """Your jobs, newest first."""
     expects_json(context, as_json)
-    with _client(api) as client:
+    with _client(api, token) as client:
         page = client.page(state, limit, cursor)
     if as_json:
         return _print(page, True)
@@ -97,11 +108,12 @@ def show(
         bool, typer.Option("--follow", help="Show its progress, then its table.")
     ] = False,
     api: Api = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """How a job is doing, and why it failed if it did."""
     expects_json(context, as_json)
-    with _client(api) as client:
+    with _client(api, token) as client:
         job = client.job(job_id)
         if follow:
             return _follow(context, client, job_id, None, as_json)
@@ -128,11 +140,12 @@ def top(
     job_id: JobId,
     limit: Annotated[int | None, typer.Option(min=1, help="Rows; default: 20.")] = None,
     api: Api = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """The best variants of a job so far."""
     expects_json(context, as_json)
-    with _client(api) as client:
+    with _client(api, token) as client:
         found = client.top(job_id, limit if limit or as_json else 20)
     if as_json:
         return _print(found, True)
@@ -149,10 +162,16 @@ def top(
     return None
 
 
-def cancel(context: typer.Context, job_id: JobId, api: Api = None, as_json: AsJson = False) -> None:
+def cancel(
+    context: typer.Context,
+    job_id: JobId,
+    api: Api = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
     """Ask a job to stop; what it found so far stays."""
     expects_json(context, as_json)
-    with _client(api) as client:
+    with _client(api, token) as client:
         job = client.cancel(job_id)
     if as_json:
         return _print(job, True)
@@ -161,9 +180,9 @@ def cancel(context: typer.Context, job_id: JobId, api: Api = None, as_json: AsJs
     return None
 
 
-def delete(context: typer.Context, job_id: JobId, api: Api = None) -> None:
+def delete(context: typer.Context, job_id: JobId, api: Api = None, token: Token = None) -> None:
     """Forget a job that has ended, with its results."""
-    with _client(api) as client:
+    with _client(api, token) as client:
         client.delete(job_id)
     print(f"job {job_id} is deleted")
 
@@ -175,10 +194,10 @@ def add_to(app: typer.Typer) -> None:
         app.command(command.__name__)(command)
 
 
-def _client(url: str | None) -> Client:
+def _client(url: str | None, token: str | None) -> Client:
     from api.client import Client
 
-    return Client(url)
+    return Client(url, token=token)
 
 
 def _follow(

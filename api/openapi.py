@@ -20,8 +20,12 @@ _BODIES: Final[dict[str, type[BaseModel]]] = {}
 TAGS: Final = [
     {"name": "backtests", "description": "Searches over grids of strategy parameters."},
     {"name": "jobs", "description": "Searches that outlive their request."},
+    {"name": "strategies", "description": "Variants that are kept, and their runs."},
     {"name": "indicators", "description": "What there is to search over."},
     {"name": "market-data", "description": "Markets, instruments and candles of the store."},
+    {"name": "users", "description": "Logins, access tokens, and all that belongs to a user."},
+    {"name": "two-factor", "description": "The second factor of a user, and its recovery."},
+    {"name": "exchange-keys", "description": "Keys of exchanges, stored encrypted."},
     {"name": "service", "description": "The service itself."},
 ]
 
@@ -77,7 +81,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
         title=app.title,
         version=app.version,
         summary="Finds trading-strategy parameters by brute force, honestly and fast.",
-        description="Every error has one form, `ErrorEnvelope`. Unknown fields are refused.",
+        description="Every error has one form, `ErrorEnvelope`. Unknown fields are refused. A user "
+        "is known by the cookie of a login, a program by `Authorization: Bearer` and an access "
+        "token.",
         routes=app.routes,
         tags=TAGS,
     )

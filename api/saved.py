@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field, PlainValidator, WithJsonSchema
@@ -15,7 +14,6 @@ from api.errors import Forbidden, NotFound, StorageFailed, invalid
 from api.users import User
 from cluster.jobs.job import Saved
 from compute.indicator_requests import parsed
-from compute.keys import canonical_json
 from compute.request import (
     MODE_CONFLICT,
     SAVED_ONLY,
@@ -27,9 +25,9 @@ from compute.request import (
     Signals,
     Sizing,
 )
+from live.strategies.template import strategy_template
 
 Record = dict[str, Any]
-_NAMES: Final = ("indicator_id", "id", "kind", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +37,7 @@ class StoredStrategy:
     strategy_id: UUID
     user_id: UUID
     spec: Mapping[str, Any]
-
-    @property
-    def spec_hash(self) -> str:
-        """Hash of the specification."""
-        from hashlib import sha256
-
-        return sha256(canonical_json(dict(self.spec))).hexdigest()
+    spec_hash: str
 
 
 Strategies = Callable[[UUID], Awaitable[StoredStrategy | None]]
@@ -92,7 +84,7 @@ class SavedRequest(Search, SavedFields):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as the template it means, and what says which request it was."""
+    """A request as the template it means, and the strategy that this was made of, if one was."""
 
     body: Record
     strategy: StoredStrategy | None = None
@@ -128,6 +120,8 @@ async def asked(
 ) -> Asked:
     """What a decoded request asks for, in either mode; `model` is that of saved mode.
 
+    A stored strategy brings its own warm-up, unless the request has one.
+
     Raises: InvalidRequest, NotFound, Forbidden, StorageFailed.
     """
     if not isinstance(body, Mapping):
@@ -158,63 +152,6 @@ async def asked(
             f"strategy {request.strategy_id} cannot be mapped to a back-test: {error!r}"
         ) from error
     rest = {k: v for k, v in body.items() if k not in ("strategy_id", "overrides")}
+    if rest.get("warmup_bars") is None:
+        rest["warmup_bars"] = strategy.spec.get("warmup_bars")
     return Asked({**rest, "template": template}, strategy, overrides)
-
-
-def strategy_template(spec: Mapping[str, Any], overrides: Mapping[str, Any]) -> Record:
-    """The template of a stored specification with `overrides`, every value an axis of its own.
-
-    Raises: KeyError, TypeError or ValueError for what is no strategy.
-    """
-    signals = _merged(spec.get("signal_grids") or {}, overrides.get("signal_grids") or {})
-    execution = {**(spec.get("execution") or {}), **_given(overrides.get("execution"))}
-    risk = overrides.get("risk_grid") or spec.get("risk_grid") or _risk(spec.get("risk"))
-    template: Record = {
-        "instrument_id": {name: spec["instrument_id"][name] for name in ("market_id", "symbol")},
-        "timeframe": spec["timeframe"],
-        "indicator_grids": [_block(entry) for entry in spec["indicators"]],
-        "direction_mode": overrides.get("direction_mode")
-        or spec.get("direction_mode", "long-short"),
-        "sizing_mode": overrides.get("sizing_mode") or spec.get("sizing_mode", "all_in"),
-    }
-    for name, value in (("execution", execution), ("risk_grid", risk), ("signal_grids", signals)):
-        if value:
-            template[name] = copy.deepcopy(value)
-    return template
-
-
-def _block(entry: Mapping[str, Any]) -> Record:
-    name = next(entry[key] for key in _NAMES if str(entry.get(key) or "").strip())
-    block: Record = {
-        "indicator_id": name,
-        "params": {key: _one(value) for key, value in (entry.get("params") or {}).items()},
-    }
-    source = (entry.get("inputs") or {}).get("source")
-    if source is not None:
-        block["source"] = _one(source)
-    if entry.get("output") is not None:
-        block["output"] = entry["output"]
-    return block
-
-
-def _one(value: Any) -> Record:
-    return {"mode": "explicit", "values": [value]}
-
-
-def _given(block: Mapping[str, Any] | None) -> Record:
-    return {name: value for name, value in (block or {}).items() if value is not None}
-
-
-def _risk(stored: Mapping[str, Any] | None) -> Record:
-    return {
-        name: stored[name]
-        for name in ("sl_enabled", "tp_enabled", "sl_pct", "tp_pct")
-        if stored and stored.get(name) is not None
-    }
-
-
-def _merged(
-    stored: Mapping[str, Mapping[str, Any]], sent: Mapping[str, Mapping[str, Any]]
-) -> Record:
-    names = {*stored, *sent}
-    return {name: {**(stored.get(name) or {}), **(sent.get(name) or {})} for name in sorted(names)}

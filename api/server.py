@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from typing import Any, Final
 
 import uvicorn
@@ -44,7 +45,7 @@ def listening(host: str, port: int, unread_seconds: float = UNREAD_SECONDS) -> s
 def url_of(found: socket.socket) -> str:
     """Where a client on this machine reaches the socket."""
     host, port = found.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
+    if ip_address(host).is_unspecified:
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -53,7 +53,7 @@ class _Inbox:
     def read(self) -> None:
         try:
             while True:
-                kind, content, deadline = pickle.loads(self._connection.recv_bytes())
+                kind, content, deadline = pickle.loads(self._connection.recv_bytes())  # nosec B301
                 if kind == "cancel":
                     if self._control is not None:
                         self._control.cancel(content)

@@ -52,19 +52,27 @@ def up(
     logs_to_stderr(log_format)
     context.ensure_object(dict)["interrupted"] = "everything was stopped; jobs go on next time"
     from api.app import service
+    from api.identity.operator import local_operator
+    from api.identity.settings import IdentitySettings, one_database
     from api.server import listening, url_of
     from api.up import NotReady, Plan, Up, data_directory, free_port, this_process
     from api.up_lock import only_one
     from cluster.inputs import threads as cores
     from cluster.postgres.settings import RUNTIME_NAME
+    from configs.load import environment
 
+    given = one_database(os.environ)
+    IdentitySettings.from_environment(given, environment(given))  # before a store of ours is made
     directory = data_directory(os.environ)
     with ExitStack() as stack:
         found = stack.enter_context(listening(host, port))
         stack.enter_context(only_one(directory, this_process(url_of(found))))
-        dsn, place = stack.enter_context(_database(os.environ))
-        environ = {**os.environ, RUNTIME_NAME: dsn}
-        served = stack.enter_context(service(environ, "roehub up"))
+        dsn, place = stack.enter_context(_database(given))
+        environ = {**given, RUNTIME_NAME: dsn}
+        served = stack.enter_context(service(environ, "roehub up", development=False))
+        operator = _operator_file(given, host, served)
+        if operator is not None:
+            stack.enter_context(local_operator(dsn, operator, url_of(found)))
         metrics = free_port(_INGEST_METRICS_PORT)
         plan = Plan(
             found,
@@ -75,7 +83,7 @@ def up(
             environment={RUNTIME_NAME: dsn},
             runner_ports=tuple(free_port(METRICS_PORT + i) for i in range(runners)),
             ingest=_ingestion(served, market_data_config, whitelist, metrics) if ingest else None,
-            places=_places(served, place, metrics if ingest else None),
+            places=_places(served, place, metrics if ingest else None, operator),
         )
         try:
             asyncio.run(_run(Up, served, plan))
@@ -122,8 +130,29 @@ async def _orphans(dsn: str) -> list[Any]:
         await found.dispose()
 
 
-def _places(context: AppContext, database: str, ingest_port: int | None) -> dict[str, str]:
+def _operator_file(environ: Mapping[str, str], host: str, context: AppContext) -> Path | None:
+    """Where to leave the local operator's token; None unless nobody but this machine is served.
+
+    The stores are ours, the address is of this machine alone, and it is no production.
+    """
+    from api.identity.operator_file import is_loopback, operator_path
+    from cluster.postgres.settings import PostgresSettings
+    from configs.load import environment
+
+    ours = PostgresSettings.from_environment(environ).embedded
+    if context.store is not None:
+        ours = ours and context.store.settings.embedded
+    if environment(environ) == "prod" or not (ours and is_loopback(host)):
+        return None
+    return operator_path(environ)
+
+
+def _places(
+    context: AppContext, database: str, ingest_port: int | None, operator: Path | None
+) -> dict[str, str]:
     found = {"database": database}
+    if operator is not None:
+        found["operator"] = f"{operator}; roehub login logs a browser in"
     if context.store is not None:
         found["candles"] = context.store.settings.place
     if context.results_dir is not None:

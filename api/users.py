@@ -1,4 +1,4 @@
-"""Who a request comes from. Without a login module it is the development login, or nobody."""
+"""Who a request comes from: a login, an access token, or in development whoever it says."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from uuid import UUID
 from fastapi import Depends, Header, Request
 
 from api.errors import Unauthorized
+from api.identity.refusals import insufficient_scope, unauthorized
+from api.identity.same_origin import SAFE_METHODS
+from api.identity.scopes import ACCOUNT, READ, RUN
 
 HEADER: Final = "X-Roehub-User"
 DEVELOPER: Final = UUID("00000000-0000-0000-0000-000000000001")
@@ -21,9 +24,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user that a request comes from."""
+    """A user that a request comes from, what it may do, and the session that it is part of."""
 
     user_id: UUID
+    paid_level: str = "free"
+    scopes: frozenset[str] = frozenset((READ, RUN))
+    session_id: UUID | None = None
 
 
 Login = Callable[[Request], Awaitable[User | None]]
@@ -72,12 +78,49 @@ async def current_user(
         ),
     ] = None,
 ) -> User:
-    """The user that a request comes from. Raises: Unauthorized."""
+    """The user that a request comes from, who may read, or run, what it asks for.
+
+    Raises: Unauthorized, Forbidden.
+    """
     login: Login = request.app.state.context.login
     user = await login(request)
     if user is None:
         raise Unauthorized("Authentication required", details={"error": "unauthorized"})
+    return _allowed(user, READ if request.method in SAFE_METHODS else RUN)
+
+
+async def known_user(request: Request) -> User:
+    """The user of a session or of an access token, never one of the development login.
+
+    Raises: Unauthorized, Forbidden.
+    """
+    user = await _proved(request)
+    return _allowed(user, READ)
+
+
+async def account_user(request: Request) -> User:
+    """The user of a session, who may see and change logins, tokens and keys.
+
+    Of access tokens only that of the local operator may. Raises: Unauthorized, Forbidden.
+    """
+    return _allowed(await _proved(request), ACCOUNT)
+
+
+async def _proved(request: Request) -> User:
+    identity = request.app.state.context.identity
+    user = None if identity is None else await identity.authentication.proved(request)
+    if user is None:
+        raise unauthorized("missing_jwt_cookie")
+    return user
+
+
+def _allowed(user: User, scope: str) -> User:
+    if scope not in user.scopes:
+        log.warning("refused: user %s lacks the scope %s", user.user_id, scope)
+        raise insufficient_scope(scope)
     return user
 
 
 CurrentUser = Annotated[User, Depends(current_user)]
+KnownUser = Annotated[User, Depends(known_user)]
+AccountUser = Annotated[User, Depends(account_user)]

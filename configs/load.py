@@ -43,6 +43,7 @@ _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "indicators": (("schema_version", "defaults"), ()),
     "market_data": (("version", "market_data"), ("market_data",)),
+    "strategy": (("version", "strategy"), ("strategy", "strategy.api")),
 }
 
 
@@ -221,7 +222,9 @@ def environment_file(name: str, environ: Mapping[str, str] | None = None) -> Pat
 def config(
     name: str, environ: Mapping[str, str] | None = None, *, path: Path | None = None
 ) -> ConfigFile:
-    """The parsed file for `name` (`backtest`, `indicators`, `market_data`), `path` if it is given.
+    """The parsed file for `name` (`backtest`, `indicators`, `market_data`, `strategy`).
+
+    `path` is used instead of the environment's own if it is given.
 
     Raises: InvalidConfig for an unknown environment, an unreadable file, YAML that is broken or
     repeats a key, another version, an unknown key at the top.
@@ -232,7 +235,8 @@ def config(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"{path}: cannot be read: {error}") from None
     try:
-        raw = cast(object, yaml.load(text, Loader=_Loader))
+        loaded = yaml.load(text, Loader=_Loader)  # nosec B506
+        raw = cast(object, loaded)
     except yaml.YAMLError as error:
         raise InvalidConfig(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):

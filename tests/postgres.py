@@ -18,6 +18,11 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 TEMPLATE = "template_roehub"
+CHAIN = sorted(
+    path.stem
+    for path in (Path(__file__).parents[1] / "cluster/postgres/versions").glob("[0-9]*.py")
+)
+"""Names of the migrations, first to last."""
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _numbers = itertools.count(1)
 

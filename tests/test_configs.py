@@ -25,6 +25,7 @@ from configs.load import (
     environment,
     environment_file,
 )
+from live.strategies.settings import StrategySettings
 
 # Ids that are one output of another one: a request names their parameters.
 WITHOUT_DEFAULTS = {"structure.pivot_high", "structure.pivot_low"}
@@ -71,6 +72,11 @@ def test_shipped_operational_values(env: str, deadline: float) -> None:
         }
         file.settings(settings)
     assert document["jobs"]["heartbeat_seconds"] < document["jobs"]["lease_seconds"] / 2
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_shipped_strategy_settings(env: str) -> None:
+    assert shipped("strategy", env).settings(StrategySettings) == StrategySettings()
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

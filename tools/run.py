@@ -28,11 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 OLDEST, NEWEST = (3, 11), (3, 13)
 INSTALL_BYTES = 2_000_000_000  # 1.4 GB installed, and room for one download
 
+PACKAGES = ("api", "cluster", "compute", "configs", "ingest", "live")
 LINT: tuple[tuple[str, ...], ...] = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("pyright",),
     ("lint-imports", "--no-logo"),
+    ("bandit", "-q", "-c", "pyproject.toml", "-ll", "-ii", "-r", *PACKAGES),
     ("python", "-m", "tools.docs.generate_docs_index", "--check"),
     ("python", "-m", "tools.docs.generate_indicator_docs", "--check"),
 )

@@ -74,7 +74,7 @@ async def variant_report(
     "/runtime-defaults",
     summary="What a request that is silent gets",
     response_model=RuntimeDefaults,
-    responses=errors("unauthorized"),
+    responses=errors("unauthorized", "forbidden"),
 )
 async def runtime_defaults(user: CurrentUser, context: Context) -> Response:
     """The defaults of this service, as they were when it started."""

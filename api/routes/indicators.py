@@ -65,7 +65,7 @@ def _estimate(body: object, context: AppContext) -> dict[str, object]:
     "/compute",
     summary="Compute one indicator over stored minutes",
     response_model=TensorFacts,
-    responses=errors("unauthorized", *_BODY, "too_many_requests", "unavailable"),
+    responses=errors("unauthorized", "forbidden", *_BODY, "too_many_requests", "unavailable"),
     openapi_extra=body_of(ComputeRequest, examples=examples.TENSORS),
 )
 async def compute(

@@ -17,14 +17,8 @@ from api.schemas import examples
 from api.schemas.jobs import JobBody, JobPage, TopBody
 from api.users import CurrentUser
 from cluster.jobs.job import STATES, TERMINAL
-from cluster.jobs.listing import (
-    PAGE_DEFAULT,
-    PAGE_MAX,
-    cursor_filter,
-    page_limit,
-    state_filter,
-    top_limit,
-)
+from cluster.jobs.listing import cursor_filter, state_filter, top_limit
+from cluster.postgres.keyset import PAGE_DEFAULT, PAGE_MAX, page_limit
 from compute.request import BacktestRequest
 
 router = APIRouter(prefix="/backtests/jobs", tags=["jobs"])
@@ -80,7 +74,7 @@ async def create(
 @router.get(
     "",
     response_model=JobPage,
-    responses=errors("unauthorized", "validation_error"),
+    responses=errors("unauthorized", "forbidden", "validation_error"),
     summary="List jobs, newest first",
 )
 async def listed(

@@ -23,8 +23,8 @@ from ingest.coverage import coverage as coverage_of
 
 router = APIRouter(prefix="/market-data", tags=["market-data"])
 
-_READ = errors("unauthorized", "unavailable")
-_ASKED = errors("unauthorized", "validation_error", "unavailable")
+_READ = errors("unauthorized", "forbidden", "unavailable")
+_ASKED = errors("unauthorized", "forbidden", "validation_error", "unavailable")
 
 MarketId = Annotated[int, Query(ge=1, le=65535, description="Number of the market.")]
 Symbol = Annotated[

@@ -83,7 +83,7 @@ class TopBody(Answer):
 
     job_id: str = Field(description="UUID of the job.", examples=[_ID])
     state: State = Field(description="When it is final, so are the rows.")
-    report_context: dict[str, Any] | None = Field(
+    report_context: dict[str, Any] = Field(
         description="The body of POST /backtests/variant-report, but for the variant."
     )
     items: list[TopVariant] = Field(description="By rank.")

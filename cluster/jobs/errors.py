@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from compute.errors import InvalidRequest, RoehubError
+from cluster.postgres.errors import RejectedRequest
+from compute.errors import RoehubError
 
 
 class JobNotFound(RoehubError):
@@ -51,16 +52,6 @@ class LeaseLost(RoehubError):
             f"{owner} lost the lease of job {job_id} (attempt {attempt})",
             details={"attempt": attempt, "job_id": str(job_id), "locked_by": owner},
         )
-
-
-class RejectedRequest(InvalidRequest):
-    """A request with one fault that only the service can find; `path` and `kind` say where and
-    what."""
-
-    def __init__(self, message: str, path: str, kind: str) -> None:
-        super().__init__(message, [{"path": path, "code": kind, "message": message}])
-        self.path = path
-        self.kind = kind
 
 
 class QuotaExceeded(RejectedRequest):

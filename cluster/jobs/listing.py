@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
@@ -16,19 +13,9 @@ from sqlalchemy import Select, bindparam, select, tuple_
 from cluster.jobs.errors import RejectedRequest
 from cluster.jobs.job import STATES, Listed, columns
 from cluster.jobs.tables import JOBS
-from compute.errors import InvalidInput
-from compute.keys import canonical_json
+from cluster.postgres.keyset import cursor_of, place_of
 
-PAGE_DEFAULT: Final = 50
-PAGE_MAX: Final = 250
-_LONGEST: Final = 512
-
-
-class InvalidCursor(RejectedRequest):
-    """A cursor that no page gave out."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"Invalid jobs cursor: {reason}", "query.cursor", "invalid_cursor")
+_NAMES: Final = ("created_at", "job_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,46 +26,13 @@ class Cursor:
     job_id: UUID
 
     def encode(self) -> str:
-        """The text that `decode` takes: base64url of canonical JSON, without padding."""
-        document = {
-            "created_at": self.created_at.astimezone(UTC).isoformat(),
-            "job_id": str(self.job_id),
-        }
-        return base64.urlsafe_b64encode(canonical_json(document)).rstrip(b"=").decode()
+        """The text that `decode` takes."""
+        return cursor_of((self.created_at, self.job_id), _NAMES)
 
     @classmethod
     def decode(cls, token: str) -> Cursor:
         """The cursor of a text. Raises: InvalidCursor."""
-        token = token.strip()
-        if len(token) > _LONGEST or not token.isascii():
-            raise InvalidCursor("not a cursor of this list")
-        try:
-            padded = token.encode() + b"=" * (-len(token) % 4)
-            raw = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        except (binascii.Error, ValueError, RecursionError):
-            raise InvalidCursor("not base64url of JSON") from None
-        if not isinstance(raw, dict) or set(raw) != {"created_at", "job_id"}:
-            raise InvalidCursor("it must hold created_at and job_id")
-        return cls(_time(raw["created_at"]), _uuid(raw["job_id"]))
-
-
-def _time(raw: object) -> datetime:
-    try:
-        at = datetime.fromisoformat(raw)  # type: ignore[arg-type]
-        if at.utcoffset() is not None:
-            return at.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InvalidCursor("created_at must be a time with a zone")
-
-
-def _uuid(raw: object) -> UUID:
-    if isinstance(raw, str):
-        try:
-            return UUID(raw)
-        except ValueError:
-            pass
-    raise InvalidCursor("job_id must be a UUID")
+        return cls(*place_of(token, _NAMES, "jobs"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +64,6 @@ def state_filter(raw: str | None) -> str | None:
 def cursor_filter(raw: str | None) -> Cursor | None:
     """The cursor to go on from; blank is none. Raises: InvalidCursor."""
     return Cursor.decode(raw) if raw and raw.strip() else None
-
-
-def page_limit(raw: int | None) -> int:
-    """Rows of a page. Raises: InvalidInput outside 1..250."""
-    limit = PAGE_DEFAULT if raw is None else raw
-    if not 1 <= limit <= PAGE_MAX:
-        raise InvalidInput(f"limit must be in 1..{PAGE_MAX}, got {limit}")
-    return limit
 
 
 def top_limit(raw: int | None, cap: int) -> int:

@@ -17,6 +17,7 @@ from cluster.columns import MAX_ROWS
 from cluster.jobs.errors import RejectedRequest
 from cluster.jobs.job import Hashes, Record, Saved
 from cluster.numerics import build
+from cluster.postgres.jsonb import storable
 from compute.backtest import Backtest, resolve
 from compute.grid import Axis, IndicatorGrid
 from compute.indicators.defaults import IndicatorDefaults
@@ -31,7 +32,6 @@ from compute.settings import Defaults, Limits
 
 ReadMarket = Callable[[Backtest], Timeline]
 
-LARGEST_FLOAT: Final = 1e16  # from here on PostgreSQL's jsonb writes a whole float as an integer
 _ROWS_CAP: Final = "top_k must be <= {cap}, the most rows that a job keeps; got {top_k}"
 
 
@@ -87,7 +87,7 @@ def snapshot(
     job = resolve(request, defaults, indicator_defaults)
     check_variants(job, limits)
     if saved is not None:
-        saved = replace(saved, spec=_plain(saved.spec, "strategy"))
+        saved = replace(saved, spec=storable(saved.spec, "strategy"))
         job = replace(job, grid_request_hash="")
     hashes, request_json = _hashed(job, request, saved)
     effective_json = effective_body(job, request)
@@ -158,7 +158,7 @@ def stored_request(job: Backtest, request: BacktestRequest, saved: Saved | None 
     else:
         document["strategy_id"] = saved.strategy_id
         document["overrides"] = _without_nulls(saved.overrides) | effective
-    return _plain(document | _counts(job))
+    return storable(document | _counts(job))
 
 
 def effective_body(job: Backtest, request: BacktestRequest) -> Record:
@@ -293,32 +293,8 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _storable(request: BacktestRequest) -> BacktestRequest:
-    """The request as the database will give it back, so that stored text and hash agree.
-
-    jsonb has no negative zero and writes large whole floats as integers; it cannot hold the
-    character 0 or half a surrogate pair. Raises: RejectedRequest.
-    """
-    plain = _plain(request.body)
+    """The request as the database will give it back. Raises: RejectedRequest."""
+    plain = storable(request.body)
     if canonical_json(plain) == canonical_json(request.body):
         return request
     return parse_request(plain)
-
-
-def _plain(value: Any, path: str = "body") -> Any:
-    if isinstance(value, Mapping):
-        return {_text(k, path): _plain(v, f"{path}.{k}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v, f"{path}.{i}") for i, v in enumerate(value)]
-    if isinstance(value, str):
-        return _text(value, path)
-    if isinstance(value, float) and (abs(value) >= LARGEST_FLOAT or value == 0):
-        return int(value) if value else 0.0
-    return value
-
-
-def _text(value: str, path: str) -> str:
-    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RejectedRequest(
-            f"{path} holds a character that cannot be stored", path, "string_unicode"
-        )
-    return value

@@ -11,21 +11,15 @@ from uuid import UUID, uuid4
 from sqlalchemy import Select, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from cluster.jobs.errors import (
-    IdempotencyConflict,
-    JobActive,
-    JobNotFound,
-    QuotaExceeded,
-    RejectedRequest,
-)
+from cluster.jobs.errors import IdempotencyConflict, JobActive, JobNotFound, QuotaExceeded
 from cluster.jobs.events import CHANNEL, append
 from cluster.jobs.job import ACTIVE, TERMINAL, Job, JobStatus, Listed, Record, columns
 from cluster.jobs.listing import Cursor, Page, page_of, page_query
 from cluster.jobs.snapshot import Snapshot
 from cluster.jobs.tables import JOBS, TOP_VARIANTS
+from cluster.postgres.idempotency import check_key, take_turn
 
 K = TypeVar("K", bound=Listed)
-LONGEST_KEY: Final = 255
 NOW: Final = func.statement_timestamp()
 
 
@@ -72,7 +66,7 @@ class JobStore:
 
         Raises: QuotaExceeded; RejectedRequest for what is no key.
         """
-        _check_key(idempotency_key)
+        check_key(idempotency_key)
         async with self._reads.connect() as connection:
             if idempotency_key is not None and await _keyed(connection, user_id, idempotency_key):
                 return
@@ -93,12 +87,9 @@ class JobStore:
         Quota, key and insert are one transaction, and creations of a user come one by one.
         Raises: QuotaExceeded; IdempotencyConflict where the key belongs to another request.
         """
-        _check_key(idempotency_key)
+        check_key(idempotency_key)
         async with self._engine.begin() as connection:
-            await connection.execute(
-                text("select pg_advisory_xact_lock(hashtextextended(:name, 0))"),
-                {"name": f"backtest_jobs {user_id}"},
-            )
+            await take_turn(connection, f"backtest_jobs {user_id}")
             if idempotency_key is not None:
                 known = await _keyed(connection, user_id, idempotency_key)
                 if known is not None:
@@ -265,14 +256,3 @@ def _values(made: Snapshot) -> dict[str, Any]:
         "limits_json": made.limits_json,
         "keep_columns": made.keep_columns,
     }
-
-
-def _check_key(key: str | None) -> None:
-    if key is not None and not (
-        0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()
-    ):
-        raise RejectedRequest(
-            f"an idempotency key is 1..{LONGEST_KEY} printable ASCII characters",
-            "header.Idempotency-Key",
-            "invalid_value",
-        )

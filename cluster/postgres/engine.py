@@ -59,6 +59,7 @@ def engine(
         max_overflow=0,
         pool_timeout=POOL_S,
         pool_pre_ping=True,
+        hide_parameters=True,  # values of statements are in no error and no log
         json_serializer=functools.partial(json.dumps, allow_nan=False, separators=(",", ":")),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compute.errors import InvalidInput, RoehubError
+from compute.errors import InvalidInput, InvalidRequest, RoehubError
 
 
 class DatabaseFailed(RoehubError):
@@ -37,3 +37,13 @@ class SchemaOutdated(InvalidInput):
 
 class SchemaAhead(SchemaOutdated):
     """The database was migrated by a later version of roehub; that version is the cure."""
+
+
+class RejectedRequest(InvalidRequest):
+    """A request with one fault that only the service can find; `path` and `kind` say where and
+    what."""
+
+    def __init__(self, message: str, path: str, kind: str) -> None:
+        super().__init__(message, [{"path": path, "code": kind, "message": message}])
+        self.path = path
+        self.kind = kind

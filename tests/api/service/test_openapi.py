@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from api.app import create_app
+from api.identity.service import Identity
+from api.identity.settings import IdentitySettings
 from api.jobs import Jobs
 from api.schemas import examples
 from cluster.postgres.engine import engine
@@ -33,10 +35,13 @@ CHECKS = (
 
 
 def document() -> dict[str, Any]:
-    """The document of a service with jobs, which connects to nothing until it runs."""
+    """The document of a service with users and jobs, which connects to nothing until it runs."""
     dsn = "postgresql://nobody@127.0.0.1:1/none"
-    context = context_of(None, engine=engine(dsn), results_dir=Path("/nowhere"))
+    opened = engine(dsn)
+    context = context_of(None, engine=opened, results_dir=Path("/nowhere"))
     context.parts["jobs"] = Jobs(context, dsn, QUICK)
+    settings = IdentitySettings.from_environment({}, "test")
+    context.use_identity(Identity(opened, settings, context.now_ms))
     return create_app(context).openapi()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
@@ -9,10 +10,18 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from api.app import configured
 from tests.api.service.market import client_of
 from tests.cluster.cli import call, started
+
+SECRETS = {
+    "TELEGRAM_BOT_TOKEN": "123456:a-bot",
+    "IDENTITY_JWT_SECRET": "a secret of more than 32 bytes, of this test",
+    "IDENTITY_2FA_KEK_B64": base64.b64encode(b"2" * 32).decode(),
+    "IDENTITY_EXCHANGE_KEYS_KEK_B64": base64.b64encode(b"k" * 32).decode(),
+}
 
 
 def url_of(process: subprocess.Popen[str]) -> str:
@@ -35,7 +44,8 @@ def test_it_serves_what_the_environment_names(tmp_path: Path, database: str) -> 
         assert ready["checks"] == {"candle_store": "ok", "postgres": "ok", "results_dir": "ok"}
         paths = httpx.get(f"{url}/openapi.json").json()["paths"]
         assert "/backtests/jobs/{job_id}" in paths
-        assert httpx.get(f"{url}/backtests/jobs").json() == {"items": [], "next_cursor": None}
+        for path in ("backtests/jobs", "strategies"):
+            assert httpx.get(f"{url}/{path}").json() == {"items": [], "next_cursor": None}
         children = psutil.Process(process.pid).children()
         assert any("api.sync_worker" in child.cmdline() for child in children)
         process.send_signal(signal.SIGTERM)
@@ -54,6 +64,24 @@ def test_nobody_is_logged_in_outside_development() -> None:
         assert answer.status_code == 401
         assert answer.json()["error"]["code"] == "unauthorized"
         assert client.get("/indicators").status_code == 200
+
+
+@pytest.mark.parametrize("command", ["api", "up"])
+def test_production_without_secrets_or_database_does_not_start(
+    tmp_path: Path, database: str, command: str
+) -> None:
+    known = {"ROEHUB_ENV": "prod", "ROEHUB_DATA_DIR": str(tmp_path / "data"), **SECRETS}
+    for missing in (*SECRETS, "IDENTITY_PG_DSN"):
+        given = {name: value for name, value in known.items() if name != missing}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in given.items():
+                patch.setenv(name, value)
+            if missing != "IDENTITY_PG_DSN":
+                patch.setenv("IDENTITY_PG_DSN", database)
+            done = call(command, "--port", 0)
+        assert done.status == 2
+        assert done.stderr.startswith(f"error: {missing} is not set")
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

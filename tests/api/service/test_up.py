@@ -145,7 +145,7 @@ def midway(up: Running, client: Client, job_id: str, spans: int, attempt: int = 
 
 def succeeded(up: Running, job_id: str) -> dict[str, Any]:
     """A job that ends well, at its end."""
-    with Client(up.url()) as client:
+    with up.client() as client:
         until(lambda: client.job(job_id)["finished_at"], lambda: up.log("runner-1.log"))
         found = client.job(job_id)
     assert found["state"] == "succeeded", up.log("runner-1.log")
@@ -185,14 +185,14 @@ def test_the_dashboard_lets_in_who_may_read_its_token(up: Running) -> None:
 
 
 def test_ingestion_shares_the_candles_with_the_api(up: Running, exchange: BinanceServer) -> None:
-    url = up.url()
+    up.url()
     exchange.wait_for_topics(1, 1, 60)
     ingestion = up.place("ingestion").removesuffix("/metrics")
     until(lambda: httpx.get(f"{ingestion}/ready").status_code == 200, lambda: up.said)
     params = {"market_id": 1, "symbol": FOLLOWED}
 
     def stored() -> dict[str, Any]:
-        items = httpx.get(f"{url}/market-data/coverage", params=params).json()["items"]
+        items = up.get("/market-data/coverage", **params)["items"]
         return items[0] if items else {"minutes": 0, "last": ""}
 
     until(lambda: stored()["minutes"] >= 39, lambda: (stored(), up.said))  # history, over REST
@@ -206,7 +206,7 @@ def test_ingestion_shares_the_candles_with_the_api(up: Running, exchange: Binanc
     assert stored()["missing"] == 0
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_ms / 1000))
     assert stored()["last"] >= moment
-    assert httpx.get(f"{url}/market-data/instruments", params=params).json()["items"]
+    assert up.get("/market-data/instruments", **params)["items"]
 
 
 def test_a_second_one_over_the_same_directory_is_refused(
@@ -231,14 +231,14 @@ def test_a_runner_that_dies_is_started_again(up: Running) -> None:
 def test_a_job_killed_with_everything_goes_on_where_it_was(
     up: Running, store_directory: Path
 ) -> None:
-    with Client(up.url()) as client:
+    with up.client() as client:
         job_id = client.submit(request())["job_id"]
         until(lambda: midway(up, client, job_id, 2), lambda: up.log("runner-1.log"))
     up.end(signal.SIGKILL)
 
     assert len(servers_over(up.directory)) == 1
     again = up.again()
-    with Client(again.url()) as client:
+    with again.client() as client:
         assert f"job {job_id} was left by a runner that is gone; it goes on" in again.said
         assert succeeded(again, job_id)["attempt"] == 2
         result = canonical_result(client.result(job_id))
@@ -308,7 +308,7 @@ def test_everything_is_killed_again_and_again(store_directory: Path, tmp_path: P
         moments = sorted(chance.sample(range(1, 9), 3))
         for attempt, spans in enumerate(moments, start=1):
             up = Running(directory, "--threads", 1, "--runners", 2)
-            with Client(up.url()) as client:
+            with up.client() as client:
                 job_id = job_id or client.submit(request())["job_id"]
                 at = (up, client, job_id, spans, attempt)
                 until(lambda at=at: midway(*at), up.said)
@@ -316,7 +316,7 @@ def test_everything_is_killed_again_and_again(store_directory: Path, tmp_path: P
         up = Running(directory, "--threads", 1, "--runners", 2)
         assert job_id is not None
         assert succeeded(up, job_id)["attempt"] == len(moments) + 1
-        with Client(up.url()) as client:
+        with up.client() as client:
             assert canonical_result(client.result(job_id)) == undisturbed(store_directory)
         assert up.end(signal.SIGTERM) == 0
     finally:

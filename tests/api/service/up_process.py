@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
+from api.client import Client
+from api.credentials import token_for
 from tests.cluster.cli import ROOT
 
 STARTS_S, STOPS_S = 180, 30
@@ -74,6 +77,21 @@ class Running:
         found = re.search(rf"^  {name} +(\S.*)$", self.said, re.MULTILINE)
         assert found is not None, self.said
         return found[1]
+
+    def token(self) -> str:
+        """What it left for the commands of whoever started it."""
+        found = token_for(self.url(), None, {"ROEHUB_DATA_DIR": str(self.directory)})
+        assert found is not None
+        return found
+
+    def client(self) -> Client:
+        """A client of whoever started it."""
+        return Client(self.url(), token=self.token())
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The answer at `path`, for whoever started it."""
+        bearer = {"Authorization": f"Bearer {self.token()}"}
+        return httpx.get(f"{self.url()}{path}", params=params, headers=bearer).json()
 
     def family(self) -> list[psutil.Process]:
         """All its processes, found by the directory in their environment."""

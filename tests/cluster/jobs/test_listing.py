@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cluster.jobs.errors import RejectedRequest
-from cluster.jobs.listing import (
-    Cursor,
-    InvalidCursor,
-    cursor_filter,
-    page_limit,
-    state_filter,
-    top_limit,
-)
+from cluster.jobs.listing import Cursor, cursor_filter, state_filter, top_limit
 from cluster.jobs.store import JobStore
+from cluster.postgres.keyset import InvalidCursor, page_limit
 from compute.errors import InvalidInput, InvalidRequest
 from tests.cluster.jobs.stored import ANN, BOB, claimed, created, execute, run
 

@@ -9,7 +9,12 @@ import pytest
 
 from tests.cluster.cli import call
 from tests.cluster.postgres.user import assert_all_gone
-from tests.postgres import execute
+from tests.postgres import CHAIN, execute
+
+
+def listed(word: str) -> str:
+    """A line for each migration."""
+    return "".join(f"{word}{name}\n" for name in CHAIN)
 
 
 @pytest.fixture(autouse=True)
@@ -24,18 +29,18 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_our_own_database_is_made_and_migrated(environment: Path) -> None:
     before = call("db", "status")
     assert before.status == 2
-    assert "pending:  0001_jobs\nRun `roehub db migrate`.\n" in before.stdout
+    assert listed("pending:  ") + "Run `roehub db migrate`.\n" in before.stdout
     assert not environment.exists()
     done = call("db", "migrate")
     assert done.status == 0, done.stderr
-    assert done.stdout == f"applied 0001_jobs\nthe database at {environment} is up to date\n"
+    assert done.stdout == listed("applied ") + f"the database at {environment} is up to date\n"
     again = call("db", "migrate", "--json")
     assert json.loads(again.stdout) == {"database": str(environment), "applied": []}
     after = call("db", "status", "--json")
     assert after.status == 0
     assert json.loads(after.stdout) == {
         "database": str(environment),
-        "current": "0001_jobs",
+        "current": CHAIN[-1],
         "pending": [],
         "ahead": False,
     }
@@ -49,7 +54,7 @@ def test_a_server_is_migrated_by_the_dsn_of_migrations(
     monkeypatch.setenv("POSTGRES_DSN", empty_database)
     done = call("db", "migrate")
     assert done.status == 0, done.stderr
-    assert done.stdout.startswith("applied 0001_jobs\nthe database at postgresql://127.0.0.1:")
+    assert done.stdout.startswith(listed("applied ") + "the database at postgresql://127.0.0.1:")
     assert "@" not in done.stdout
 
 

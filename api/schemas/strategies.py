@@ -1,0 +1,167 @@
+"""Strategies as the service shows them."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from api.schemas.backtests import ExecutionParams, InstrumentRef, RiskParams
+from api.schemas.errors import Answer
+
+_ID: Final = "00000000-0000-4000-8000-000000000931"
+_TIME: Final = "2026-02-22T18:00:00Z"
+_HASH: Final = "^[0-9a-f]{64}$"
+_NAME: Final = "BTCUSDT 1m [MA(20,50)] #048A5652"
+RunState = Literal["starting", "warming_up", "running", "stopping", "stopped", "failed"]
+
+
+class SpecHead(Answer):
+    """What every specification says."""
+
+    instrument_id: InstrumentRef = Field(description="What is traded.")
+    instrument_key: str = Field(
+        description="`exchange:market_type:symbol`.", examples=["binance:spot:BTCUSDT"]
+    )
+    market_type: Literal["spot", "futures"] = Field(description="Type of the market.")
+    timeframe: Literal["1m", "5m", "15m", "1h", "4h", "1d"] = Field(
+        description="Bars that the indicators and trades run on."
+    )
+
+
+class SpecV1(SpecHead):
+    """A specification of version 1: indicators alone."""
+
+    spec_kind: Literal["roehub.strategy.v1"] = Field(description="Which kind it is.")
+    schema_version: Literal[1] = Field(description="Its version.")
+    indicators: list[dict[str, Any]] = Field(description="As they were sent.")
+    signal_template: str = Field(description="For readers; nothing evaluates it.")
+
+
+class ChosenIndicator(Answer):
+    """One indicator with its values."""
+
+    id: str = Field(description="Id of the indicator.")
+    inputs: dict[str, str] = Field(description="`source`, where the indicator has one.")
+    params: dict[str, int | float] = Field(description="Value of each of its parameters.")
+    output: str = Field("", description="The output that votes; absent for the primary one.")
+
+
+class SpecV2(SpecHead):
+    """A specification of version 2: everything that decides trades."""
+
+    spec_kind: Literal["roehub.strategy.v2"] = Field(description="Which kind it is.")
+    schema_version: Literal[2] = Field(description="Its version.")
+    indicators: list[ChosenIndicator] = Field(description="Indicators that must agree.")
+    signals: dict[str, dict[str, int | float]] = Field(
+        description="Parameters of the voting rules, by indicator."
+    )
+    direction_mode: str = Field(description="Which sides may open a position.")
+    sizing_mode: str = Field(description="How large a position is.")
+    risk: RiskParams = Field(description="Its stops.")
+    execution: ExecutionParams = Field(description="Costs and cash.")
+    warmup_bars: int = Field(description="Bars before the first traded one.")
+    source: dict[str, Any] | None = Field(
+        description="Where it is from: kind is job, variant or strategy, with the ids and the"
+        " variant's keys; null for one that was written."
+    )
+
+
+class StrategyBody(Answer):
+    """A strategy; nothing of it changes but is_deleted."""
+
+    strategy_id: str = Field(description="UUID of the strategy.", examples=[_ID])
+    user_id: str = Field(description="UUID of its owner.", examples=[_ID])
+    name: str = Field(
+        description="Made of the specification; the last part tells two apart.", examples=[_NAME]
+    )
+    created_at: str = Field(description="UTC.", examples=[_TIME])
+    is_deleted: bool = Field(description="Whether it was deleted.")
+    spec_hash: str = Field(pattern=_HASH, description="Of the specification, whoever owns it.")
+    spec: SpecV1 | SpecV2 = Field(description="What it does.")
+
+
+class StrategyPage(Answer):
+    """A page of the list, oldest first."""
+
+    items: list[StrategyBody] = Field(description="The strategies.")
+    next_cursor: str | None = Field(description="What to send as cursor; null on the last page.")
+
+
+class RunBody(Answer):
+    """A run of a strategy."""
+
+    run_id: str = Field(description="UUID of the run.", examples=[_ID])
+    strategy_id: str = Field(description="UUID of the strategy.", examples=[_ID])
+    state: RunState = Field(description="The last two are final, the others active.")
+    started_at: str = Field(description="UTC; when it was asked for.", examples=[_TIME])
+    stopped_at: str | None = Field(description="UTC; when it came to a final state.")
+    checkpoint_ts_open: str | None = Field(
+        description="UTC; open of the last one-minute candle that it processed."
+    )
+    last_error: str | None = Field(description="Why it failed.")
+    updated_at: str = Field(description="UTC; its last change.", examples=[_TIME])
+    metadata: dict[str, Any] = Field(description="What the runner says of its progress.")
+
+
+class RunPage(Answer):
+    """A page of the runs, newest first."""
+
+    items: list[RunBody] = Field(description="The runs.")
+    next_cursor: str | None = Field(description="What to send as cursor; null on the last page.")
+
+
+class EventBody(Answer):
+    """Something that happened."""
+
+    event_id: str = Field(description="UUID of the event.", examples=[_ID])
+    strategy_id: str = Field(description="UUID of the strategy.", examples=[_ID])
+    run_id: str | None = Field(description="The run; null for the strategy as a whole.")
+    ts: str = Field(description="UTC; when it happened.", examples=[_TIME])
+    event_type: str = Field(
+        description="strategy_created, strategy_cloned, run_started, run_state_changed,"
+        " run_stop_requested, run_stopped or run_failed.",
+        examples=["run_started"],
+    )
+    payload: dict[str, Any] = Field(description="Ids, and what changed.")
+
+
+class EventPage(Answer):
+    """A page of the log, oldest first."""
+
+    items: list[EventBody] = Field(description="The events.")
+    next_cursor: str | None = Field(description="What to send as cursor; null on the last page.")
+
+
+_SPEC: Final[dict[str, Any]] = {
+    "schema_version": 2,
+    "instrument_id": {"market_id": 1, "symbol": "BTCUSDT"},
+    "timeframe": "1h",
+    "indicators": [
+        {"id": "ma.sma", "inputs": {"source": "close"}, "params": {"window": 20}},
+        {"id": "momentum.rsi", "inputs": {"source": "close"}, "params": {"window": 14}},
+    ],
+    "signals": {"momentum.rsi": {"long_threshold": 50, "short_threshold": 40}},
+    "direction_mode": "long-short",
+    "sizing_mode": "all_in",
+    "risk": {"sl_enabled": True, "sl_pct": 2.0, "tp_enabled": False},
+    "execution": {"init_cash_quote": 10000, "fee_pct": 0.075, "slippage_pct": 0.01},
+    "warmup_bars": 200,
+}
+
+SPECS: Final[dict[str, Any]] = {
+    "two indicators with a stop": _SPEC,
+    "the first version": {
+        "instrument_id": {"market_id": 1, "symbol": "BTCUSDT"},
+        "instrument_key": "binance:spot:BTCUSDT",
+        "market_type": "spot",
+        "timeframe": "1m",
+        "indicators": [{"name": "MA", "params": {"fast": 20, "slow": 50}}],
+    },
+}
+CLONES: Final[dict[str, Any]] = {
+    "a specification on another timeframe": {
+        "template": _SPEC,
+        "overrides": {"timeframe": "4h"},
+    }
+}
