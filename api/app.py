@@ -174,11 +174,13 @@ def add_strategies(context: AppContext, settings: StrategySettings) -> None:
     """Gives `context`, which has an engine, the part that serves strategies, and their runs in
     saved mode."""
     from api.strategies import StrategyService
+    from api.strategies_account import StrategyAccount
 
     assert context.engine is not None
     service = StrategyService(context, context.engine, settings)
     context.strategies = service.lookup
     context.parts["strategies"] = nullcontext(service)
+    context.account_parts["strategies"] = StrategyAccount()
 
 
 def check_schema(dsn: str) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 LOGINS_BY_ADDRESS: Final = Rule("login_address", 30, first_s=1, longest_s=900, window_s=900)
 LOGINS_BY_USER: Final = Rule("login_user", 10, first_s=30, longest_s=900, window_s=900)
+STORAGE_FAILED: Final = "User storage operation failed"
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +91,10 @@ class Identity:
                 async with self.engine.begin() as connection:
                     yield connection
         except DatabaseFailed as error:
-            raise StorageFailed(error.message) from error
+            raise StorageFailed(error.message, STORAGE_FAILED) from error
         except IntegrityError:  # it quotes the row, which no log is to have
-            raise StorageFailed("the database refused a row that breaks its rules") from None
+            refused = "the database refused a row that breaks its rules"
+            raise StorageFailed(refused, STORAGE_FAILED) from None
 
     async def limit(self, rule: Rule, subject: str) -> None:
         """Counts an attempt. Raises: TooManyRequests, StorageFailed."""
@@ -100,7 +102,7 @@ class Identity:
             with typed():
                 await self.limiter.take(rule, subject)
         except DatabaseFailed as error:
-            raise StorageFailed(error.message) from error
+            raise StorageFailed(error.message, STORAGE_FAILED) from error
         except TooManyRequests:
             log.warning("limit %s: an attempt is refused", rule.name)
             raise

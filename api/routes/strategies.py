@@ -64,7 +64,8 @@ Cursor = Annotated[
     str | None, Query(description="`next_cursor` of the page before. Blank is the first.")
 ]
 MAKING = (
-    "unauthorized", "conflict", "payload_too_large", "unsupported_media_type", "validation_error",
+    "unauthorized", "forbidden", "conflict", "payload_too_large", "unsupported_media_type",
+    "validation_error",
 )  # fmt: skip
 OWNED = ("unauthorized", "forbidden", "not_found", "validation_error")
 """Refusals of every path that names a strategy."""
@@ -94,7 +95,7 @@ async def create(
     "/clone",
     status_code=201,
     response_model=StrategyBody,
-    responses=errors(*MAKING, "forbidden", "not_found"),
+    responses=errors(*MAKING, "not_found"),
     openapi_extra=body_of(CloneRequest, examples=CLONES),
     summary="Create a strategy like another one",
 )
@@ -109,7 +110,7 @@ async def clone(
     "/from-variant",
     status_code=201,
     response_model=StrategyBody,
-    responses=errors(*MAKING, "forbidden", "not_found"),
+    responses=errors(*MAKING, "not_found"),
     openapi_extra=body_of(JobRow, TemplateReport, SavedReport, examples=examples.REPORTS),
     summary="Save a variant as a strategy",
 )
@@ -142,7 +143,7 @@ def _created(made: Strategy, new: bool) -> Response:
 @router.get(
     "",
     response_model=StrategyPage,
-    responses=errors("unauthorized", "validation_error"),
+    responses=errors("unauthorized", "forbidden", "validation_error"),
     summary="List strategies, oldest first",
 )
 async def listed(

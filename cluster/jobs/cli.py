@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from compute.executor import Executor
 
 METRICS_PORT = 9204
+NICENESS = 10
 
 app = typer.Typer(
     name="jobs",
@@ -105,7 +106,13 @@ def _run(
             results_dir=directory,
         )
         with served(database, registry, host, port):
+            give_way()  # not before: a database of ours that was started here goes on as it is
             runner.run()
+
+
+def give_way() -> None:
+    """Computing leaves the cores of this machine to whoever has to answer soon."""
+    os.nice(NICENESS)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from cluster.postgres.errors import DatabaseFailed, DatabaseUnavailable, DiskFull
 from cluster.postgres.settings import place, plain_dsn
 
-CONNECT_S: Final = 10.0
+CONNECT_S: Final = 10
+POOL_S: Final = 10.0  # for a connection that others use
 STATEMENT_S: Final = 30.0
 
 # Classes of SQLSTATE after which the same statement may succeed on a new connection: connection
@@ -49,14 +50,14 @@ def engine(
 
     async def connected() -> Any:
         # The driver reads the DSN itself: SQLAlchemy would take its options for arguments.
-        return await asyncpg.connect(plain, timeout=int(CONNECT_S), server_settings=session)
+        return await asyncpg.connect(plain, timeout=CONNECT_S, server_settings=session)
 
     return create_async_engine(
         f"postgresql+asyncpg://{plain.partition('://')[2]}",
         async_creator=connected,
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=CONNECT_S,
+        pool_timeout=POOL_S,
         pool_pre_ping=True,
         hide_parameters=True,  # values of statements are in no error and no log
         json_serializer=functools.partial(json.dumps, allow_nan=False, separators=(",", ":")),

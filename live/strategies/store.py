@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, select, text, tuple_, update
+from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cluster.postgres.idempotency import check_key, take_turn
@@ -166,21 +166,6 @@ class StrategyStore:
                 connection, "strategy_deleted", await now(connection),
                 user_id=user_id, strategy_id=strategy_id,
             )  # fmt: skip
-
-
-async def erase(connection: AsyncConnection, user_id: UUID) -> None:
-    """Removes all that a user has here, the log included: for accounts that are deleted.
-
-    Rows of nobody else can go: the triggers that keep them ask for this user.
-    """
-    await connection.execute(
-        text("select set_config('roehub.erase_user', :user_id, true)"), {"user_id": str(user_id)}
-    )
-    for table in ("strategy_events", "strategy_runs", "strategy_strategies"):
-        await connection.execute(
-            text(f"delete from {table} where user_id = :user_id"), {"user_id": user_id}
-        )
-    await connection.execute(text("select set_config('roehub.erase_user', '', true)"))
 
 
 _SELECT: Final = select(*(STRATEGIES.c[name] for name in columns(Strategy)))

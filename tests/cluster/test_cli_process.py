@@ -54,9 +54,9 @@ def test_a_signal_before_the_run_is_one_line(number: signal.Signals, tmp_path: P
     path = tmp_path / "request.json"
     os.mkfifo(path)
     process = started("backtest", path, "--candles", tmp_path / "candles.parquet")
-    with path.open("w"):  # opens when the command has begun to read, which then never ends
-        process.send_signal(number)
-        said, told = process.communicate()
+    with path.open("w"):  # opens when the command has begun to read, which ends with the block:
+        process.send_signal(number)  # a signal just before a read does not keep it from blocking
+    said, told = process.communicate()
     assert (process.returncode, said) == (130, "")
     assert told == "roehub backtest: interrupted; no result was written\n"
 

@@ -177,6 +177,10 @@ def cutting(url: str, after: bytes) -> Iterator[str]:
         began.set_result(server.sockets[0].getsockname()[1])
         await stop.wait()
         server.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     began: Future[int] = Future()
     loop, stop = asyncio.new_event_loop(), asyncio.Event()

@@ -86,7 +86,7 @@ def test_a_violated_constraint_passes_as_it_is(database: str) -> None:
 
 
 def test_a_full_pool_says_so(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.postgres.engine.CONNECT_S", 0.2)
+    monkeypatch.setattr("cluster.postgres.engine.POOL_S", 0.2)
 
     async def work(found: AsyncEngine) -> None:
         async with found.connect():

@@ -8,15 +8,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from live.strategies.errors import QuotaExceeded, StrategyNotFound
 from live.strategies.events import events_page
 from live.strategies.run_store import RunStore
 from live.strategies.spec import spec_of
-from live.strategies.store import Draft, StrategyStore, erase
+from live.strategies.store import Draft, StrategyStore
 from tests.live.strategies.stored import (
     ANN,
     BOB,
@@ -90,22 +89,6 @@ def test_the_log_only_grows(database: str) -> None:
             with pytest.raises(IntegrityError, match="never changed or removed"):
                 await execute(found, statement)
         assert len(await fetch(found, "select 1 from strategy_events")) == 1
-
-    run(database, work)
-
-
-def test_an_account_that_goes_takes_its_rows_and_no_others(database: str) -> None:
-    async def work(found: AsyncEngine) -> None:
-        await started(found, ANN)
-        theirs = await started(found, BOB)
-        async with found.begin() as connection:
-            await erase(connection, ANN)
-            with pytest.raises(DBAPIError):
-                async with connection.begin_nested():
-                    await connection.execute(text("delete from strategy_events"))
-        for table in ("strategy_events", "strategy_runs", "strategy_strategies"):
-            assert {row[0] for row in await fetch(found, f"select user_id from {table}")} == {BOB}
-        assert await RunStore(found).get(theirs.strategy_id, theirs.run_id, BOB) == theirs
 
     run(database, work)
 
