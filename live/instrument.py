@@ -158,8 +158,6 @@ class InstrumentWorker:
                     outcomes.append(_ending(active.run, active.source, "failed", str(error)))
         if outcomes:
             await self._committed(outcomes, self._access.clock())
-            for outcome in outcomes:
-                self._wanted.pop(outcome.run.run_id, None)
         return bool(outcomes)
 
     async def _taken_up(self, active: Active) -> Member:
@@ -255,6 +253,7 @@ class InstrumentWorker:
             committed, member = done.get(run_id), self._members.get(run_id)
             if committed is None or not committed.run.active or committed.run.state == "stopping":
                 self._members.pop(run_id, None)
+                self._wanted.pop(run_id, None)  # until it is looked for again
             elif member is not None:
                 member.run = committed.run
             if committed is not None:

@@ -92,7 +92,7 @@ class Stage:
     async def publish(self, records: Sequence[Told]) -> None:
         self.told += records
 
-    async def worker(self, owner: str = "one", seconds: float = 60) -> InstrumentWorker:
+    async def worker(self, owner: str = "one", seconds: float = 900) -> InstrumentWorker:
         """A worker that holds the instrument, new as after a restart."""
         lease = (await Leases(self.engine, owner, seconds).share([self.key]))[self.key]
         return InstrumentWorker(

@@ -97,6 +97,7 @@ def test_a_gap_waits_for_the_store_then_for_ten_minutes(database: str, db: Click
         worker = await stage.worker()
         await stage.step(worker)
         stage.now_ms = minute(104) + 200
+        stage.keep([100, 103])
         worker.offer(stage.entries(100, 103))
         await stage.step(worker)
         assert await checkpoint(stage, run) == 100
@@ -105,11 +106,12 @@ def test_a_gap_waits_for_the_store_then_for_ten_minutes(database: str, db: Click
         await stage.step(worker)
         assert await checkpoint(stage, run) == 103
         stage.now_ms = minute(106) + 200
+        stage.keep([105])
         worker.offer(stage.entries(105))
         await stage.step(worker)
         assert await checkpoint(stage, run) == 103
         stage.now_ms = minute(115)
-        stage.keep(range(105, 115))
+        stage.keep(range(106, 115))
         await stage.step(worker)
         assert await checkpoint(stage, run) == 114
         await stage.assert_is_the_back_test(run, least_trades=0)

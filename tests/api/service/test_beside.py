@@ -1,17 +1,17 @@
-"""Ingestion beside the API: a loop of its own, started again when it ends, stopped when asked."""
+"""What runs beside the API: a loop of its own, started again when it ends, stopped when asked."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 
+from api.beside import Beside, Work
 from api.children import Backoff
-from api.beside import Beside
 
 QUICK = Backoff(first_seconds=0.01, longest_seconds=0.04)
 
 
-async def kept(ingest: Ingest, *, until: asyncio.Event | None = None) -> list[str]:
+async def kept(ingest: Work, *, until: asyncio.Event | None = None) -> list[str]:
     """What is said while `ingest` is kept running; stopped at `until`, or after the fourth line."""
     said: list[str] = []
     stop = until or asyncio.Event()

@@ -93,6 +93,11 @@ class Running:
         bearer = {"Authorization": f"Bearer {self.token()}"}
         return httpx.get(f"{self.url()}{path}", params=params, headers=bearer).json()
 
+    def post(self, path: str, body: Any = None) -> Any:
+        """The answer to what whoever started it sends."""
+        bearer = {"Authorization": f"Bearer {self.token()}"}
+        return httpx.post(f"{self.url()}{path}", json=body, headers=bearer).json()
+
     def family(self) -> list[psutil.Process]:
         """All its processes, found by the directory in their environment."""
         return list(processes_over(self.directory))

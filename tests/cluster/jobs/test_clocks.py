@@ -38,8 +38,8 @@ TOLD_TO_PEOPLE = {"cluster/jobs/run.py", "cluster/session.py", "cluster/postgres
 """They write into a result, or a log, when something happened."""
 WHAT_OTHERS_DATE = {"api/context.py"}
 """Logins of Telegram and one-time codes carry a time of their own."""
-WHAT_IS_HISTORY = {"ingest/commands/options.py"}
-"""It says which candles of an exchange are closed by now."""
+WHAT_IS_HISTORY = {"ingest/commands/options.py", "live/service.py"}
+"""They say which candles of an exchange are closed by now."""
 
 
 TIME_OF_DAY = re.compile(

@@ -62,6 +62,12 @@ ROWS = {
             },
         ),
     ],
+    "0005": [
+        (
+            "live_leases",
+            {"instrument_key": "'k'", "owner": "'one'", "token": "1", "lease_until": NOW},
+        ),
+    ],
 }
 """What is written when a database is at a revision; the first has what services had before users.
 A new revision has rows here, too, as soon as another one follows."""

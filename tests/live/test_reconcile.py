@@ -1,0 +1,113 @@
+"""What a run did, held against the back-test of what is stored by now."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text, update
+
+from compute.errors import InvalidInput
+from ingest.stores.clickhouse import ClickHouse
+from live.checks import check_run
+from live.reconcile import Reconciliation
+from live.strategies.runs import Run
+from live.strategies.tables import RUNS
+from tests.live.stage import Stage, minute, on_stage
+from tests.live.test_instrument import EMA
+
+
+async def traded(stage: Stage, missing: tuple[int, ...] = ()) -> Run:
+    """A run of 100 to 300 over what is stored, `missing` minutes that never came left out."""
+    stage.keep(number for number in range(300) if number not in missing)
+    stage.now_ms = minute(100) + 200
+    run = await stage.start(minute(99) + 5, **EMA)
+    worker = await stage.worker()
+    for number in (100, 200, 306):
+        stage.now_ms = minute(number) + 200
+        await stage.step(worker)
+    return run
+
+
+def checked(database: str, db: ClickHouse, symbol: str, work: Any) -> Reconciliation:
+    found: list[Reconciliation] = []
+
+    async def run(stage: Stage) -> None:
+        run_id = (await work(stage)).run_id
+        found.append(await check_run(stage.engine, db, run_id, stage.access().job))
+        async with stage.engine.connect() as connection:
+            query = text("select differences, report_json from live_reconciliations")
+            row = (await connection.execute(query)).one()
+        assert row.differences == found[0].differing
+        assert row.report_json == found[0].record()
+
+    on_stage(database, db, symbol, run)
+    return found[0]
+
+
+def test_a_run_that_did_what_its_back_test_does(database: str, db: ClickHouse) -> None:
+    found = checked(database, db, "SAME", traded)
+    assert found.exact
+    assert found.bars == 201
+    assert found.trades > 5
+
+
+def test_a_candle_that_came_too_late_is_named(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> Run:
+        run = await traded(stage, missing=(150,))
+        stage.now_ms = minute(3_000_000)  # later than anything was committed
+        stage.keep([150], factor=1.01)
+        return run
+
+    found = checked(database, db, "LATE", work)
+    assert not found.exact
+    first = found.differences[0]
+    assert first.cause == "late candle"
+    assert "the minute of 2023-11-15T02:30:00.000Z was stored after" in first.detail
+
+
+def test_a_candle_that_was_changed_is_named(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> Run:
+        run = await traded(stage)
+        stage.now_ms = minute(3_000_000)
+        stage.keep([150], factor=1.01)
+        return run
+
+    found = checked(database, db, "OTHER", work)
+    assert {one.cause for one in found.differences} == {"changed candle"}
+
+
+def test_another_version_of_the_code_is_named(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> Run:
+        run = await traded(stage)
+        row = await stage.row(run.run_id)
+        live = {**row.metadata_json["live"], "engine_version": "0.0.1"}
+        async with stage.engine.begin() as connection:
+            await connection.execute(
+                update(RUNS).values(metadata_json={**row.metadata_json, "live": live})
+            )
+            await connection.execute(text("update live_bars set equity = equity + 1"))
+        return run
+
+    found = checked(database, db, "CODE", work)
+    assert found.differing == 201
+    assert len(found.differences) == 100
+    assert {one.cause for one in found.differences} == {"code version"}
+
+
+def test_a_run_that_nobody_started(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        with pytest.raises(InvalidInput, match="there is no run"):
+            await check_run(stage.engine, db, uuid4(), stage.access().job)
+
+    on_stage(database, db, "NONE", work)
+
+
+def test_a_run_without_a_bar_agrees_with_everything(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        run = await stage.start(minute(99) + 5, **EMA)
+        found = await check_run(stage.engine, db, run.run_id, stage.access().job)
+        assert (found.exact, found.bars, found.until_ms) == (True, 0, None)
+
+    on_stage(database, db, "EMPTY", work)

@@ -1,0 +1,136 @@
+"""Runners over real stores: several share the instruments, some die, the feed goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+from sqlalchemy import select
+
+from ingest.live.feed import fields
+from ingest.rows import Origin, table_of
+from ingest.stores.clickhouse import ClickHouse
+from live.feed import Feed, FeedSettings
+from live.instrument import RepairSettings
+from live.leases import Leases
+from live.metrics import LiveMetrics
+from live.runner import Runner, RunnerSettings
+from live.snapshots import Snapshots
+from live.strategies.runs import Run
+from live.tables import LEASES
+from tests.live.stage import Stage, minute, on_stage
+from tests.live.test_instrument import EMA, checkpoint
+
+QUICK = RunnerSettings(0.05, 1.0, RepairSettings(late_seconds=5, retry_backoff_seconds=0))
+
+
+def runner(stage: Stage, owner: str, feed: Feed | None = None) -> Runner:
+    return Runner(
+        stage.access(), Leases(stage.engine, owner, QUICK.lease_seconds), feed,
+        Snapshots(stage), LiveMetrics(CollectorRegistry()), QUICK,
+    )  # fmt: skip
+
+
+async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def reached(stage: Stage, run: Run, number: int) -> Callable[[], Any]:
+    async def there() -> bool:
+        row = await stage.row(run.run_id)
+        return row.checkpoint_ts_open is not None and await checkpoint(stage, run) >= number
+
+    return there
+
+
+def test_a_runner_goes_on_where_another_was_killed(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        stage.keep(range(400))
+        stage.now_ms = minute(150) + 6_000
+        run = await stage.start(minute(99) + 5, **EMA)
+        tasks = [asyncio.create_task(runner(stage, name).run()) for name in ("one", "two")]
+        await until(reached(stage, run, 149))
+        # The one that holds it is gone without a word, the other one takes over.
+        async with stage.engine.connect() as connection:
+            owner = (await connection.execute(select(LEASES.c.owner))).scalar_one()
+        tasks[0 if owner == "one" else 1].cancel()
+        stage.now_ms = minute(300) + 6_000
+        await until(reached(stage, run, 299))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await stage.assert_is_the_back_test(run)
+
+    on_stage(database, db, "TWO", work)
+
+
+def test_start_and_stop_follow_the_user(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        stage.keep(range(200))
+        stage.now_ms = minute(150) + 6_000
+        live = runner(stage, "one")
+        task = asyncio.create_task(live.run())
+        run = await stage.start(minute(149) + 5, **EMA)
+        await until(reached(stage, run, 149))
+        await stage.runs.stop(run.strategy_id, run.user_id)
+
+        async def stopped() -> bool:
+            return (await stage.row(run.run_id)).state == "stopped"
+
+        await until(stopped)
+        live.stop()
+        await asyncio.wait_for(task, 10)
+        kinds = [kind for kind, _ in await stage.events(run.run_id)]
+        assert kinds[-2:] == ["run_stop_requested", "run_stopped"]
+        assert [one.kind for one in stage.told if one.payload is not None][-1] == "run_stopped"
+
+    on_stage(database, db, "STOP", work)
+
+
+def test_without_the_feed_minutes_are_those_stored(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        stage.keep(range(200))
+        stage.now_ms = minute(150) + 6_000
+        run = await stage.start(minute(149) + 5, **EMA)
+        client = redis.asyncio.Redis(unix_socket_path="/nowhere/valkey.sock")
+        live = runner(stage, "one", Feed(client, "one", FeedSettings(block_ms=0)))
+        task = asyncio.create_task(live.run())
+        for number in (160, 170):
+            stage.now_ms = minute(number) + 6_000
+            await until(reached(stage, run, number - 1))
+        live.stop()
+        await asyncio.wait_for(task, 10)
+        assert (await stage.row(run.run_id)).state == "running"
+
+    on_stage(database, db, "ALONE", work)
+
+
+def test_minutes_of_a_real_feed(database: str, db: ClickHouse, valkey: Any) -> None:
+    async def work(stage: Stage) -> None:
+        stage.keep(range(150))
+        stage.now_ms = minute(150) + 200
+        run = await stage.start(minute(149) + 5, **EMA)
+        async with valkey.client() as client:
+            live = runner(stage, "one", Feed(client, "one", FeedSettings(block_ms=20)))
+            task = asyncio.create_task(live.run())
+            await until(reached(stage, run, 149))
+            for number in range(150, 170):
+                candle, origin = stage._candle(number, 1.0), Origin("ws", stage.now_ms, None)
+                stage.now_ms = minute(number + 1) + 200
+                await client.xadd(f"md.candles.1m.{stage.key}", fields(candle, origin))
+                await until(reached(stage, run, number))
+                stage.store.insert(table_of([candle], origin))
+            live.stop()
+            await asyncio.wait_for(task, 10)
+            pending = await client.xpending(
+                f"md.candles.1m.{stage.key}", FeedSettings().consumer_group
+            )
+            assert pending["pending"] == 0
+        await stage.assert_is_the_back_test(run, least_trades=1)
+
+    on_stage(database, db, "REAL", work)
