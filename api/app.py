@@ -121,7 +121,7 @@ def service(
 
             add_jobs(context, jobs, dsn, results_directory(environ))
         if strategies.enabled:
-            add_strategies(context, strategies)
+            add_strategies(context, strategies, dsn)
         yield context
 
 
@@ -170,9 +170,10 @@ def add_jobs(context: AppContext, settings: JobSettings, dsn: str, results_dir: 
     context.account_parts["jobs"] = JobAccount()
 
 
-def add_strategies(context: AppContext, settings: StrategySettings) -> None:
-    """Gives `context`, which has an engine, the part that serves strategies, and their runs in
-    saved mode."""
+def add_strategies(context: AppContext, settings: StrategySettings, dsn: str) -> None:
+    """Gives `context`, whose engine is that of `dsn`, the parts that serve strategies and the
+    events of their runs, and strategies to saved mode."""
+    from api.run_feed import RunFeed
     from api.strategies import StrategyService
     from api.strategies_account import StrategyAccount
 
@@ -180,6 +181,7 @@ def add_strategies(context: AppContext, settings: StrategySettings) -> None:
     service = StrategyService(context, context.engine, settings)
     context.strategies = service.lookup
     context.parts["strategies"] = nullcontext(service)
+    context.parts["run_feed"] = RunFeed(context.engine, dsn)
     context.account_parts["strategies"] = StrategyAccount()
 
 
@@ -205,3 +207,6 @@ def end_streams(context: AppContext) -> None:
     jobs = context.running.get("jobs")
     if jobs is not None:
         jobs.feed.close()
+    runs = context.running.get("run_feed")
+    if runs is not None:
+        runs.close()

@@ -45,10 +45,10 @@ def body_of(*models: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, 
     return {"requestBody": {"required": True, "content": content}}
 
 
-def event_stream(description: str, kinds: Sequence[str]) -> dict[str, Any]:
+def event_stream(description: str, kinds: Sequence[str], ids: str = "^[0-9]+$") -> dict[str, Any]:
     """The response that is a stream of server-sent events of these kinds, each with JSON."""
     about: dict[str, Any] = {
-        "id": {"type": "string", "pattern": "^[0-9]+$", "description": "What to go on after."},
+        "id": {"type": "string", "pattern": ids, "description": "What to go on after."},
         "event": {"type": "string", "enum": list(kinds), "description": "Of which kind it is."},
         "data": {
             "type": "string",

@@ -11,7 +11,9 @@ from api.backtests import SavedReport, TemplateReport
 from api.bodies import JsonBody
 from api.envelope import errors, json_response
 from api.errors import invalid
-from api.openapi import body_of
+from api.events import MEDIA_TYPE, BoundedStream
+from api.openapi import body_of, event_stream
+from api.run_feed import KINDS, RunFeed
 from api.schemas import examples
 from api.schemas.strategies import (
     CLONES,
@@ -42,6 +44,14 @@ def service_of(request: Request) -> StrategyService:
 
 
 TheStrategies = Annotated[StrategyService, Depends(service_of)]
+
+
+async def feed_of(request: Request) -> RunFeed:
+    """The events of runs."""
+    return request.app.state.context.running["run_feed"]
+
+
+TheRunFeed = Annotated[RunFeed, Depends(feed_of)]
 StrategyId = Annotated[UUID, Path(description="The strategy.")]
 RunId = Annotated[UUID, Path(description="The run.")]
 Key = Annotated[
@@ -306,6 +316,44 @@ async def one_run(
         return json_response(
             (await strategies.runs.get(strategy_id, run_id, user.user_id)).record()
         )
+
+
+@router.get(
+    "/{strategy_id}/runs/{run_id}/events",
+    response_class=Response,
+    responses={
+        **errors(*OWNED),
+        200: event_stream(
+            "Events in their order, a comment every 15 seconds. It ends with the run.",
+            KINDS,
+            ids="^[A-Za-z0-9_-]+$",
+        ),
+        204: {"description": "The run has ended and the last event was seen: do not come back."},
+    },
+    summary="Follow a run as server-sent events",
+)
+async def run_events(
+    strategy_id: StrategyId,
+    run_id: RunId,
+    user: CurrentUser,
+    strategies: TheStrategies,
+    feed: TheRunFeed,
+    last_id: Annotated[
+        str | None,
+        Header(
+            alias="Last-Event-ID",
+            description="Id of the last event that was seen; the stream goes on after it.",
+        ),
+    ] = None,
+) -> Response:
+    """What happened to a run so far, then what happens: states, signals, trades, gaps."""
+    after = event_cursor(last_id)
+    with stored():
+        run = await strategies.runs.get(strategy_id, run_id, user.user_id)
+        seen = after is not None and not run.active
+        if seen and after is not None and await feed.ended(strategy_id, run_id, after):
+            return Response(status_code=204)
+    return BoundedStream(feed.stream(strategy_id, run_id, after), MEDIA_TYPE)
 
 
 @router.get(

@@ -117,11 +117,12 @@ class Bell:
 class EventHub:
     """One connection that listens, for any number of readers of this event loop.
 
+    What is told on `channel` are ids, of jobs if it is not another one.
     A lost connection is made again; all bells ring then, for nobody knows what was missed.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = plain_dsn(dsn)
+    def __init__(self, dsn: str, channel: str = CHANNEL) -> None:
+        self._dsn, self._channel = plain_dsn(dsn), channel
         self._bells: dict[UUID, set[Bell]] = {}
         self._listening = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -190,7 +191,7 @@ class EventHub:
         lost = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _: lost.set())
-            await connection.add_listener(CHANNEL, self._heard)
+            await connection.add_listener(self._channel, self._heard)
             self._listening.set()
             self._ring_all()
             while not lost.is_set():

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import httpx
 
-from api.app import add_strategies, create_app
+from api.app import add_strategies, create_app, end_streams
 from api.context import AppContext
 from api.jobs import Jobs
 from cluster.postgres.engine import engine
@@ -76,18 +76,22 @@ def strategy_service(
 ) -> Iterator[httpx.Client]:
     """A client of a service with strategies; with jobs, too, where there is a `results_dir`."""
     held: list[Jobs] = []
+    contexts: list[AppContext] = []
 
     def context() -> AppContext:
         found = context_of(store, engine=engine(dsn), results_dir=results_dir, cpu=Cpu(2))
         if results_dir is not None:
             held.append(Jobs(found, dsn, QUICK))
             found.parts["jobs"] = held[0]
-        add_strategies(found, replace(StrategySettings(), **settings))
+        add_strategies(found, replace(StrategySettings(), **settings), dsn)
+        contexts.append(found)
         return found
 
     def stopping() -> None:
         for jobs in held:
             jobs.feed.close()
+        for found in contexts:
+            end_streams(found)
 
     with (
         served(lambda: create_app(context()), stopping=stopping) as url,

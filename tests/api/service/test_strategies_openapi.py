@@ -34,8 +34,9 @@ def client(postgres: str) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """The part of the document that is of strategies."""
-    context = context_of(None, engine=engine("postgresql://nobody@127.0.0.1:1/none"))
-    add_strategies(context, StrategySettings())
+    dsn = "postgresql://nobody@127.0.0.1:1/none"
+    context = context_of(None, engine=engine(dsn))
+    add_strategies(context, StrategySettings(), dsn)
     found = create_app(context).openapi()
     paths = {path: one for path, one in found["paths"].items() if path.startswith(PATH)}
     return found | {"paths": paths}
@@ -53,7 +54,7 @@ def test_everything_is_described(document: dict[str, Any]) -> None:
     assert not bare, bare
     assert all(one.get("description") for one in schemas.values())
     operations = [one for methods in document["paths"].values() for one in methods.values()]
-    assert len(operations) == 11
+    assert len(operations) == 12
     for operation in operations:
         assert operation["tags"] == ["strategies"]
         assert operation["summary"]

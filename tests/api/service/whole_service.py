@@ -114,7 +114,7 @@ def place(store: ClickHouse, database: str, tmp_path: Path) -> Iterator[Place]:
         found.engine = engine(database)
         add_users(found, SETTINGS, development=False)
         add_jobs(found, QUICK, database, tmp_path)
-        add_strategies(found, StrategySettings())
+        add_strategies(found, StrategySettings(), database)
         contexts.append(found)
         return found
 

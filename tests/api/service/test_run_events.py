@@ -1,0 +1,92 @@
+"""Events of a run as a stream, from its start to its end, for its owner alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.service.strategy_service import PATH, made, own_database, strategy_service, user
+from tests.postgres import execute
+
+
+@pytest.fixture(scope="module")
+def dsn(postgres: str) -> Iterator[str]:
+    with own_database(postgres, "test_run_events") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(dsn: str) -> Iterator[httpx.Client]:
+    with strategy_service(dsn) as found:
+        yield found
+
+
+class Started:
+    """A strategy that runs, and what its runner would write."""
+
+    def __init__(self, client: httpx.Client, dsn: str) -> None:
+        self.client, self.dsn, self.who = client, dsn, user()
+        strategy = made(client, self.who)["strategy_id"]
+        run = client.post(f"{PATH}/{strategy}/run", headers=self.who).json()
+        self.run_id, self.path = run["run_id"], f"{PATH}/{strategy}/runs/{run['run_id']}/events"
+
+    def tells(self, kind: str, payload: str = "{}") -> None:
+        execute(
+            self.dsn,
+            "insert into strategy_events select gen_random_uuid(), user_id, strategy_id, run_id,"
+            f" clock_timestamp(), '{kind}', '{payload}' from strategy_runs"
+            f" where run_id = '{self.run_id}'",
+        )
+
+    def ends(self) -> None:
+        execute(
+            self.dsn,
+            "update strategy_runs set state = 'stopped', stopped_at = clock_timestamp(),"
+            f" updated_at = clock_timestamp() where run_id = '{self.run_id}'",
+        )
+        self.tells("run_stopped")
+
+    def events(self, after: str = "") -> Iterator[tuple[str, str, Any]]:
+        headers = self.who | ({"Last-Event-ID": after} if after else {})
+        with self.client.stream("GET", self.path, headers=headers) as answer:
+            assert answer.status_code == 200, answer.read()
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            fields: dict[str, str] = {}
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                fields |= {name: value} if name else {}
+                if not line and "data" in fields:
+                    yield fields["id"], fields["event"], json.loads(fields["data"])
+                    fields = {}
+
+
+def test_a_run_is_followed_to_its_end_and_resumed(client: httpx.Client, dsn: str) -> None:
+    started = Started(client, dsn)
+    events = started.events()
+    _, kind, data = next(events)
+    assert kind == "run_started"
+    assert (data["run_id"], data["state"]) == (started.run_id, "starting")
+    assert data["at"].endswith("Z")
+    started.tells("signal", '{"signal": "long"}')  # while the reader waits
+    last, kind, data = next(events)
+    assert (kind, data["signal"]) == ("signal", "long")
+    started.ends()
+    assert [kind for _, kind, _ in events] == ["run_stopped"]
+    # From where it was left, and again when there is no more.
+    again = list(started.events(after=last))
+    assert [kind for _, kind, _ in again] == ["run_stopped"]
+    seen = client.get(started.path, headers=started.who | {"Last-Event-ID": again[0][0]})
+    assert seen.status_code == 204
+
+
+def test_others_and_what_is_no_place_are_refused(client: httpx.Client, dsn: str) -> None:
+    started = Started(client, dsn)
+    assert client.get(started.path, headers=user()).status_code == 403
+    other = started.path.replace(started.run_id, "00000000-0000-0000-0000-000000000009")
+    assert client.get(other, headers=started.who).status_code == 404
+    wrong = client.get(started.path, headers=started.who | {"Last-Event-ID": "x"})
+    assert wrong.status_code == 422
