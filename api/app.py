@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
 from api import envelope, openapi
 from api.bodies import BodyLimit
@@ -76,8 +77,14 @@ def create_app(context: AppContext) -> FastAPI:
         from api.routes import strategies
 
         app.include_router(strategies.router)
+    app.add_api_route("/", _home, include_in_schema=False)
     openapi.describe(app)
     return app
+
+
+async def _home() -> RedirectResponse:
+    """A browser that was given the address alone is shown what there is."""
+    return RedirectResponse("/docs")
 
 
 @contextmanager

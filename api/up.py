@@ -125,7 +125,8 @@ class Up:
         width = max(map(len, rows)) + 2
         lines = [f"  {name.ljust(width)}{value}" for name, value in rows.items()]
         submit = f"roehub submit REQUEST.json --follow --api {url}"
-        return "\n".join(["roehub is up; Ctrl-C stops it", *lines, f"  try: {submit}"])
+        head = f"roehub is up, pid {os.getpid()}; Ctrl-C stops it"
+        return "\n".join([head, *lines, f"  try: {submit}"])
 
     def _asked(self) -> None:
         """A signal: the first one stops, a second one at once."""

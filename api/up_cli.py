@@ -64,13 +64,18 @@ def up(
     from api.up_lock import only_one
     from cluster.inputs import threads as cores
     from cluster.postgres.settings import RUNTIME_NAME
+    from compute.errors import InvalidInput
     from configs.load import environment
 
     given = one_database(os.environ)
     IdentitySettings.from_environment(given, environment(given))  # before a store of ours is made
     directory = data_directory(os.environ)
     with ExitStack() as stack:
-        found = stack.enter_context(listening(host, port))
+        try:
+            found = stack.enter_context(listening(host, port))
+        except InvalidInput:
+            with only_one(directory, {}):  # who listens there is often another one of these
+                raise
         stack.enter_context(only_one(directory, this_process(url_of(found))))
         dsn, place = stack.enter_context(_database(given))
         environ = {**given, RUNTIME_NAME: dsn}

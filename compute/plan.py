@@ -124,7 +124,10 @@ def _check_total(job: Backtest, stage: str, total: int, limit: int, cure: str) -
 def _raised(job: Backtest) -> str:
     """The advice to raise the variants guard, by a number that is enough for every stage."""
     enough = max(job.grid.total, min(job.preselect, job.grid.total) * job.risk.total)
-    return f"or raise max_variants_per_compute: --max-variants {enough}"
+    return (
+        f"or raise the limit: --max-variants {enough}, of a service max_variants_per_compute in"
+        " its backtest.yaml"
+    )
 
 
 def _narrow(part: IndicatorGrid) -> str:

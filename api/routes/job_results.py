@@ -115,7 +115,7 @@ async def heatmap_of(
     x: Annotated[str, Query(description="Axis of the columns.", examples=["ma.sma.window"])],
     y: Annotated[str, Query(description="Axis of the rows.", examples=["momentum.rsi.window"])],
     metric: Annotated[str, Query(description=f"One of {', '.join(METRICS)}.")] = "total_return_pct",
-    aggregate: Annotated[str, Query(description=f"One of {', '.join(AGGREGATES)}.")] = "max",
+    aggregate: Annotated[str, Query(description=f"One of {', '.join(AGGREGATES)}.")] = "median",
     axis: AxisFilter = None,
     least: Least = None,
     most: Most = None,

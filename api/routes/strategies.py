@@ -131,7 +131,7 @@ async def save(
 
     Either a row of a job's best, or what POST /backtests/variant-report takes: the context of a
     search and the `payload` of one of its rows (`include_trades` says nothing here). Back-tested
-    by its id over the same range, it gives the row it was saved from.
+    by its id over the same range, with the same `validation`, it gives the row it was saved from.
     """
     return _created(*await strategies.save(body, user, idempotency_key))
 

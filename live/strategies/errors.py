@@ -59,13 +59,20 @@ class Refused(RoehubError):
         super().__init__(message, details={"error": error, **shown})
 
 
+def _ends(state: str) -> str:
+    """What ends an active run."""
+    if state == "stopping":
+        return "it ends when a runner sees that (`roehub live`, or `roehub up --live`)"
+    return "stop it first"
+
+
 class RunActive(Refused):
     """A strategy that runs already."""
 
     def __init__(self, strategy_id: UUID, run_id: UUID, state: str) -> None:
         super().__init__(
             "run_active",
-            f"strategy {strategy_id} has an active run, which is {state}; stop it first",
+            f"strategy {strategy_id} has an active run, which is {state}; {_ends(state)}",
             strategy_id=strategy_id, run_id=run_id, current_state=state,
         )  # fmt: skip
 
@@ -85,7 +92,7 @@ class RunStopping(Refused):
     def __init__(self, strategy_id: UUID, run_id: UUID, state: str) -> None:
         super().__init__(
             "run_stopping",
-            f"the run of strategy {strategy_id} is {state} already",
+            f"the run of strategy {strategy_id} is {state} already; {_ends(state)}",
             strategy_id=strategy_id, run_id=run_id, current_state=state,
         )  # fmt: skip
 
@@ -96,8 +103,8 @@ class StrategyActive(Refused):
     def __init__(self, strategy_id: UUID, run_id: UUID, state: str) -> None:
         super().__init__(
             "strategy_active",
-            f"strategy {strategy_id} has an active run, which is {state}; stop it, and delete the"
-            " strategy when it has ended",
+            f"strategy {strategy_id} has an active run, which is {state}; {_ends(state)}, and"
+            " delete the strategy when it has ended",
             strategy_id=strategy_id, run_id=run_id, current_state=state,
         )  # fmt: skip
 
