@@ -96,8 +96,12 @@ class InstrumentWorker:
     def dealt_with(self) -> list[Entry]:
         """Entries whose minutes are committed, or that no run of this worker waits for."""
         next_ms = self._next_ms()
-        done = [one for one in self._entries if next_ms is None or one.ts_open_ms < next_ms]
-        self._entries = [one for one in self._entries if one not in done] if done else self._entries
+        done: list[Entry] = []
+        waiting: list[Entry] = []
+        for one in self._entries:
+            over = next_ms is None or one.ts_open_ms < next_ms
+            (done if over else waiting).append(one)
+        self._entries = waiting
         return done
 
     def lag_seconds(self) -> float | None:
