@@ -80,7 +80,7 @@ OWNED = ("unauthorized", "forbidden", "not_found", "validation_error")
     summary="Create a strategy",
 )
 async def create(
-    body: JsonBody, user: CurrentUser, strategies: TheStrategies, idempotency_key: Key = None
+    user: CurrentUser, body: JsonBody, strategies: TheStrategies, idempotency_key: Key = None
 ) -> Response:
     """Checks a specification and keeps it for ever: to change a strategy, make another one.
 
@@ -100,7 +100,7 @@ async def create(
     summary="Create a strategy like another one",
 )
 async def clone(
-    body: JsonBody, user: CurrentUser, strategies: TheStrategies, idempotency_key: Key = None
+    user: CurrentUser, body: JsonBody, strategies: TheStrategies, idempotency_key: Key = None
 ) -> Response:
     """Copies a strategy, or takes a whole specification, on another instrument or timeframe."""
     return _created(*await strategies.clone(body, user, idempotency_key))
@@ -115,7 +115,7 @@ async def clone(
     summary="Save a variant as a strategy",
 )
 async def save(
-    body: JsonBody, user: CurrentUser, strategies: TheStrategies, idempotency_key: Key = None
+    user: CurrentUser, body: JsonBody, strategies: TheStrategies, idempotency_key: Key = None
 ) -> Response:
     """Keeps a variant whole: indicators, rules, stops, modes, costs and warm-up.
 
