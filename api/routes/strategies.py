@@ -24,6 +24,7 @@ from api.schemas.strategies import (
 )
 from api.strategies import CloneRequest, JobRow, StrategyService, stored
 from api.users import CurrentUser
+from cluster.postgres.jsonb import storable
 from cluster.postgres.keyset import PAGE_DEFAULT, PAGE_MAX, page_limit
 from compute.errors import InvalidInput
 from compute.market.timeframe import TIMEFRAMES, timeframe
@@ -170,7 +171,7 @@ async def listed(
     Filters are values that all strategies of the page have.
     """
     tags = {
-        "symbol": (symbol or "").strip().upper() or None,
+        "symbol": storable((symbol or "").strip().upper(), "query.symbol") or None,
         "market_type": _market_type(market_type),
         "timeframe": _timeframe(frame),
     }

@@ -175,6 +175,9 @@ def test_another_scheme_is_not_ours(ann: httpx.Client) -> None:
     [
         ({"name": " "}, "body.name"),
         ({"name": "x" * 101}, "body.name"),
+        ({"name": "a\0b"}, "body.name"),
+        ({"name": "a\nb"}, "body.name"),
+        ({"name": "a\x7f"}, "body.name"),
         ({"scopes": []}, "body.scopes"),
         ({"scopes": ["account"]}, "body.scopes.0"),
         ({"scopes": "read"}, "body.scopes"),

@@ -255,6 +255,7 @@ def test_the_list_is_walked_by_cursor_oldest_first(client: httpx.Client) -> None
         ({"cursor": "!"}, "query.cursor", "invalid_cursor"),
         ({"limit": "x"}, "query.limit", "int_parsing"),
         ({"market_type": "margin"}, "query.market_type", "invalid_value"),
+        ({"symbol": "BTC\0"}, "query.symbol", "string_unicode"),
         ({"timeframe": "2h"}, "query.timeframe", "invalid_value"),
     ],
 )
