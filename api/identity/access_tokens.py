@@ -134,7 +134,7 @@ async def user_of_token(connection: AsyncConnection, token: str) -> tuple[Stored
 
 
 async def tokens_of(connection: AsyncConnection, user_id: UUID) -> list[AccessToken]:
-    """Every token that a user made, oldest first, also those that have ended."""
+    """The tokens of a user that are kept, oldest first, also those that have ended."""
     query = select(*_COLUMNS).where(ACCESS_TOKENS.c.user_id == user_id)
     query = query.order_by(ACCESS_TOKENS.c.created_at, ACCESS_TOKENS.c.token_id)
     return [_token(row) for row in await connection.execute(query)]
