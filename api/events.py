@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final, Self
@@ -47,6 +47,10 @@ class Piece:
     more: bool = False
 
 
+async def _always() -> bool:
+    return True
+
+
 class EventFeed:
     """What happened to jobs, read for many at once; a context manager of the service's lifetime."""
 
@@ -82,15 +86,28 @@ class EventFeed:
         self._closing.set()
 
     async def stream(
-        self, job_id: UUID, after: int = 0, heartbeat_seconds: float = HEARTBEAT_SECONDS
+        self,
+        job_id: UUID,
+        after: int = 0,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        allowed: Callable[[], Awaitable[bool]] = _always,
     ) -> AsyncIterator[bytes]:
-        """The events after `after`, as they come, until the job has ended or is gone."""
+        """The events after `after`, as they come, until the job has ended or is gone.
+
+        Each `heartbeat_seconds` it asks whether its reader is still `allowed`, and ends if not.
+        """
         closing = asyncio.create_task(self._closing.wait())
+        loop = asyncio.get_running_loop()
+        checked = loop.time()
         try:
             with self._hub.bell(job_id) as bell:
                 yield _OPENING
                 look = True
                 while not closing.done():
+                    if loop.time() - checked >= heartbeat_seconds:
+                        if not await allowed():
+                            return
+                        checked = loop.time()
                     piece = await self._next(job_id, after) if look else None
                     if piece is not None:
                         after = piece.last_id

@@ -88,6 +88,9 @@ def rotate(
                 f"{name}: {count.rewrapped} under the new key, {count.current} before,"
                 f" {count.unreadable} unreadable"
             )
+            if count.late:
+                print(f"{name}: {count.late} came under another key meanwhile; give every service"
+                      " the new one, then run this again")  # fmt: skip
         print("the previous keys are no longer needed" if done.complete else "keep all keys")
     if not done.complete:
         raise typer.Exit(1)

@@ -124,7 +124,7 @@ class StrategyService:
         """
         spec = await threaded(spec_of, body, self.rules)
         draft = Draft(spec, payload=_kinds(spec))
-        return await self._made(draft, user, _sent("create", body, key))
+        return await self._made(draft, user, await threaded(_sent, "create", body, key))
 
     async def clone(self, body: object, user: User, key: str | None) -> tuple[Strategy, bool]:
         """(the strategy, whether it is new) of another one, or of a whole specification.
@@ -158,7 +158,7 @@ class StrategyService:
             "strategy_cloned",
             {"source_strategy_id": copied, "override_keys": sorted(changes)},
         )
-        return await self._made(draft, user, _sent("clone", body, key))
+        return await self._made(draft, user, await threaded(_sent, "clone", body, key))
 
     async def save(self, body: object, user: User, key: str | None) -> tuple[Strategy, bool]:
         """(the strategy, whether it is new) of a variant: a row of a job, or one in full.
@@ -168,11 +168,12 @@ class StrategyService:
         if isinstance(body, Mapping) and "job_id" in body:
             job, source = await self._of_job(parsed(JobRow, body), user)
         else:
-            wanted = await asked(storable(body), user, self.context.strategies, SavedReport)
+            sent = await threaded(storable, body)
+            wanted = await asked(sent, user, self.context.strategies, SavedReport)
             job, source = await threaded(_of_variant, wanted, self.context)
         spec = variant_spec(job, self.settings, source=source)
         draft = Draft(spec, payload=_kinds(spec))
-        return await self._made(draft, user, _sent("save", body, key))
+        return await self._made(draft, user, await threaded(_sent, "save", body, key))
 
     async def _of_job(self, row: JobRow, user: User) -> tuple[Backtest, Record]:
         """(the back-test of one row of a job's best, where it is from)."""

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Request
 
-from api.errors import Unauthorized
+from api.errors import Forbidden, StorageFailed, Unauthorized
 from api.identity.refusals import insufficient_scope, unauthorized
 from api.identity.same_origin import SAFE_METHODS
 from api.identity.scopes import ACCOUNT, READ, RUN
@@ -87,6 +87,19 @@ async def current_user(
     if user is None:
         raise Unauthorized("Authentication required", details={"error": "unauthorized"})
     return _allowed(user, READ if request.method in SAFE_METHODS else RUN)
+
+
+async def still(request: Request, user: User) -> bool:
+    """Whether a request that has been answered for a while is still of this user, who may read.
+
+    A database that cannot be asked says nothing against him.
+    """
+    try:
+        return (await current_user(request)).user_id == user.user_id
+    except (Unauthorized, Forbidden):
+        return False
+    except StorageFailed:
+        return True
 
 
 async def known_user(request: Request) -> User:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import Conflict
@@ -25,6 +25,8 @@ PREFIX: Final = "roehub_pat_"
 DEFAULT_DAYS: Final = 90
 MAX_DAYS: Final = 365
 MAX_TOKENS: Final = 50
+MAX_ENDED: Final = 100
+"""Tokens of a user that no longer work and are still listed, the newest."""
 _USED_EVERY: Final = timedelta(minutes=1)
 
 
@@ -79,10 +81,23 @@ async def make_token(
         "created_at": func.now(),
         "expires_at": func.now() + timedelta(days=days),
     }
+    await _forget_ended(connection, user_id)
     row = await connection.execute(insert(ACCESS_TOKENS).values(values).returning(*_COLUMNS))
     found = _token(row.one())
     await record(connection, user_id, "access_token.made", {"token_id": str(found.token_id)})
     return found, token
+
+
+async def _forget_ended(connection: AsyncConnection, user_id: UUID) -> None:
+    """Removes the tokens that ended before the last ones; the audit log has them."""
+    ended = or_(ACCESS_TOKENS.c.revoked_at.is_not(None), ACCESS_TOKENS.c.expires_at <= func.now())
+    old = (
+        select(ACCESS_TOKENS.c.token_id)
+        .where(ACCESS_TOKENS.c.user_id == user_id, ended)
+        .order_by(ACCESS_TOKENS.c.created_at.desc(), ACCESS_TOKENS.c.token_id.desc())
+        .offset(MAX_ENDED)
+    )
+    await connection.execute(delete(ACCESS_TOKENS).where(ACCESS_TOKENS.c.token_id.in_(old)))
 
 
 async def user_of_token(connection: AsyncConnection, token: str) -> tuple[StoredUser, AccessToken]:
@@ -119,7 +134,7 @@ async def user_of_token(connection: AsyncConnection, token: str) -> tuple[Stored
 
 
 async def tokens_of(connection: AsyncConnection, user_id: UUID) -> list[AccessToken]:
-    """Every token that a user made, oldest first, also those that have ended."""
+    """The tokens of a user that are kept, oldest first, also those that have ended."""
     query = select(*_COLUMNS).where(ACCESS_TOKENS.c.user_id == user_id)
     query = query.order_by(ACCESS_TOKENS.c.created_at, ACCESS_TOKENS.c.token_id)
     return [_token(row) for row in await connection.execute(query)]

@@ -7,15 +7,18 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import select
+import anyio.to_thread
+from sqlalchemy import select, text
 
 from api.identity.access_tokens import tokens_of
 from api.identity.exchange_keys import exported_keys
 from api.identity.limits import forget_limits_of
+from api.identity.refusals import unauthorized
 from api.identity.sessions import all_sessions
 from api.identity.tables import TELEGRAM_CHANNELS
 from api.identity.two_factor import exported_factor
-from api.identity.users import erased, get_user
+from api.identity.users import erased, get_user, held_to_erase
+from cluster.postgres.owners import ERASED_EVENT
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,10 +39,15 @@ class AccountPart(Protocol):
 async def exported(
     identity: Identity, parts: Mapping[str, AccountPart], user_id: UUID
 ) -> dict[str, Any]:
-    """All that is stored of a user, as JSON, by the name of its part."""
+    """All that is stored of a user at one moment, as JSON, by the name of its part.
+
+    Raises: Unauthorized when the account was erased meanwhile.
+    """
     async with identity.transaction() as connection:
+        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         user = await get_user(connection, user_id)
-        assert user is not None, "an erased user is not logged in"
+        if user is None:
+            raise unauthorized("unknown_user")
         chats = select(TELEGRAM_CHANNELS).where(TELEGRAM_CHANNELS.c.user_id == user_id)
         found = {
             "user": asdict(user),
@@ -53,23 +61,25 @@ async def exported(
         for name, part in parts.items():
             found[name] = await part.export(connection, user_id)
         await identity.audit.record(connection, user_id, "account.exported")
-    return plain(found)
+    return await anyio.to_thread.run_sync(plain, found)
 
 
 async def erase(identity: Identity, parts: Mapping[str, AccountPart], user_id: UUID) -> None:
     """Erases a user with all that is stored of him, at once; the audit log keeps the id.
 
     His row goes, and with it what refers to it: sessions, tokens, second factor, exchange keys.
-    A later login of the same Telegram account makes another user.
+    A later login of the same Telegram account makes another user. What a request of his is about
+    to make is made before it and goes, too, or is refused.
     """
     async with identity.transaction() as connection:
+        await held_to_erase(connection, user_id)
         for part in parts.values():
             await part.erase(connection, user_id)
         user = await get_user(connection, user_id)
         telegram = None if user is None else user.telegram_user_id
         await forget_limits_of(connection, (str(user_id), str(telegram)))
         if await erased(connection, user_id):
-            await identity.audit.record(connection, user_id, "account.erased")
+            await identity.audit.record(connection, user_id, ERASED_EVENT)
 
 
 def plain(value: Any) -> Any:

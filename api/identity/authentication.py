@@ -34,9 +34,14 @@ class Authentication:
     fallback: Login = nobody
 
     async def __call__(self, request: Request) -> User:
-        user = await self.proved(request) or await self.fallback(request)
+        user = await self.proved(request)
+        if user is not None:
+            return user
+        user = await self.fallback(request)
         if user is None:
             raise unauthorized("missing_jwt_cookie")
+        # Like a cookie, a login without a proof is there whoever made the browser send it.
+        check_same_origin(request, self.identity.settings.trusted_origins)
         return user
 
     async def proved(self, request: Request) -> User | None:

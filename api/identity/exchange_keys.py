@@ -19,11 +19,14 @@ from api.identity.envelope import EXCHANGE_KEYS as PREFIX
 from api.identity.envelope import PEPPER, Vault, exchange_binding
 from api.identity.secret_tables import EXCHANGE_KEYS, PEPPERS
 from api.identity.service import Identity
+from api.identity.users import locked
 from api.schemas.exchange_keys import ExchangeKeyRequest
 from compute.errors import InvalidRequest
 
 SHOWN: Final = 4
 """Last characters of an API key that are shown; of a key that has no more, none are."""
+MAX_KEYS: Final = 100
+"""Active keys of a user."""
 NOW: Final = func.statement_timestamp()
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _PEPPER_NAME: Final = "exchange_keys"
@@ -110,10 +113,15 @@ class ExchangeKeys:
         self._vault = Vault(PREFIX, identity.settings.exchange_keys)
 
     async def add(self, user_id: UUID, new: NewKey) -> ExchangeKey:
-        """The stored key. Raises: Conflict when the user has it for this market already."""
+        """The stored key.
+
+        Raises: Conflict when the user has it for this market already, or too many.
+        """
         key_id = uuid4()
         seal, passphrase = self._vault.seal, new.passphrase
         async with self._identity.transaction() as connection:
+            await locked(connection, user_id)
+            await _check_room(connection, user_id)
             pepper = await self._pepper(connection)
             made = insert(EXCHANGE_KEYS).values(
                 key_id=key_id,
@@ -204,6 +212,16 @@ class ExchangeKeys:
             )
             blob = (await connection.execute(query)).scalar_one()
         return bytes.fromhex(self._vault.open(blob, PEPPER))
+
+
+async def _check_room(connection: AsyncConnection, user_id: UUID) -> None:
+    mine = (EXCHANGE_KEYS.c.user_id == user_id, ~EXCHANGE_KEYS.c.is_deleted)
+    count = select(func.count()).select_from(EXCHANGE_KEYS).where(*mine)
+    if (await connection.execute(count)).scalar_one() >= MAX_KEYS:
+        raise Conflict(
+            f"the user has {MAX_KEYS} exchange keys; delete one",
+            details={"error": "too_many_exchange_keys", "max_keys": MAX_KEYS},
+        )
 
 
 async def exported_keys(connection: AsyncConnection, user_id: UUID) -> list[dict[str, Any]]:

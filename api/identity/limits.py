@@ -42,6 +42,16 @@ _LEFT = text(
     """
 )
 
+_GIVE_BACK = text(
+    """
+    WITH first AS (
+        DELETE FROM identity_limits WHERE rule = :rule AND subject = :subject AND attempts <= 1
+    )
+    UPDATE identity_limits SET attempts = attempts - 1, blocked_until = NULL
+    WHERE rule = :rule AND subject = :subject AND attempts > 1
+    """
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -68,7 +78,7 @@ class Limiter:
         self._engine = engine
 
     async def take(self, rule: Rule, subject: str) -> None:
-        """Counts an attempt before it is made; `clear` forgets it if it was a good one.
+        """Counts an attempt before it is made; `clear` or `give_back` are for good ones.
 
         Raises: TooManyRequests with `Retry-After`, `details.error = too_many_attempts`; such an
         attempt is not counted and must not be made.
@@ -94,6 +104,11 @@ class Limiter:
             await connection.execute(
                 delete(LIMITS).where(LIMITS.c.rule == rule.name, LIMITS.c.subject == subject)
             )
+
+    async def give_back(self, rule: Rule, subject: str) -> None:
+        """Undoes the count of one attempt that was a good one; those of others still count."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_GIVE_BACK, {"rule": rule.name, "subject": subject})
 
     async def attempts(self, rule: Rule, subject: str) -> int:
         """Attempts that count at the moment."""

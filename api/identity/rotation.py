@@ -32,11 +32,13 @@ BATCH: Final = 100
 
 @dataclass(slots=True)
 class Count:
-    """Blobs of one column: now under the newest key, under it before, and those nobody can read."""
+    """Blobs of one column: now under the newest key, under it before, those nobody can read, and
+    those that somebody wrote under another key meanwhile."""
 
     rewrapped: int = 0
     current: int = 0
     unreadable: int = 0
+    late: int = 0
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class Rotation:
     @property
     def complete(self) -> bool:
         """Whether everything is under the newest key, so that the one before may go."""
-        return not any(count.unreadable for count in self.counts.values())
+        return not any(count.unreadable or count.late for count in self.counts.values())
 
     def record(self) -> dict[str, dict[str, int]]:
         """The JSON-able counts."""
@@ -112,10 +114,13 @@ async def rotate(
             if not rows:
                 break
             after = rows[-1]._mapping[blobs.key]
+        async with engine.connect() as connection:
+            left = (await connection.execute(_others(blobs))).scalar_one()
+            count.late = max(0, left - count.unreadable)
     async with engine.begin() as connection:
         total = {
             name: sum(getattr(count, name) for count in done.counts.values())
-            for name in ("rewrapped", "current", "unreadable")
+            for name in ("rewrapped", "current", "unreadable", "late")
         }
         await AuditLog().record(connection, None, "secrets.rotated", total)
     return done
@@ -140,6 +145,11 @@ def _under_current(blobs: _Blobs) -> Any:
 
 def _current(blobs: _Blobs) -> Any:
     return select(func.count()).select_from(blobs.table).where(_under_current(blobs))
+
+
+def _others(blobs: _Blobs) -> Any:
+    query = select(func.count()).select_from(blobs.table)
+    return query.where(blobs.column.is_not(None), ~_under_current(blobs))
 
 
 def _next(blobs: _Blobs, after: Any, batch: int) -> Any:

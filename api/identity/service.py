@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 LOGINS_BY_ADDRESS: Final = Rule("login_address", 30, first_s=1, longest_s=900, window_s=900)
 LOGINS_BY_USER: Final = Rule("login_user", 10, first_s=30, longest_s=900, window_s=900)
 STORAGE_FAILED: Final = "User storage operation failed"
+FOREIGN_KEY: Final = "23503"
+"""The SQLSTATE of a row that refers to one that is not there: all of them refer to users."""
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +87,19 @@ class Identity:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction; failures of the database are the API's own. Raises: StorageFailed."""
+        """A transaction; failures of the database are the API's own.
+
+        Raises: StorageFailed; Unauthorized where the account of a row was erased meanwhile.
+        """
         try:
             with typed():
                 async with self.engine.begin() as connection:
                     yield connection
         except DatabaseFailed as error:
             raise StorageFailed(error.message, STORAGE_FAILED) from error
-        except IntegrityError:  # it quotes the row, which no log is to have
+        except IntegrityError as error:  # it quotes the row, which no log is to have
+            if getattr(error.orig, "sqlstate", None) == FOREIGN_KEY:
+                raise unauthorized("unknown_user") from None
             refused = "the database refused a row that breaks its rules"
             raise StorageFailed(refused, STORAGE_FAILED) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self, cast
@@ -33,6 +34,8 @@ SHORTEST_JWT_SECRET: Final = 32
 JWT_TTL_DAYS: Final = 7
 STEP_UP_MINUTES: Final = 10
 _KEK_BYTES: Final = (16, 24, 32)
+_COOKIE_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_COOKIE_PATH: Final = re.compile(r"/[!-:<-~]*")
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
 
@@ -120,6 +123,7 @@ class IdentitySettings:
             raise InvalidInput(
                 "IDENTITY_COOKIE_SAMESITE must be lax, strict, or none with IDENTITY_COOKIE_SECURE"
             )
+        cookie_name, cookie_path = _cookie(given, secure)
         return cls(
             environment=environment,
             bot_token=secrets[BOT_TOKEN],
@@ -128,8 +132,8 @@ class IdentitySettings:
             exchange_keys=exchange_keys,
             jwt_ttl_days=_positive(given, "JWT_TTL_DAYS", JWT_TTL_DAYS),
             step_up_minutes=_positive(given, "IDENTITY_STEP_UP_MINUTES", STEP_UP_MINUTES),
-            cookie_name=given.get("IDENTITY_COOKIE_NAME", "roehub_identity_jwt"),
-            cookie_path=given.get("IDENTITY_COOKIE_PATH", "/"),
+            cookie_name=cookie_name,
+            cookie_path=cookie_path,
             cookie_samesite=cast(SameSite, samesite),
             cookie_secure=secure,
             trusted_origins=_origins(given),
@@ -176,9 +180,26 @@ def _kek(name: str, text: str) -> Key:
         value = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidInput(f"{name} is not base64") from None
+    if base64.b64encode(value).decode() != text:  # the same key, written as what is not compared
+        raise InvalidInput(f"{name} is not base64: its last character has bits to spare")
     if len(value) not in _KEK_BYTES:
         raise InvalidInput(f"{name} must be base64 of 16, 24 or 32 bytes, it is of {len(value)}")
     return Key(value)
+
+
+def _cookie(given: Mapping[str, str], secure: bool) -> tuple[str, str]:
+    """(name, path) of the cookie, which browsers take. Raises: InvalidInput."""
+    name = given.get("IDENTITY_COOKIE_NAME", "roehub_identity_jwt")
+    path = given.get("IDENTITY_COOKIE_PATH", "/")
+    if not _COOKIE_NAME.fullmatch(name):
+        raise InvalidInput("IDENTITY_COOKIE_NAME must be letters, digits, - and _")
+    if not _COOKIE_PATH.fullmatch(path):
+        raise InvalidInput("IDENTITY_COOKIE_PATH must begin with / and have no blank or semicolon")
+    if name.startswith(("__Host-", "__Secure-")) and not secure:
+        raise InvalidInput(f"{name[:9]} in IDENTITY_COOKIE_NAME needs IDENTITY_COOKIE_SECURE")
+    if name.startswith("__Host-") and path != "/":
+        raise InvalidInput("__Host- in IDENTITY_COOKIE_NAME needs the path /")
+    return name, path
 
 
 def one_database(environ: Mapping[str, str]) -> dict[str, str]:

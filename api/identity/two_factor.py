@@ -224,7 +224,8 @@ class TwoFactor:
 
     async def _clear(self, caller: Caller) -> None:
         await self._identity.limiter.clear(OF_USER, str(caller.user_id))
-        await self._identity.limiter.clear(OF_ADDRESS, caller.address)
+        # Not cleared: good codes of one user say nothing of guesses at those of another.
+        await self._identity.limiter.give_back(OF_ADDRESS, caller.address)
 
 
 async def exported_factor(connection: AsyncConnection, user_id: UUID) -> dict[str, Any] | None:

@@ -52,6 +52,15 @@ async def locked(connection: AsyncConnection, user_id: UUID) -> None:
     await connection.execute(query)
 
 
+async def held_to_erase(connection: AsyncConnection, user_id: UUID) -> None:
+    """Until the end of the transaction nothing is made that refers to the user, or is his.
+
+    Before everything else of an erasure: whoever makes something holds the user first, too.
+    """
+    query = select(USERS.c.user_id).where(USERS.c.user_id == user_id).with_for_update()
+    await connection.execute(query)
+
+
 async def logged_in(connection: AsyncConnection, telegram_user_id: int) -> StoredUser:
     """The user of a Telegram account that has just logged in: made, found, or active again.
 

@@ -58,7 +58,7 @@ async def make(user: AccountUser, users: Users, body: JsonBody) -> Response:
     summary="List the access tokens of the user",
 )
 async def listed(user: AccountUser, users: Users) -> Response:
-    """All of them, oldest first, also those that were revoked or have expired."""
+    """Oldest first; of those that were revoked or have expired the last hundred."""
     async with users.transaction() as connection:
         found = await tokens_of(connection, user.user_id)
     return json_response({"items": [_shown(token) for token in found]})

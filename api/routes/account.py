@@ -10,6 +10,7 @@ from api.identity.account import erase, exported
 from api.identity.cookies import clear_login_cookie
 from api.identity.gate import Confirmed
 from api.routes.auth import Users
+from api.running import threaded
 from api.schemas.account import AccountExport
 from api.users import AccountUser
 
@@ -29,7 +30,7 @@ async def export(user: AccountUser, users: Users, context: Context) -> Response:
         "Cache-Control": "no-store",
         "Content-Disposition": 'attachment; filename="roehub-account.json"',
     }
-    return json_response(found, 200, headers)
+    return await threaded(json_response, found, 200, headers)
 
 
 @router.delete(

@@ -43,7 +43,8 @@ async def add(user: SteppedUp, keys: TheKeys, body: JsonBody) -> Response:
     """Nothing is sent to the exchange. The key cannot be read back, only deleted.
 
     Refusals in `details.error`, before the body is looked at: `two_factor_required`,
-    `step_up_required`; after it: `invalid_exchange_key_payload`, `exchange_key_already_exists`.
+    `step_up_required`; after it: `invalid_exchange_key_payload`, `exchange_key_already_exists`,
+    `too_many_exchange_keys` (a user has at most a hundred).
     """
     request = parsed(ExchangeKeyRequest, body)
     return json_response(_item(await keys.add(user.user_id, new_key(request))), 201)

@@ -15,7 +15,7 @@ from api.openapi import body_of, event_stream
 from api.saved import SavedRequest
 from api.schemas import examples
 from api.schemas.jobs import JobBody, JobPage, TopBody
-from api.users import CurrentUser
+from api.users import CurrentUser, still
 from cluster.jobs.job import STATES, TERMINAL
 from cluster.jobs.listing import cursor_filter, state_filter, top_limit
 from cluster.postgres.keyset import PAGE_DEFAULT, PAGE_MAX, page_limit
@@ -47,8 +47,8 @@ OWNED = ("unauthorized", "forbidden", "not_found", "validation_error")
     summary="Create a job",
 )  # fmt: skip
 async def create(
-    body: JsonBody,
     user: CurrentUser,
+    body: JsonBody,
     jobs: TheJobs,
     idempotency_key: Annotated[
         str | None,
@@ -175,6 +175,7 @@ async def delete(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
     summary="Follow a job as server-sent events",
 )
 async def events(
+    request: Request,
     job_id: JobId,
     user: CurrentUser,
     jobs: TheJobs,
@@ -189,10 +190,15 @@ async def events(
     """What happened so far, then what happens.
 
     Of progress and of the best rows only the latest are kept, so whoever comes late is brought up
-    to date by a few events. A client that reads nothing for 30 seconds is cut off.
+    to date by a few events. A client that reads nothing for 30 seconds is cut off, and so is one
+    whose login or token has ended.
     """
     after = last_event_id(last_id)
     job = await jobs.status(job_id, user)
     if after and job.state in TERMINAL and await jobs.feed.after(job_id, after) is None:
         return Response(status_code=204)
-    return BoundedStream(jobs.feed.stream(job_id, after), MEDIA_TYPE)
+
+    async def allowed() -> bool:
+        return await still(request, user)
+
+    return BoundedStream(jobs.feed.stream(job_id, after, allowed=allowed), MEDIA_TYPE)

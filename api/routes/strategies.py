@@ -26,6 +26,7 @@ from api.schemas.strategies import (
 )
 from api.strategies import CloneRequest, JobRow, StrategyService, stored
 from api.users import CurrentUser
+from cluster.postgres.jsonb import storable
 from cluster.postgres.keyset import PAGE_DEFAULT, PAGE_MAX, page_limit
 from compute.errors import InvalidInput
 from compute.market.timeframe import TIMEFRAMES, timeframe
@@ -90,7 +91,7 @@ OWNED = ("unauthorized", "forbidden", "not_found", "validation_error")
     summary="Create a strategy",
 )
 async def create(
-    body: JsonBody, user: CurrentUser, strategies: TheStrategies, idempotency_key: Key = None
+    user: CurrentUser, body: JsonBody, strategies: TheStrategies, idempotency_key: Key = None
 ) -> Response:
     """Checks a specification and keeps it for ever: to change a strategy, make another one.
 
@@ -110,7 +111,7 @@ async def create(
     summary="Create a strategy like another one",
 )
 async def clone(
-    body: JsonBody, user: CurrentUser, strategies: TheStrategies, idempotency_key: Key = None
+    user: CurrentUser, body: JsonBody, strategies: TheStrategies, idempotency_key: Key = None
 ) -> Response:
     """Copies a strategy, or takes a whole specification, on another instrument or timeframe."""
     return _created(*await strategies.clone(body, user, idempotency_key))
@@ -125,7 +126,7 @@ async def clone(
     summary="Save a variant as a strategy",
 )
 async def save(
-    body: JsonBody, user: CurrentUser, strategies: TheStrategies, idempotency_key: Key = None
+    user: CurrentUser, body: JsonBody, strategies: TheStrategies, idempotency_key: Key = None
 ) -> Response:
     """Keeps a variant whole: indicators, rules, stops, modes, costs and warm-up.
 
@@ -180,7 +181,7 @@ async def listed(
     Filters are values that all strategies of the page have.
     """
     tags = {
-        "symbol": (symbol or "").strip().upper() or None,
+        "symbol": storable((symbol or "").strip().upper(), "query.symbol") or None,
         "market_type": _market_type(market_type),
         "timeframe": _timeframe(frame),
     }

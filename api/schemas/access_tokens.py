@@ -19,7 +19,12 @@ class AccessTokenRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    name: str = Field(min_length=1, max_length=100, description="What it is for.")
+    name: str = Field(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="What it is for; without control characters.",
+    )
     scopes: list[Scope] = Field(
         min_length=1,
         max_length=2,

@@ -18,6 +18,7 @@ from cluster.jobs.listing import Cursor, Page, page_of, page_query
 from cluster.jobs.snapshot import Snapshot
 from cluster.jobs.tables import JOBS, TOP_VARIANTS
 from cluster.postgres.idempotency import check_key, take_turn
+from cluster.postgres.owners import hold_owner
 
 K = TypeVar("K", bound=Listed)
 NOW: Final = func.statement_timestamp()
@@ -85,10 +86,12 @@ class JobStore:
         """(the job, whether it is new): queued, or the one that the key made before.
 
         Quota, key and insert are one transaction, and creations of a user come one by one.
-        Raises: QuotaExceeded; IdempotencyConflict where the key belongs to another request.
+        Raises: QuotaExceeded; IdempotencyConflict where the key belongs to another request;
+        AccountErased.
         """
         check_key(idempotency_key)
         async with self._engine.begin() as connection:
+            await hold_owner(connection, user_id)
             await take_turn(connection, f"backtest_jobs {user_id}")
             if idempotency_key is not None:
                 known = await _keyed(connection, user_id, idempotency_key)

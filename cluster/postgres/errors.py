@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from compute.errors import InvalidInput, InvalidRequest, RoehubError
 
 
@@ -37,6 +39,17 @@ class SchemaOutdated(InvalidInput):
 
 class SchemaAhead(SchemaOutdated):
     """The database was migrated by a later version of roehub; that version is the cure."""
+
+
+class AccountErased(RoehubError):
+    """A user whose account was erased; nothing can be made for him any more."""
+
+    code = "unauthorized"
+
+    def __init__(self, user_id: UUID) -> None:
+        super().__init__(
+            f"the account of user {user_id} was erased", details={"error": "unknown_user"}
+        )
 
 
 class RejectedRequest(InvalidRequest):

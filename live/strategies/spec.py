@@ -151,7 +151,7 @@ def _v1(request: StrategyV1) -> Record:
     for i, entry in enumerate(request.indicators):
         if identifier(entry) is None:
             raise InvalidStrategy(f"indicators.{i} needs a text in name, kind or id")
-        if not isinstance(entry.get("params") or {}, dict):
+        if not isinstance(entry.get("params", {}), dict):
             raise InvalidStrategy(f"indicators.{i}.params must be an object")
     shown = (request.signal_template or "").strip() or signature(request.indicators[0])
     return {**head, "indicators": request.indicators, "signal_template": shown}

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cluster.postgres.idempotency import check_key, take_turn
 from cluster.postgres.keyset import Place, cursor_of, place_of
+from cluster.postgres.owners import hold_owner
 from live.strategies.errors import (
     ForeignStrategy,
     IdempotencyConflict,
@@ -95,10 +96,12 @@ class StrategyStore:
         """(the strategy, whether it is new): made now, or by the same key before.
 
         Quota, key, row and event are one transaction, and creations of a user come one by one.
-        Raises: QuotaExceeded; IdempotencyConflict where the key belongs to another request.
+        Raises: QuotaExceeded; IdempotencyConflict where the key belongs to another request;
+        AccountErased.
         """
         check_key(None if sent is None else sent.key)
         async with self._engine.begin() as connection:
+            await hold_owner(connection, user_id)
             await take_turn(connection, f"strategy_strategies {user_id}")
             if sent is not None:
                 known = await _keyed(connection, user_id, sent)

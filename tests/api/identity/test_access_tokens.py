@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.identity.access_tokens import MAX_TOKENS, PREFIX
+from api.identity.access_tokens import MAX_ENDED, MAX_TOKENS, PREFIX
 from tests.api.identity.people import TELEGRAM_BOB, browser, refusal, user_id
 from tests.api.identity.sharing import ann, database, shared, url
 from tests.postgres import execute, rows
@@ -175,6 +175,9 @@ def test_another_scheme_is_not_ours(ann: httpx.Client) -> None:
     [
         ({"name": " "}, "body.name"),
         ({"name": "x" * 101}, "body.name"),
+        ({"name": "a\0b"}, "body.name"),
+        ({"name": "a\nb"}, "body.name"),
+        ({"name": "a\x7f"}, "body.name"),
         ({"scopes": []}, "body.scopes"),
         ({"scopes": ["account"]}, "body.scopes.0"),
         ({"scopes": "read"}, "body.scopes"),
@@ -206,3 +209,19 @@ def test_there_are_not_endlessly_many(ann: httpx.Client) -> None:
     assert refusal(answer, 409) == "too_many_access_tokens"
     ann.delete(f"{TOKENS}/{ann.get(TOKENS).json()['items'][0]['token_id']}")
     made(ann)
+
+
+def test_of_those_that_ended_the_last_ones_are_kept(ann: httpx.Client, database: str) -> None:
+    for _ in range(2):
+        made(ann)
+    execute(
+        database,
+        "INSERT INTO identity_access_tokens SELECT gen_random_uuid(), user_id, 'ended', "
+        "decode(lpad(to_hex(n), 64, '0'), 'hex'), scopes, created_at - n * interval '1 s', "
+        "expires_at, NULL, now() FROM identity_access_tokens, generate_series(1, 150) n "
+        "WHERE token_id = (SELECT min(token_id::text)::uuid FROM identity_access_tokens)",
+    )
+    made(ann)
+    items = ann.get(TOKENS).json()["items"]
+    assert len([one for one in items if one["revoked_at"]]) == MAX_ENDED
+    assert len(items) == MAX_ENDED + 3

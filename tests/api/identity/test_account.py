@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -125,3 +126,28 @@ def test_what_cannot_be_erased_as_a_whole_is_not_erased_at_all(
     assert ann.delete("/account").status_code == 500
     assert rows(database, "SELECT note FROM notes") == [("a note of Ann",)]
     assert ann.get("/auth/current-user").status_code == 200
+
+
+class Late:
+    """A part of an account that changes while others are read."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+
+    async def export(self, connection: AsyncConnection, user_id: UUID) -> Any:
+        query = text("SELECT count(*) FROM notes")
+        before = (await connection.execute(query)).scalar()
+        insert = f"INSERT INTO notes VALUES ('{user_id}', 'late')"
+        await asyncio.to_thread(execute, self._database, insert)
+        return [before, (await connection.execute(query)).scalar()]
+
+    async def erase(self, connection: AsyncConnection, user_id: UUID) -> None: ...
+
+
+def test_an_export_is_of_one_moment(database: str) -> None:
+    execute(database, "CREATE TABLE notes (user_id uuid, note text)")
+    with (
+        user_service(database, parts={"late": Late(database)}) as url,
+        browser(url) as client,
+    ):
+        assert client.get("/account/export").json()["late"] == [0, 0]

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.identity.access_tokens import make_token
 from api.identity.envelope import EXCHANGE_KEYS, PEPPER, Vault, exchange_binding
+from api.identity.exchange_keys import MAX_KEYS
 from api.identity.scopes import ALL_SCOPES
 from tests.api.identity.database import with_engine
 from tests.api.identity.secret_service import Person, Users, refused, service, users
@@ -237,6 +238,20 @@ def test_keys_are_listed_oldest_first_and_always_the_same(ann: Person) -> None:
 
 
 # Refusals
+
+
+def test_there_are_not_endlessly_many(ann: Person) -> None:
+    first = added(ann)
+    ann.users.execute(
+        "INSERT INTO identity_exchange_keys SELECT gen_random_uuid(), user_id, exchange_name, "
+        "market_type, label, permissions, api_key_enc, decode(lpad(to_hex(n), 64, '0'), 'hex'), "
+        "api_key_last4, api_secret_enc, passphrase_enc, created_at, updated_at, is_deleted, "
+        f"deleted_at FROM identity_exchange_keys, generate_series(2, {MAX_KEYS}) n "
+        f"WHERE key_id = '{first['key_id']}'"
+    )
+    refused(ann.post("/exchange-keys", body(api_key="other")), 409, "too_many_exchange_keys")
+    assert ann.delete(f"/exchange-keys/{first['key_id']}").status_code == 204
+    added(ann, api_key="other")
 
 
 def test_the_same_key_again_is_a_conflict_in_the_same_market_alone(ann: Person) -> None:

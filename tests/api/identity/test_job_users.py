@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import pytest
 
 from api.app import add_jobs, create_app, end_streams
 from api.context import AppContext
+from api.events import EventFeed
 from api.identity.service import Identity
 from cluster.postgres.engine import engine
 from tests.api.identity.people import SETTINGS, TELEGRAM_BOB, browser, refusal, user_id
@@ -85,3 +87,33 @@ def test_an_account_has_its_jobs_and_takes_them_along(url: str, database: str) -
         assert told["request_json"]["template"]
         assert ann.delete("/account").status_code == 204
     assert rows(database, "SELECT job_id::text FROM backtest_jobs") == [(theirs,)]
+
+
+def ends(job: str, client: httpx.Client, ended: Callable[[], object]) -> None:
+    """The events of a job that goes on come until the reader may not see them any more."""
+    with client.stream("GET", f"{JOBS}/{job}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith(":")) == ": still there"
+        ended()
+        assert [line for line in lines if line.startswith("event")] == []
+
+
+def test_events_end_with_the_login_and_the_token(
+    url: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = partialmethod(EventFeed.stream, heartbeat_seconds=0.1)
+    monkeypatch.setattr(EventFeed, "stream", often)
+    with browser(url) as ann, browser(url, first_name="elsewhere") as elsewhere:
+        job = job_of(database, user_id(ann))
+        made = ann.post("/access-tokens", json={"name": "n", "scopes": ["read"]}).json()
+        bearer = {"Authorization": f"Bearer {made['token']}"}
+        with httpx.Client(base_url=url, headers=bearer, timeout=20, trust_env=False) as program:
+            ends(job, program, lambda: ann.delete(f"/access-tokens/{made['token_id']}"))
+        ends(job, ann, lambda: elsewhere.post("/auth/logout-everywhere"))
+
+
+@pytest.mark.parametrize("path", [JOBS, "/backtests"])
+def test_nothing_is_read_of_the_body_of_nobody(url: str, path: str) -> None:
+    with browser(url, None) as nobody:
+        answer = nobody.post(path, content=b"{", headers={"Content-Type": "application/json"})
+        assert refusal(answer, 401) == "missing_jwt_cookie"

@@ -92,3 +92,21 @@ def test_of_many_attempts_at_once_only_the_free_ones_pass(database: str) -> None
 def test_a_rule_of_few_free_attempts(database: str, free: int) -> None:
     rule = Rule("test", free=free, first_s=60, longest_s=60, window_s=60)
     assert [take(database, rule=rule) > 0 for _ in range(free + 1)] == [False] * free + [True]
+
+
+def test_a_good_attempt_that_is_given_back_leaves_those_of_others(database: str) -> None:
+    def give_back() -> None:
+        with_engine(database, lambda engine: Limiter(engine).give_back(RULE, "ann"))
+
+    for _ in range(3):
+        take(database)
+    give_back()
+    assert rows(database, "SELECT attempts, blocked_until FROM identity_limits") == [(2, None)]
+    assert take(database) == 0
+    assert take(database) > 0
+    for left in (2, 1):
+        give_back()
+        assert rows(database, "SELECT attempts FROM identity_limits") == [(left,)]
+    give_back()
+    give_back()
+    assert rows(database, "SELECT attempts FROM identity_limits") == []

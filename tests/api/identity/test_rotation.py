@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -75,11 +76,26 @@ def test_everything_is_under_the_new_key_and_the_old_one_may_go(database: str) -
     before = opened(database, ONE)
     done = rotated(database)
     assert done.record() == {
-        "identity_2fa.totp_secret_enc": {"rewrapped": 7, "current": 0, "unreadable": 0},
-        "identity_exchange_keys.api_key_enc": {"rewrapped": 2, "current": 0, "unreadable": 0},
-        "identity_exchange_keys.api_secret_enc": {"rewrapped": 2, "current": 0, "unreadable": 0},
-        "identity_exchange_keys.passphrase_enc": {"rewrapped": 1, "current": 0, "unreadable": 0},
-        "identity_peppers.pepper_enc": {"rewrapped": 1, "current": 0, "unreadable": 0},
+        "identity_2fa.totp_secret_enc": {"rewrapped": 7, "current": 0, "unreadable": 0, "late": 0},
+        "identity_exchange_keys.api_key_enc": {
+            "rewrapped": 2,
+            "current": 0,
+            "unreadable": 0,
+            "late": 0,
+        },
+        "identity_exchange_keys.api_secret_enc": {
+            "rewrapped": 2,
+            "current": 0,
+            "unreadable": 0,
+            "late": 0,
+        },
+        "identity_exchange_keys.passphrase_enc": {
+            "rewrapped": 1,
+            "current": 0,
+            "unreadable": 0,
+            "late": 0,
+        },
+        "identity_peppers.pepper_enc": {"rewrapped": 1, "current": 0, "unreadable": 0, "late": 0},
     }
     assert done.complete
     assert opened(database, LATER) == before
@@ -125,7 +141,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
             rotated(database)
     assert opened(database, BOTH) == before
     counts = rotated(database).record()["identity_2fa.totp_secret_enc"]
-    assert counts == {"rewrapped": 4, "current": 3, "unreadable": 0}
+    assert counts == {"rewrapped": 4, "current": 3, "unreadable": 0, "late": 0}
     assert opened(database, LATER) == before
 
 
@@ -159,7 +175,7 @@ def test_what_cannot_be_read_is_counted_and_left_alone(database: str) -> None:
     )
     done = rotated(database, batch=1)
     counts = done.record()["identity_2fa.totp_secret_enc"]
-    assert counts == {"rewrapped": 6, "current": 0, "unreadable": 1}
+    assert counts == {"rewrapped": 6, "current": 0, "unreadable": 1, "late": 0}
     assert not done.complete
     assert rotated(database).record()["identity_2fa.totp_secret_enc"]["unreadable"] == 1
     left = f"SELECT totp_secret_enc FROM identity_2fa WHERE user_id = '{USERS[1]}'"
@@ -171,3 +187,29 @@ def test_the_column_of_an_erased_user_is_gone_with_him(database: str) -> None:
     execute(database, f"DELETE FROM identity_users WHERE user_id = '{USERS[0]}'")
     assert rows(database, "SELECT count(*) FROM identity_exchange_keys") == [(0,)]
     assert rotated(database).record()["identity_2fa.totp_secret_enc"]["rewrapped"] == 6
+
+
+def test_what_is_written_under_the_old_key_meanwhile_keeps_it(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that was not given the new key goes on with the one before."""
+    filled(database)
+    late = Vault(TOTP, ONE).seal("late", totp_binding(USERS[0])).hex()
+    write = (
+        f"UPDATE identity_2fa SET totp_secret_enc = decode('{late}', 'hex') "
+        f"WHERE user_id = '{USERS[0]}'"
+    )
+    genuine, calls = Vault.rewrap, [0]
+
+    def watched(self: Vault, blob: bytes, binding: envelope.Binding) -> bytes:
+        calls[0] += 1
+        if calls[0] == 4:  # the batch with the first user is committed
+            other.submit(execute, database, write).result()
+        return genuine(self, blob, binding)
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as other:
+        patched.setattr(Vault, "rewrap", watched)
+        done = rotated(database)
+    assert done.record()["identity_2fa.totp_secret_enc"]["late"] == 1
+    assert not done.complete
+    assert rotated(database).complete

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from api.users import developer
 from tests.api.identity.people import (
     TELEGRAM_BOB,
     browser,
@@ -91,6 +92,14 @@ def test_every_path_that_changes_something(ann: httpx.Client, method: str, path:
     answer = ann.request(method, path, headers={"Origin": EVIL}, json=body)
     assert refusal(answer, 403) == "cross_site_request"
     assert ann.get("/auth/current-user").status_code == 200
+
+
+def test_the_development_login_needs_a_page_of_ours_too(shared: tuple[str, str]) -> None:
+    with user_service(shared[0], fallback=developer) as url, browser(url, None) as client:
+        answer = client.post("/backtests", headers={"Origin": EVIL}, json={})
+        assert refusal(answer, 403) == "cross_site_request"
+        assert client.post("/backtests", headers={"Origin": url}, json={}).status_code == 422
+        assert client.post("/backtests", json={}).status_code == 422
 
 
 def test_a_token_needs_no_page(ann: httpx.Client) -> None:

@@ -70,6 +70,15 @@ def test_production_takes_no_development_value(name: str) -> None:
         assert "is the development value" in refused(**{name: value})
 
 
+@pytest.mark.parametrize("name", SECRETS[2:])
+def test_another_text_of_a_development_key_is_none(name: str) -> None:
+    """The last character before the padding has bits that say nothing."""
+    known = DEVELOPMENT[name]
+    same = known[:-2] + chr(ord(known[-2]) + 1) + "="
+    assert base64.b64decode(same, validate=True) == base64.b64decode(known)
+    assert "is not base64" in refused(**{name: same})
+
+
 def test_fail_fast_holds_elsewhere_too_and_cannot_be_off_in_production() -> None:
     assert "is not set" in refused("dev", IDENTITY_FAIL_FAST="YES", TELEGRAM_BOT_TOKEN=None)
     assert "cannot be off" in refused(IDENTITY_FAIL_FAST="no")
@@ -122,6 +131,12 @@ def test_rotation_keeps_the_previous_key_and_tells_them_apart() -> None:
         ("IDENTITY_FAIL_FAST", "maybe"),
         ("IDENTITY_COOKIE_SECURE", "2"),
         ("IDENTITY_COOKIE_SAMESITE", "loose"),
+        ("IDENTITY_COOKIE_NAME", "a b"),
+        ("IDENTITY_COOKIE_NAME", "a;b"),
+        ("IDENTITY_COOKIE_NAME", "é"),
+        ("IDENTITY_COOKIE_NAME", "__Host-login"),
+        ("IDENTITY_COOKIE_PATH", "api"),
+        ("IDENTITY_COOKIE_PATH", "/; Domain=example.com"),
         ("IDENTITY_COOKIE_SAMESITE", "none"),
         ("JWT_TTL_DAYS", "0"),
         ("JWT_TTL_DAYS", "-1"),

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from api.identity.envelope import TOTP, Vault, totp_binding
+from api.identity.two_factor import OF_ADDRESS
 from tests.api.identity.secret_service import Users, refused, running_users, service, users
 from tests.postgres import rows
 
@@ -374,7 +375,8 @@ def test_the_lock_out_grows_and_a_good_code_ends_it(users: Users) -> None:
     assert waits == [pytest.approx(30, abs=3), pytest.approx(60, abs=3)]
     users.execute("UPDATE identity_limits SET blocked_until = now()")
     assert ann.post("/2fa/step-up", {"code": ann.code()}).status_code == 200
-    assert rows(users.database, "SELECT count(*) FROM identity_limits") == [(0,)]
+    left = rows(users.database, "SELECT rule FROM identity_limits")
+    assert left == [("two_factor_address",)]
 
 
 def test_guesses_at_once_are_counted_like_others(users: Users) -> None:
@@ -393,6 +395,26 @@ def test_attempts_of_one_address_count_together(users: Users) -> None:
         guess = {"code": ann.wrong_code()}
         statuses += [ann.post("/2fa/verify", guess).status_code for _ in range(4)]
     assert statuses == [422] * 20 + [429] * 4
+
+
+def test_good_codes_of_one_user_forgive_no_guesses_at_those_of_others(users: Users) -> None:
+    mallory = users.person()
+    mallory.enable()
+    for _ in range(5):
+        ann = users.person()
+        ann.set_up()
+        for _ in range(3):
+            assert ann.post("/2fa/verify", {"code": ann.wrong_code()}).status_code == 422
+        mallory.step_up()
+    query = "SELECT attempts FROM identity_limits WHERE rule = 'two_factor_address'"
+    assert rows(users.database, query) == [(15,)]
+
+
+def test_good_codes_do_not_use_up_the_attempts_of_their_address(users: Users) -> None:
+    ann = users.person()
+    ann.enable()
+    for _ in range(OF_ADDRESS.free + 1):
+        ann.step_up()
 
 
 # What is stored

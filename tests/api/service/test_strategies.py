@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -255,6 +257,7 @@ def test_the_list_is_walked_by_cursor_oldest_first(client: httpx.Client) -> None
         ({"cursor": "!"}, "query.cursor", "invalid_cursor"),
         ({"limit": "x"}, "query.limit", "int_parsing"),
         ({"market_type": "margin"}, "query.market_type", "invalid_value"),
+        ({"symbol": "BTC\0"}, "query.symbol", "string_unicode"),
         ({"timeframe": "2h"}, "query.timeframe", "invalid_value"),
     ],
 )
@@ -402,3 +405,31 @@ def test_strategies_that_are_off_have_no_paths() -> None:
 
     with client_of(lambda: context_of(None)) as client:
         assert refused(client.get(PATH), 404)
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/clone", f"{PATH}/from-variant"])
+def test_no_body_is_gone_through_in_the_event_loop(
+    client: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body of a megabyte takes a quarter of a second: nobody else is to wait for it."""
+    threads: set[str] = set()
+
+    def watched(work: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            threads.add(threading.current_thread().name)
+            return work(*arguments)
+
+        return call
+
+    for place in (
+        "api.strategies.storable",
+        "api.strategies._sent",
+        "live.strategies.spec.storable",
+    ):
+        module, _, name = place.rpartition(".")
+        monkeypatch.setattr(place, watched(getattr(sys.modules[module], name)))
+    ann = user() | {"Idempotency-Key": "k"}
+    sent = {"template": V2} if path.endswith("clone") else V2
+    client.post(path, json=sent, headers=ann)
+    assert threads
+    assert all(name.startswith("AnyIO worker") for name in threads), threads

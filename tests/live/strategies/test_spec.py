@@ -214,3 +214,9 @@ def test_settings_are_positive() -> None:
     small = SpecRules(StrategySettings(max_spec_bytes=100), Defaults())
     with pytest.raises(InvalidInput, match="bytes, the limit is"):
         spec_of(BODY, small)
+
+
+@pytest.mark.parametrize("params", [[], "", 0, False, None, [1]])
+def test_parameters_of_the_first_version_are_an_object(params: object) -> None:
+    with pytest.raises(InvalidInput, match="params must be an object"):
+        spec_of(V1 | {"indicators": [{"name": "MA", "params": params}]}, RULES)
