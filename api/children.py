@@ -22,6 +22,7 @@ from api.tether import tethered
 log = logging.getLogger(__name__)
 
 STEADY_SECONDS: Final = 30.0
+_WITHHELD: Final = ("IDENTITY_", "TELEGRAM_", "ROEHUB_TOKEN")
 _LAST_BYTES: Final = 4096
 
 
@@ -146,7 +147,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file if self._began is None else asyncio.subprocess.PIPE,
                 stderr=file,
-                env={**os.environ, **program.environment, **changes},
+                env={**inherited(os.environ), **program.environment, **changes},
                 start_new_session=True,
             )
         self.starts += 1
@@ -185,3 +186,8 @@ def _reason(path: Path) -> str:
         return ""
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"; last it said: {said[:200]} ({path})" if said else ""
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a child gets of our environment: it computes, and needs no secret of users."""
+    return {name: value for name, value in environ.items() if not name.startswith(_WITHHELD)}

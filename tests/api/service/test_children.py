@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from api.children import Backoff, Child, Program
 
@@ -141,3 +142,21 @@ def test_a_child_that_ends_well_was_still_to_stay(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert "ended with status 0" in said[0]
+
+
+def test_a_child_knows_no_secret_of_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDENTITY_JWT_SECRET", "planted")
+    monkeypatch.setenv("TELEGRAM_BOT_TOKEN", "planted")
+    monkeypatch.setenv("STRATEGY_PG_DSN", "postgresql://known")
+    code = "import json, os; print(json.dumps(dict(os.environ)), flush=True)"
+
+    async def run() -> None:
+        child = Child(program(tmp_path, code), lambda _: None, backoff=QUICK)
+        child.begin()
+        await until(lambda: child.starts > 1)
+        await child.end()
+
+    asyncio.run(run())
+    said = (tmp_path / "worker.log").read_text()
+    assert "postgresql://known" in said
+    assert "planted" not in said
