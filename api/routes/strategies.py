@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Requ
 from api.backtests import SavedReport, TemplateReport
 from api.bodies import JsonBody
 from api.envelope import errors, json_response
-from api.errors import invalid
+from api.errors import NotFound, invalid
 from api.events import MEDIA_TYPE, BoundedStream
 from api.openapi import body_of, event_stream
 from api.run_feed import KINDS, RunFeed
@@ -18,11 +18,13 @@ from api.schemas import examples
 from api.schemas.strategies import (
     CLONES,
     SPECS,
+    AccountBody,
     EventPage,
     RunBody,
     RunPage,
     StrategyBody,
     StrategyPage,
+    TradePage,
 )
 from api.strategies import CloneRequest, JobRow, StrategyService, stored
 from api.users import CurrentUser
@@ -30,6 +32,7 @@ from cluster.postgres.jsonb import storable
 from cluster.postgres.keyset import PAGE_DEFAULT, PAGE_MAX, page_limit
 from compute.errors import InvalidInput
 from compute.market.timeframe import TIMEFRAMES, timeframe
+from live.results import account_record, trade_records
 from live.strategies.events import event_cursor, events_page
 from live.strategies.requests import StrategyV1, StrategyV2
 from live.strategies.runs import run_cursor
@@ -317,6 +320,57 @@ async def one_run(
         return json_response(
             (await strategies.runs.get(strategy_id, run_id, user.user_id)).record()
         )
+
+
+@router.get(
+    "/{strategy_id}/runs/{run_id}/account",
+    response_model=AccountBody,
+    responses=errors(*OWNED),
+    summary="The paper account of a run",
+)
+async def account(
+    strategy_id: StrategyId, run_id: RunId, user: CurrentUser, strategies: TheStrategies
+) -> Response:
+    """Equity, position and the last check against the back-test; 404 before its first bar."""
+    with stored():
+        await strategies.runs.get(strategy_id, run_id, user.user_id)
+        async with strategies.engine.connect() as connection:
+            found = await account_record(connection, run_id)
+    if found is None:
+        raise NotFound("the run has not traded on a bar yet", details={"run_id": str(run_id)})
+    return json_response(found)
+
+
+@router.get(
+    "/{strategy_id}/runs/{run_id}/trades",
+    response_model=TradePage,
+    responses=errors(*OWNED),
+    summary="Closed trades of a run, oldest first",
+)
+async def trades(
+    strategy_id: StrategyId,
+    run_id: RunId,
+    user: CurrentUser,
+    strategies: TheStrategies,
+    limit: Limit = None,
+    cursor: Cursor = None,
+) -> Response:
+    """What the run made of each position that has ended."""
+    most, after = page_limit(limit), _trade_number(cursor)
+    with stored():
+        await strategies.runs.get(strategy_id, run_id, user.user_id)
+        async with strategies.engine.connect() as connection:
+            found = await trade_records(connection, run_id, most, after)
+    shown = found[:most]
+    more = str(shown[-1]["trade_id"]) if len(found) > most else None
+    return json_response({"items": shown, "next_cursor": more})
+
+
+def _trade_number(raw: str | None) -> int:
+    text = (raw or "").strip()
+    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise invalid("not a cursor of this list", "invalid_cursor", "query.cursor")
+    return int(text or 0)
 
 
 @router.get(

@@ -111,6 +111,55 @@ class RunPage(Answer):
     next_cursor: str | None = Field(description="What to send as cursor; null on the last page.")
 
 
+class PositionBody(Answer):
+    """A position that is open."""
+
+    side: str = Field(description="long or short.", examples=["long"])
+    entry_bar_ts: str = Field(description="UTC; open of the bar whose close it was entered at.")
+    entry_fill_price: float = Field(description="Price paid, slippage included.")
+    qty_base: float = Field(description="How much of the instrument.")
+    entry_quote_amount: float = Field(description="What was put in, in quote units.")
+    entry_fee_quote: float = Field(description="Fee of the entry, in quote units.")
+
+
+class ReconciliationBody(Answer):
+    """How what a run did agrees with the back-test of the candles that are stored."""
+
+    checked_at: str = Field(description="UTC; when it was looked at.", examples=[_TIME])
+    run_id: str = Field(description="UUID of the run.", examples=[_ID])
+    exact: bool = Field(description="Whether every bar and trade is that of the back-test.")
+    until: str | None = Field(description="UTC; end of the last bar that was compared.")
+    bars: int = Field(description="Bars that were compared.")
+    trades: int = Field(description="Trades that were compared.")
+    differing: int = Field(description="Bars and trades that differ.")
+    differences: list[dict[str, Any]] = Field(
+        description="The first of them: kind, ts, live, backtest, cause, detail."
+    )
+
+
+class AccountBody(Answer):
+    """The paper account of a run after its last bar."""
+
+    equity_quote: float = Field(description="What it is worth at the bar's close.")
+    bar_ts: str = Field(description="UTC; open of that bar.", examples=[_TIME])
+    available_quote: float = Field(description="What may be traded with.")
+    safe_quote: float = Field(description="Profit that was locked away.")
+    position: PositionBody | None = Field(description="The open position; null without one.")
+    num_trades: int = Field(description="Closed trades.")
+    reconciliation: ReconciliationBody | None = Field(
+        description="The last check against the back-test; null before the first."
+    )
+
+
+class TradePage(Answer):
+    """A page of closed trades, oldest first."""
+
+    items: list[dict[str, Any]] = Field(
+        description="Trades with the fields of a report's, and the bars by their times."
+    )
+    next_cursor: str | None = Field(description="What to send as cursor; null on the last page.")
+
+
 class EventBody(Answer):
     """Something that happened."""
 
@@ -120,7 +169,8 @@ class EventBody(Answer):
     ts: str = Field(description="UTC; when it happened.", examples=[_TIME])
     event_type: str = Field(
         description="strategy_created, strategy_cloned, run_started, run_state_changed,"
-        " run_stop_requested, run_stopped or run_failed.",
+        " run_stop_requested, run_stopped, run_failed, signal, trade_open, trade_close, gap or"
+        " repair.",
         examples=["run_started"],
     )
     payload: dict[str, Any] = Field(description="Ids, and what changed.")

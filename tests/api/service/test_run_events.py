@@ -90,3 +90,36 @@ def test_others_and_what_is_no_place_are_refused(client: httpx.Client, dsn: str)
     assert client.get(other, headers=started.who).status_code == 404
     wrong = client.get(started.path, headers=started.who | {"Last-Event-ID": "x"})
     assert wrong.status_code == 422
+
+
+def test_account_and_trades_of_a_run(client: httpx.Client, dsn: str) -> None:
+    started = Started(client, dsn)
+    base = started.path.removesuffix("/events")
+    assert client.get(f"{base}/account", headers=started.who).status_code == 404
+    position = (
+        '{"side": 1, "bar_ms": 60000, "fill": 2.0, "quantity": 3.0, "quote": 6.0, "fee": 0.1}'
+    )
+    account = f'{{"balance": {{"available": 1.5, "safe": 0.5}}, "position": {position}, "vote": 1,'
+    execute(
+        dsn,
+        f"insert into live_accounts values ('{started.run_id}', '{account} \"trades\": 3}}', 9.5,"
+        " '2026-01-01T00:00:00Z')",
+        "insert into live_trades select "
+        f"'{started.run_id}', i, -1, '2026-01-01T00:00:00Z', '2026-01-01T00:05:00Z', 'sl',"
+        " 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 from generate_series(1, 3) i",
+    )
+    found = client.get(f"{base}/account", headers=started.who).json()
+    assert (found["equity_quote"], found["num_trades"]) == (9.5, 3)
+    assert found["position"]["side"] == "long"
+    assert found["position"]["entry_bar_ts"] == "1970-01-01T00:01:00Z"
+    page = client.get(f"{base}/trades", params={"limit": 2}, headers=started.who).json()
+    rest = client.get(
+        f"{base}/trades", params={"cursor": page["next_cursor"]}, headers=started.who
+    ).json()
+    assert [one["trade_id"] for one in page["items"] + rest["items"]] == [1, 2, 3]
+    assert rest["next_cursor"] is None
+    assert page["items"][0]["exit_reason"] == "sl"
+    for path in ("account", "trades"):
+        assert client.get(f"{base}/{path}", headers=user()).status_code == 403
+    wrong = client.get(f"{base}/trades", params={"cursor": "x"}, headers=started.who)
+    assert wrong.status_code == 422

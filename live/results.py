@@ -1,0 +1,79 @@
+"""What a run has to show: its account, its trades, and how it agrees with its back-test."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from live.ledger import moment_of
+from live.paper import SIDES
+from live.reconcile import kept
+from live.strategies.rows import moment
+from live.tables import ACCOUNTS, TRADES
+
+Record = dict[str, Any]
+
+
+async def account_record(connection: AsyncConnection, run_id: UUID) -> Record | None:
+    """The account after the last bar, with the last reconciliation; None before the first bar."""
+    query = select(ACCOUNTS).where(ACCOUNTS.c.run_id == run_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return None
+    account, checked = row.account_json, await kept(connection, run_id)
+    return {
+        "equity_quote": row.equity,
+        "bar_ts": moment(row.bar_ts),
+        "available_quote": account["balance"]["available"],
+        "safe_quote": account["balance"]["safe"],
+        "position": account["position"] and _position(account["position"]),
+        "num_trades": account["trades"],
+        "reconciliation": checked and {"checked_at": moment(checked[0]), **checked[1]},
+    }
+
+
+async def trade_records(
+    connection: AsyncConnection, run_id: UUID, limit: int, after: int = 0
+) -> list[Record]:
+    """Closed trades after number `after`, in their order: one more than `limit` if there are."""
+    query = (
+        select(TRADES)
+        .where(TRADES.c.run_id == run_id, TRADES.c.number > after)
+        .order_by(TRADES.c.number)
+        .limit(limit + 1)
+    )
+    return [_trade(row) for row in await connection.execute(query)]
+
+
+def _position(stored: Record) -> Record:
+    return {
+        "side": SIDES[stored["side"]],
+        "entry_bar_ts": moment(moment_of(stored["bar_ms"])),
+        "entry_fill_price": stored["fill"],
+        "qty_base": stored["quantity"],
+        "entry_quote_amount": stored["quote"],
+        "entry_fee_quote": stored["fee"],
+    }
+
+
+def _trade(row: Any) -> Record:
+    return {
+        "trade_id": row.number,
+        "direction": SIDES[row.side],
+        "entry_bar_ts": moment(row.entry_bar_ts),
+        "exit_bar_ts": moment(row.exit_bar_ts),
+        "exit_reason": row.reason,
+        "entry_fill_price": row.entry_fill,
+        "exit_fill_price": row.exit_fill,
+        "qty_base": row.quantity,
+        "entry_quote_amount": row.entry_quote,
+        "exit_quote_amount": row.exit_quote,
+        "entry_fee_quote": row.entry_fee,
+        "exit_fee_quote": row.exit_fee,
+        "gross_pnl_quote": row.gross,
+        "net_pnl_quote": row.net,
+        "locked_profit_quote": row.locked,
+    }
