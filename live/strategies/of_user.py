@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cluster.postgres.idempotency import take_turn
+from live.results import account_record, trade_records
 from live.strategies.events import Event
 from live.strategies.rows import columns, row_of
 from live.strategies.runs import Run
@@ -16,6 +17,7 @@ from live.strategies.store import Strategy
 from live.strategies.tables import EVENTS, RUNS, STRATEGIES
 
 ERASED_USER: Final = "roehub.erase_user"
+_ALL: Final = 2**31 - 2
 """The setting by which a transaction tells the triggers whose rows may go."""
 
 
@@ -33,8 +35,13 @@ async def strategies_of_user(connection: AsyncConnection, user_id: UUID) -> list
         .where(RUNS.c.user_id == user_id)
         .order_by(RUNS.c.started_at, RUNS.c.run_id)
     )
-    for row in await connection.execute(runs):
-        by_id[str(row.strategy_id)]["runs"].append(row_of(Run, row).record())
+    for row in (await connection.execute(runs)).all():
+        run = row_of(Run, row)
+        did = {
+            "account": await account_record(connection, run.run_id),
+            "trades": await trade_records(connection, run.run_id, _ALL),
+        }
+        by_id[str(row.strategy_id)]["runs"].append(run.record() | did)
     events = (
         select(*(EVENTS.c[name] for name in columns(Event)))
         .where(EVENTS.c.user_id == user_id)

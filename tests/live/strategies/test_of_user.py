@@ -27,7 +27,7 @@ def test_strategies_are_told_with_runs_and_log(database: str) -> None:
             first, second = await strategies_of_user(connection, ANN)
         assert first["strategy_id"] == str(running.strategy_id)
         assert first["spec"]["indicators"][0]["params"] == {"window": 20}
-        assert first["runs"] == [running.record()]
+        assert first["runs"] == [running.record() | {"account": None, "trades": []}]
         types = [[event["event_type"] for event in one["events"]] for one in (first, second)]
         assert types == [
             ["strategy_created", "run_started"], ["strategy_created", "strategy_deleted"]
