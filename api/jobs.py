@@ -28,7 +28,7 @@ from cluster.jobs.errors import JobNotFound
 from cluster.jobs.events import EventHub, EventLog
 from cluster.jobs.job import Job, JobStatus
 from cluster.jobs.listing import Cursor, Page
-from cluster.jobs.market_file import write_market
+from cluster.jobs.market_file import MarketFileLost, made_up, write_market
 from cluster.jobs.settings import JobSettings
 from cluster.jobs.snapshot import Snapshot, backtest_of, snapshot
 from cluster.jobs.store import JobStore, TopRow
@@ -197,6 +197,16 @@ class Jobs:
                 },
             )
         return parts, grid
+
+    async def generated(self, job: Job) -> bool | None:
+        """Whether a generator made candles of a job; None where its candles are gone."""
+        frame = job.effective_json["template"]["timeframe"]
+        try:
+            return await self.threaded(
+                made_up, Path(job.results_dir), job.candles_fingerprint, frame
+            )
+        except MarketFileLost:
+            return None
 
     async def file(self, job: Job, name: str) -> Path:
         """A file that a finished job left. Raises: Conflict, NotFound."""

@@ -147,6 +147,8 @@ def top(
     expects_json(context, as_json)
     with _client(api, token) as client:
         found = client.top(job_id, limit if limit or as_json else 20)
+        if found["state"] == "succeeded" and not as_json:
+            _print_known_cautions(client, job_id)
     if as_json:
         return _print(found, True)
     if not found["items"]:
@@ -232,6 +234,7 @@ def print_result(result: Record, body: object, top: Callable[[], Record]) -> Non
     from cluster.ranked import print_ranked
     from compute.errors import InvalidInput
 
+    _print_cautions(result)
     if body is None:
         context = top()["report_context"]
         body = {name: context[name] for name in ("time_range", "template", "warmup_bars")}
@@ -245,6 +248,24 @@ def print_result(result: Record, body: object, top: Callable[[], Record]) -> Non
                 for rank, row in enumerate(result["variants"][:20], 1)
             ]
         )
+
+
+def _print_cautions(result: Record) -> None:
+    from cluster.ranked import caution_lines
+
+    for line in caution_lines(caution["message"] for caution in result["cautions"]):
+        print(line)
+
+
+def _print_known_cautions(client: Client, job_id: str) -> None:
+    from api.client import Refused
+
+    try:
+        result = client.result(job_id)
+    except Refused as gone:  # the rows are in the database, the result is a file
+        print(f"WARNING: what to know of these rows is not known any more: {gone.message}")
+    else:
+        _print_cautions(result)
 
 
 def variant_text(payload: Record) -> str:

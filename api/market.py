@@ -62,11 +62,16 @@ class Market:
             raise no_market_data(job.instrument, job.period, self.bounds(job.instrument))
         return found
 
+    def generated(self, job: Backtest) -> bool:
+        """Whether a generator made some of the candles of `job`; blocks."""
+        load = load_window(job.period, job.timeframe, job.warmup_bars, MINUTE)
+        return self.candle_store.synthetic(job.instrument, load) > 0
+
     def timeline(self, job: Backtest) -> Timeline:
         """The bars of `job`; blocks. Raises: NoMarketData, InvalidCandles."""
         from api.sync_tasks import bars_of
 
-        return bars_of(job, self.candles(job))
+        return bars_of(job, self.candles(job), generated=self.generated(job))
 
     def bounds(self, instrument: Instrument) -> tuple[int, int] | None:
         """First and last stored minute of an instrument; blocks."""

@@ -32,10 +32,9 @@ async def computed(
     request: Request,
     context: AppContext,
     kind: str,
-    task: Task,
-    load: Callable[[Market], Candles],
+    load: Callable[[Market], tuple[Task, Candles]],
 ) -> Response:
-    """The response of a task over the candles that `load` reads.
+    """The response of the task over the candles that `load` gives.
 
     Raises: TooManyRequests, Unavailable, StorageFailed, NoMarketData, Cancelled, and whatever the
     task raises.
@@ -45,7 +44,7 @@ async def computed(
     with context.pool.slot(kind) as slot:
         try:
             async with asyncio.timeout(deadline - asyncio.get_running_loop().time()):
-                candles = await market.read(lambda: load(market))
+                task, candles = await market.read(lambda: load(market))
         except TimeoutError:
             raise Cancelled("deadline_exceeded", "candles") from None
         found = await slot.result(

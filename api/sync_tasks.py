@@ -34,20 +34,22 @@ class Task(Protocol):
 class BacktestTask:
     """A search; `identity` are the fields of the answer that say which request it answers.
 
-    With `reports`, every row carries its report.
+    With `reports`, every row carries its report. `generated` says that a generator made candles.
     """
 
     job: Backtest
     limits: Limits
     identity: dict[str, Any]
     reports: bool
+    generated: bool = False
 
     def result(
         self, candles: Candles, executor: LocalExecutor, control: Control, report: Report
     ) -> Any:
         from compute.results import result_document
 
-        outcome = _outcome(self.job, candles, executor, self.limits, control, report)
+        bars = bars_of(self.job, candles, generated=self.generated)
+        outcome = _outcome(self.job, bars, executor, self.limits, control, report)
         report_stage(report)
         document = result_document(
             outcome, executor, control=control, reports=self.reports,
@@ -76,7 +78,8 @@ class ReportTask:
     ) -> Any:
         from compute.results import result_document
 
-        outcome = _outcome(self.job, candles, executor, self.limits, control, report)
+        bars = bars_of(self.job, candles)
+        outcome = _outcome(self.job, bars, executor, self.limits, control, report)
         report_stage(report)
         document = result_document(outcome, executor, control=control, run={})
         found = document["variants"][0]["report"]
@@ -109,7 +112,7 @@ class TensorTask:
 
 def _outcome(
     job: Backtest,
-    candles: Candles,
+    bars: Timeline,
     executor: LocalExecutor,
     limits: Limits,
     control: Control,
@@ -117,19 +120,19 @@ def _outcome(
 ) -> Outcome:
     from compute.pipeline import backtest
 
-    bars = bars_of(job, candles)
     control.check("timeline")
     return backtest(job, bars, executor, limits=limits, control=control, report=report)
 
 
-def bars_of(job: Backtest, candles: Candles) -> Timeline:
+def bars_of(job: Backtest, candles: Candles, *, generated: bool = False) -> Timeline:
     """The bars of `job` from one-minute candles. Raises: NoMarketData, InvalidCandles."""
     from compute.market.timeframe import TIMEFRAMES
     from compute.market.timeline import timeline
 
     return timeline(
-        candles, TIMEFRAMES["1m"], job.instrument, job.timeframe, job.period, job.warmup_bars
-    )
+        candles, TIMEFRAMES["1m"], job.instrument, job.timeframe, job.period, job.warmup_bars,
+        generated=generated,
+    )  # fmt: skip
 
 
 def report_stage(report: Report) -> None:

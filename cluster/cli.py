@@ -161,8 +161,6 @@ def _show(session: Session, as_json: bool) -> None:
     from cluster.ranked import print_ranked
 
     print_ranked(result, session.job)
-    if session.market.synthetic:
-        print("These candles are SYNTHETIC: nothing here happened on a market.")
     if session.files:
         print("written: " + ", ".join(str(path) for path in reversed(session.files)))
     else:

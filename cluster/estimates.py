@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster import inputs
+from cluster.ranked import caution_lines
 from compute.errors import GuardExceeded, InvalidInput
 from compute.quantities import spaced
 
@@ -178,7 +179,7 @@ def text(found: Estimate) -> str:
             f"SLOW: {found.slow_metric} needs the equity of every bar of every variant; "
             "total_return_pct and profit_factor do not"
         )
-    lines += [f"WARNING: {caution.message}" for caution in found.cautions]
+    lines += caution_lines(caution.message for caution in found.cautions)
     if found.refusal is not None:
         lines.append(f"would be refused: {found.refusal.message}")
     return "\n".join(lines)

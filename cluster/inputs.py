@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from compute.settings import Cpu, Limits
 
 CONFIG = "backtest"
+STORE = "the candle store"
+"""The source of candles as a report names it."""
 
 
 class NoStoredCandles(NoMarketData):
@@ -26,13 +28,12 @@ class NoStoredCandles(NoMarketData):
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A timeline, whether its candles say that a generator made them, doubts about their file.
+    """A timeline and doubts about the file of its candles.
 
     `store` names the store that they were read from; None is a file.
     """
 
     timeline: Timeline
-    synthetic: bool
     doubts: tuple[Caution, ...]
     store: str | None = None
 
@@ -40,9 +41,14 @@ class Market:
     def kind(self) -> str:
         """The candles as one calls them."""
         where = "" if self.store is None else f" of the store at {self.store}"
-        if self.synthetic:
+        if self.timeline.generated:
             return f"SYNTHETIC candles{where}, made by a generator"
         return f"candles{where}"
+
+    @property
+    def source(self) -> str:
+        """Where the candles were read, as a report names it."""
+        return "a candle file" if self.store is None else STORE
 
     def cautions(self, job: Backtest) -> list[Caution]:
         """All that a reader of numbers made from these candles should know first."""
@@ -143,10 +149,11 @@ def _file_market(job: Backtest, path: Path, frame: str | None) -> Market:
 
     file = read_candles(path, timeframe=frame, instrument=job.instrument)
     bars = timeline(
-        file.candles, file.frame, job.instrument, job.timeframe, job.period, job.warmup_bars
-    )
+        file.candles, file.frame, job.instrument, job.timeframe, job.period, job.warmup_bars,
+        generated=file.synthetic,
+    )  # fmt: skip
     _refuse_no_bar(job, bars, covered(file.candles, file.frame))
-    return Market(bars, file.synthetic, tuple(taken_for(job.instrument, file.unnamed)))
+    return Market(bars, tuple(taken_for(job.instrument, file.unnamed)))
 
 
 def _store_market(job: Backtest) -> Market:
@@ -173,9 +180,12 @@ def _store_market(job: Backtest) -> Market:
         bounds = store.bounds(job.instrument)
     if not inside or bounds is None:
         raise _no_stored_candles(job, settings.place, bounds)
-    bars = timeline(candles, frame, job.instrument, job.timeframe, job.period, job.warmup_bars)
+    bars = timeline(
+        candles, frame, job.instrument, job.timeframe, job.period, job.warmup_bars,
+        generated=synthetic,
+    )  # fmt: skip
     _refuse_no_bar(job, bars, _covered(settings.place, bounds))
-    return Market(bars, synthetic, doubts=(), store=settings.place)
+    return Market(bars, doubts=(), store=settings.place)
 
 
 def _refuse_no_bar(job: Backtest, bars: Timeline, covered: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from compute.backtest import Backtest
     from compute.executor import Executor
+    from compute.market.timeline import Timeline
     from compute.pipeline import Outcome
 
 RESULT, VARIANTS, REPORT = "result.json", "variants.parquet", "report.html"
@@ -40,11 +41,11 @@ class Outputs:
         """Where the columns of a run that was stopped go."""
         return self.directory / "variants.partial.parquet"
 
-    def receive(self, job: Backtest, fingerprint: str) -> None:
+    def receive(self, job: Backtest, bars: Timeline) -> None:
         """Opens the sink of Stage A where the grid is small enough to keep every row."""
         if job.grid.total <= MAX_ROWS:
             path = self.directory / VARIANTS
-            self.columns = ColumnFile(path, job.grid, _labels(job, fingerprint))
+            self.columns = ColumnFile(path, job.grid, _labels(job, bars))
 
     def write_columns(self, outcome: Outcome) -> Written:
         """Writes variants.parquet: all rows, or those of the shortlist."""
@@ -52,7 +53,7 @@ class Outputs:
         if self.columns is not None:
             written = self.columns.finish()
         else:
-            labels = _labels(job, outcome.timeline.fingerprint)
+            labels = _labels(job, outcome.timeline)
             path = self.directory / VARIANTS
             written = write_shortlist(path, job.grid, outcome.shortlist, labels)
         self.partial.unlink(missing_ok=True)
@@ -90,12 +91,14 @@ def outputs(directory: Path) -> Outputs:
     return Outputs(directory)
 
 
-def _labels(job: Backtest, fingerprint: str) -> dict[str, str]:
+def _labels(job: Backtest, bars: Timeline) -> dict[str, str]:
     from compute.results import ENGINE_VERSION
+    from ingest.candle_columns import SYNTHETIC_METADATA
 
     return {
         "roehub.engine_version": ENGINE_VERSION,
-        "roehub.candles_fingerprint": fingerprint,
+        "roehub.candles_fingerprint": bars.fingerprint,
+        SYNTHETIC_METADATA: str(bars.generated).lower(),
         "roehub.grid_request_hash": job.grid_request_hash,
         "roehub.variants_total": str(job.grid.total),
     }
@@ -106,11 +109,14 @@ def report_html(
     result: Mapping[str, Any],
     executor: Executor,
     *,
-    synthetic: bool,
+    source: str,
     returns: NDArray[np.float64] | None,
     without_returns: str,
 ) -> str:
-    """The report page; `returns` are those of the whole grid, else `without_returns` says why."""
+    """The report page; `source` is where the candles were read, as a text.
+
+    `returns` are those of the whole grid, else `without_returns` says why there are none.
+    """
     from compute.details import replayed
     from compute.report.curves import market_curve, variant_curve
     from compute.report.page import report_page
@@ -133,7 +139,8 @@ def report_html(
             "result": result,
             "period_start_ms": job.period.start_ms,
             "period_end_ms": job.period.end_ms,
-            "generated": synthetic,
+            "generated": outcome.timeline.generated,
+            "source": source,
             "direction_mode": job.direction_mode,
             "sizing_mode": job.sizing_mode,
             "ranking": {

@@ -42,6 +42,11 @@ class Shown:
     spare: int = 0
 
 
+def caution_lines(messages: Iterable[str]) -> list[str]:
+    """A line for each caution, to be shown before the numbers that it is about."""
+    return [f"WARNING: {message}" for message in messages]
+
+
 def print_ranked(result: Mapping[str, Any], job: Backtest, console: Console | None = None) -> None:
     """Prints the best rows to stdout, rows with equal metrics as one, a line each."""
     from rich.console import Console

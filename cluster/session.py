@@ -16,6 +16,7 @@ from cluster.inputs import Market
 from cluster.interrupts import INTERRUPTED, interruptible
 from cluster.outputs import REPORT, RESULT, Outputs, outputs, report_html
 from cluster.progress import progress, stage_name
+from cluster.ranked import caution_lines
 from compute.control import Control
 from compute.errors import Cancelled, InvalidInput
 from compute.market.period import instant
@@ -115,14 +116,14 @@ def _prepared(
         job, len(bars.candles), bars.stop - bars.start, limits, workers=workers, columns=columns
     )  # fmt: skip
     if out is not None and columns:
-        out.receive(job, bars.fingerprint)
+        out.receive(job, bars)
     say(
         f"{job.instrument} {job.timeframe.code}, {instant(job.period.start_ms)} to "
         f"{instant(job.period.end_ms)}: {spaced(bars.stop - bars.start)} bars from "
         f"{spaced(bars.rows)} {market.kind}"
     )
-    for caution in market.cautions(job):
-        say(f"WARNING: {caution.message}")
+    for line in caution_lines(caution.message for caution in market.cautions(job)):
+        say(line)
     shortlist = f"the best {spaced(min(job.preselect, job.grid.total))} of them"
     stops = job.risk.total
     say(
@@ -222,7 +223,7 @@ def _write(session: Session, out: Outputs, outcome: Outcome, pool: Executor) -> 
     )
     page = report_html(
         outcome, session.result, pool,
-        synthetic=session.market.synthetic, returns=returns, without_returns=why,
+        source=session.market.source, returns=returns, without_returns=why,
     )  # fmt: skip
     session.files.append(out.write(REPORT, page))
     session.files.append(out.write(RESULT, result_text(session.result)))

@@ -22,6 +22,11 @@ class Caution:
     message: str
 
 
+GENERATED = Caution(
+    "synthetic_candles", "These candles are SYNTHETIC: nothing here happened on a market"
+)
+
+
 def taken_for(instrument: Instrument, unnamed: Sequence[str]) -> list[Caution]:
     """The caution of candles that do not name their symbol; `unnamed` is what they do not name."""
     if "symbol" not in unnamed:
@@ -57,7 +62,8 @@ def unsettled_bars(job: Backtest, timeline: Timeline) -> int:
 
 def cautions(job: Backtest, timeline: Timeline) -> list[Caution]:
     """The cautions of a run, known before it starts."""
-    found = ignored(job)
+    found = [GENERATED] if timeline.generated else []
+    found += ignored(job)
     made_up = timeline.synthetic / len(timeline.candles)
     if made_up > THIN_SHARE:
         found.append(

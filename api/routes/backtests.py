@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter, Request, Response
 
 from api.backtests import SavedReport, TemplateReport, backtest_task, report_task
@@ -16,6 +19,11 @@ from api.schemas.backtests import BacktestResult, Report, RuntimeDefaults
 from api.users import CurrentUser
 from compute.request import BacktestRequest
 from compute.settings import Defaults
+
+if TYPE_CHECKING:
+    from api.market import Market
+    from api.sync_tasks import BacktestTask
+    from compute.market.candles import Candles
 
 router = APIRouter(prefix="/backtests", tags=["backtests"])
 
@@ -46,9 +54,11 @@ async def search(request: Request, user: CurrentUser, context: Context, body: Js
     """
     wanted = await asked(body, user, context.strategies)
     task = await threaded(backtest_task, wanted, context)
-    return await computed(
-        request, context, "backtest", task, lambda market: market.candles(task.job)
-    )
+
+    def load(market: Market) -> tuple[BacktestTask, Candles]:
+        return replace(task, generated=market.generated(task.job)), market.candles(task.job)
+
+    return await computed(request, context, "backtest", load)
 
 
 @router.post(
@@ -67,7 +77,9 @@ async def variant_report(
     """
     wanted = await asked(body, user, context.strategies, SavedReport)
     task = await threaded(report_task, wanted, context)
-    return await computed(request, context, "report", task, lambda market: market.candles(task.job))
+    return await computed(
+        request, context, "report", lambda market: (task, market.candles(task.job))
+    )
 
 
 @router.get(

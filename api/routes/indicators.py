@@ -78,8 +78,7 @@ async def compute(
         request,
         context,
         TENSOR,
-        task,
-        lambda market: market.candle_store.candles(job.instrument, job.period),
+        lambda market: (task, market.candle_store.candles(job.instrument, job.period)),
     )
 
 

@@ -24,6 +24,7 @@ from cluster.columns import MAX_ROWS
 from cluster.jobs.job import Job
 from cluster.outputs import REPORT, RESULT
 from compute.results import ENGINE_VERSION
+from ingest.candle_columns import SYNTHETIC_METADATA
 
 router = APIRouter(prefix="/backtests/jobs", tags=["jobs"])
 
@@ -92,7 +93,7 @@ async def variants(
     parts, grid = await jobs.columns(job)
     chosen = wanted(grid, axis or (), least or (), most or ())
     names = [name.strip() for name in columns.split(",")] if columns and columns.strip() else None
-    found: Rows = rows(parts, grid, chosen, names, _labels(job))
+    found: Rows = rows(parts, grid, chosen, names, _labels(job, await jobs.generated(job)))
     kind = form or _accepted(accept)
     name = f"variants-{job_id}.{'arrows' if kind == 'arrow' else kind}"
     return BoundedStream(
@@ -183,8 +184,9 @@ class WholeFile(FileResponse):
         await super().__call__({**scope, "headers": headers}, receive, send)
 
 
-def _labels(job: Job) -> dict[str, str]:
-    return {
+def _labels(job: Job, generated: bool | None) -> dict[str, str]:
+    known = {} if generated is None else {SYNTHETIC_METADATA: str(generated).lower()}
+    return known | {
         "roehub.engine_version": ENGINE_VERSION,
         "roehub.candles_fingerprint": job.candles_fingerprint,
         "roehub.job_id": str(job.job_id),

@@ -46,11 +46,15 @@ def market_path(results_dir: Path, fingerprint: str, timeframe: str) -> Path:
 def write_market(results_dir: Path, timeline: Timeline) -> Path:
     """The file of the timeline's bars; one that is there already is looked at and kept.
 
+    The fingerprint does not cover the label of made-up candles: the newest label counts.
+
     Raises: ResultsUnwritable.
     """
     path = market_path(results_dir, timeline.fingerprint, timeline.timeframe.code)
     try:
-        _read(path)
+        head, _ = _read(path)
+        if head.get("generated") != timeline.generated:
+            raise MarketFileLost(path, "its candles have another label")
         os.utime(path)  # as young as the job that is about to refer to it
     except (MarketFileLost, OSError):
         write_all({path: _content(timeline)})
@@ -82,7 +86,21 @@ def read_market(results_dir: Path, job: Backtest, fingerprint: str) -> Timeline:
         first_ms=head["first_ms"],
         last_ms=head["last_ms"],
         fingerprint=fingerprint,
+        generated=head.get("generated", False),
     )
+
+
+def made_up(results_dir: Path, fingerprint: str, timeframe: str) -> bool:
+    """Whether a generator made candles of the bars; reads no bar. Raises: MarketFileLost."""
+    import pyarrow as pa
+
+    path = market_path(results_dir, fingerprint, timeframe)
+    try:
+        with pa.memory_map(str(path)) as file:
+            head = pa.ipc.open_file(file).schema.metadata[_HEADER]
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise MarketFileLost(path, str(error)) from None
+    return json.loads(head).get("generated", False)
 
 
 def _content(timeline: Timeline) -> bytes:
@@ -100,6 +118,7 @@ def _content(timeline: Timeline) -> bytes:
             "synthetic": timeline.synthetic,
             "first_ms": timeline.first_ms,
             "last_ms": timeline.last_ms,
+            "generated": timeline.generated,
         }
     ).encode()
     candles = timeline.candles

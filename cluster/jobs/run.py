@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.columns import MAX_ROWS
+from cluster.inputs import STORE
 from cluster.jobs.best import Snapshots, final_rows
 from cluster.jobs.committed import CommittedExecutor, FoldStart
 from cluster.jobs.durable import write_all
@@ -210,7 +211,7 @@ class JobRun:
             outcome,
             document,
             executor,
-            synthetic=False,
+            source=STORE,
             returns=self._returns,
             without_returns=(
                 f"The returns of all variants are kept for grids of up to {spaced(MAX_ROWS)}."

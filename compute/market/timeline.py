@@ -27,7 +27,8 @@ class Timeline:
     the bars that close inside `period`; the ones before it are warm-up. `frame` is the frame of
     the input and `load` the window it was read from; inside it `rows` input candles were present,
     the first opening at `first_ms`, the last at `last_ms`, and `missing` slots were not. Of the
-    bars, `synthetic` are carried forward because their bucket was empty.
+    bars, `synthetic` are carried forward because their bucket was empty. `generated` says
+    that a generator made some of the candles; the fingerprint does not depend on it.
     """
 
     instrument: Instrument
@@ -45,6 +46,7 @@ class Timeline:
     first_ms: int
     last_ms: int
     fingerprint: str
+    generated: bool
 
     @property
     def first_bar(self) -> int:
@@ -67,6 +69,8 @@ def timeline(
     timeframe: Timeframe,
     period: Period,
     warmup_bars: int,
+    *,
+    generated: bool = False,
 ) -> Timeline:
     """The bars of `timeframe` for `period` and its warm-up, from candles of `frame`.
 
@@ -74,7 +78,7 @@ def timeline(
     or outside the load window are ignored, a NaN close is a candle that is not there. A bar uses
     what its bucket has; an empty bucket repeats the close before it, and is skipped when there is
     none, so that a short history shortens the warm-up. A period that contains no bar close gives
-    an empty target slice.
+    an empty target slice. `generated` says that a generator made some of them.
 
     Raises:
         InvalidInput: `warmup_bars` below 1, a frame coarser than the timeframe, too many bars.
@@ -116,6 +120,7 @@ def timeline(
         first_ms=int(found.ts_open_ms[0]),
         last_ms=int(found.ts_open_ms[-1]),
         fingerprint=fingerprint(instrument, frame, load, found),
+        generated=generated,
     )
 
 

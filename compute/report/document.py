@@ -49,16 +49,17 @@ class Document(TypedDict):
     at the top and in each variant (`{metrics, report}`); the variant's own metrics and report are
     then those of the ranked part.
 
-    `generated` says that the candles come from the generator, not from a market; `ranking` and
-    `execution` are the effective settings; `curves[].variant` is an index into `variants`;
-    `idle_axes` are the axes of the grid that change no vote; `surface` is None when the grid's
-    returns were not kept, and `surface_note` says why.
+    `generated` says that the candles come from the generator, not from a market, `source` where
+    they were read; `ranking` and `execution` are the effective settings; `curves[].variant` is an
+    index into `variants`; `idle_axes` are the axes of the grid that change no vote; `surface` is
+    None when the grid's returns were not kept, and `surface_note` says why.
     """
 
     result: Mapping[str, Any]
     period_start_ms: int
     period_end_ms: int
     generated: bool
+    source: str
     direction_mode: str
     sizing_mode: str
     ranking: Mapping[str, Any]

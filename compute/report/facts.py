@@ -39,7 +39,7 @@ def sections(document: Document) -> list[Section]:
     result = document["result"]
     built = (
         ("Market", _market(document)),
-        ("Candles", _candles(result.get("candles") or {}, document["generated"])),
+        ("Candles", _candles(result.get("candles") or {}, document)),
         ("Plan", _plan(result)),
         ("Ranking", _ranking(document)),
         ("Account and costs", _account(document)),
@@ -65,9 +65,10 @@ def _market(document: Document) -> Iterator[tuple[str, str]]:
         yield "Held out", f"last {holdout['fraction']:.0%}, not ranked on"
 
 
-def _candles(candles: Mapping[str, Any], generated: bool) -> Iterator[tuple[str, str]]:
+def _candles(candles: Mapping[str, Any], document: Document) -> Iterator[tuple[str, str]]:
     if candles:
-        yield "Source", "SYNTHETIC, made by a generator" if generated else "given by the caller"
+        made = "SYNTHETIC, made by a generator; " if document["generated"] else ""
+        yield "Source", made + document["source"]
     names = {
         "rows": "Rows",
         "missing": "Missing",

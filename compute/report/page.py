@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from compute.cautions import GENERATED
 from compute.report.document import Document
 from compute.report.facts import heading, sections
 from compute.report.format import NOT_AVAILABLE
 from compute.report.ranked import ranked_table, silence
 from compute.report.rows import METRICS
 
-_SYNTHETIC = "These candles were made by a generator. Nothing here happened on a market."
 _MARK = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -50,11 +50,12 @@ def _notices(document: Document) -> str:
     """Paragraphs of what to know first."""
     found = []
     if document["generated"]:
-        found.append(("SYNTHETIC DATA.", _SYNTHETIC))
+        found.append(("SYNTHETIC DATA.", GENERATED.message))
     if why := silence(document["result"], document["ranking"].get("min_trades") or 0):
         found.append(("NOTHING TRADES." if "ever trades" in why else "NOTHING RANKED.", why))
     for caution in document["result"].get("cautions") or ():
-        found.append(("CAUTION.", caution["message"]))
+        if caution["code"] != GENERATED.code:  # the first notice says so
+            found.append(("CAUTION.", caution["message"]))
     texts = ((html.escape(title), html.escape(_sentence(text))) for title, text in found)
     return "\n  ".join(
         f'<p class="notice"><strong>{title}</strong> {text}</p>' for title, text in texts

@@ -71,7 +71,7 @@ def test_a_range_far_beyond_the_candles_is_warned_of(candles: Path, tmp_path: Pa
         done = call("backtest", path, "--candles", candles, "--executor", "local")
         assert done.status == 0, done.stderr
         said.append(done.stdout)
-    assert "WARNING" not in said[0]
+    assert said[0].count("WARNING") == 1  # that they are made up
     assert re.search(r"WARNING: \d+% of the bars repeat the close before them", said[1])
 
 
@@ -82,11 +82,11 @@ def test_candles_without_a_symbol_are_warned_of(candles: Path, tmp_path: Path) -
     done = call("backtest", body, "--candles", bare, "--executor", "local", "--out", tmp_path)
     assert done.status == 0, done.stderr
     warnings = [line for line in done.stdout.splitlines() if line.startswith("WARNING: ")]
-    assert len(warnings) == 1
+    assert len(warnings) == 2
     assert "name no market_id and no symbol: they are taken for 1:TESTUSDT" in warnings[0]
-    (caution,) = result(tmp_path)["cautions"]
-    assert caution["code"] == "instrument_assumed"
-    assert f"WARNING: {caution['message']}" == warnings[0]
+    found = result(tmp_path)["cautions"]
+    assert [one["code"] for one in found] == ["instrument_assumed", "synthetic_candles"]
+    assert [f"WARNING: {one['message']}" for one in found] == warnings
     assert "taken for 1:TESTUSDT" in (tmp_path / "report.html").read_text()
 
 
@@ -285,6 +285,7 @@ def test_the_best_alone_above_the_limit_of_rows(
     table = pq.read_table(out / "variants.parquet")
     assert table.num_rows == 30
     assert table.schema.metadata[b"roehub.rows"] == b"best"
+    assert table.schema.metadata[b"roehub.synthetic"] == b"true"
     assert (np.diff(table["flat_index"].to_numpy()) > 0).all()
     page = (out / "report.html").read_text()
     assert "are kept for grids of up to" in page

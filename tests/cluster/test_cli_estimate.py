@@ -73,7 +73,7 @@ def test_candles_are_warned_of_as_by_a_run(tmp_path: Path, monkeypatch: pytest.M
     found = json.loads(call("estimate", path, "--candles", bare, "--json").stdout)["cautions"]
     assert [f"WARNING: {caution['message']}" for caution in found] == warnings
     assert [caution["code"] for caution in found] == [
-        "instrument_assumed", "carried_forward", "holdout_without_candles",
+        "instrument_assumed", "synthetic_candles", "carried_forward", "holdout_without_candles",
     ]  # fmt: skip
     monkeypatch.undo()
     run = call("backtest", path, "--candles", bare, "--executor", "local")

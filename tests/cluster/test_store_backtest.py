@@ -45,7 +45,7 @@ def stored_rows(path: Path, instrument: Instrument = INSTRUMENT) -> pa.Table:
         "market_id": instrument.market_id,
         "symbol": instrument.symbol,
         "instrument_key": instrument_key(instrument),
-        "source": "file",
+        "source": "synthetic",
         "ingested_at": START_MS,
         "ingest_id": None,
     }

@@ -55,7 +55,9 @@ def expected(db: ClickHouse, body: dict[str, Any]) -> dict[str, Any]:
     minute = TIMEFRAMES["1m"]
     load = load_window(job.period, job.timeframe, job.warmup_bars, minute)
     candles = CandleStore(db).candles(job.instrument, load)
-    bars = timeline(candles, minute, job.instrument, job.timeframe, job.period, job.warmup_bars)
+    bars = timeline(
+        candles, minute, job.instrument, job.timeframe, job.period, job.warmup_bars, generated=True
+    )
     with LocalExecutor(2) as executor:
         outcome = backtest(job, bars, executor, limits=Limits())
         return result_document(outcome, executor, run={})
@@ -97,6 +99,7 @@ def test_the_worked_request(client: httpx.Client, store: ClickHouse) -> None:
     known = expected(store, WORKED)
     for variant, other in zip(found["variants"], known["variants"], strict=True):
         assert variant | {"report": other["report"]} == other
+    assert found["cautions"][0]["code"] == "synthetic_candles"
     for name in ("candles", "cautions", "plan", "engine_version"):
         assert found[name] == known[name]
 

@@ -77,6 +77,7 @@ def test_a_job_from_its_request_to_its_columns_and_report(
     assert table.column("total_return_pct").to_pylist() == expected.tolist()
     assert table.column("num_trades").to_pylist() == trades.tolist()
     assert table.schema.metadata[b"roehub.job_id"] == job_id.encode()
+    assert table.schema.metadata[b"roehub.synthetic"] == b"true"
     assert sorted(set(table.column(X).to_pylist())) == list(range(5, 45))
 
     parquet = client.get(f"{here}/variants", headers={"Accept": "application/vnd.apache.parquet"})
@@ -116,12 +117,18 @@ def test_a_job_from_its_request_to_its_columns_and_report(
 
     result = client.get(f"{here}/result")
     assert result.headers["content-type"] == "application/json"
+    assert result.json()["cautions"][0] == {
+        "code": "synthetic_candles",
+        "message": "These candles are SYNTHETIC: nothing here happened on a market",
+    }
     variants = result.json()["variants"]
     assert [one["variant_index"] for one in variants] == outcome.top.index.tolist()
     top = client.get(f"{here}/top").json()["items"]
     assert [row["variant_key"] for row in top] == [one["variant_key"] for one in variants]
     page = client.get(f"{here}/report")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.text.count("<strong>SYNTHETIC DATA.</strong>") == 1
+    assert "SYNTHETIC, made by a generator; the candle store" in page.text
     assert page.text.startswith("<!doctype html>") or page.text.startswith("<!DOCTYPE html>")
 
     events = client.get(f"{here}/events").text

@@ -26,6 +26,7 @@ from tests.api.service.serving import served
 from tests.cluster.cli import call, started, write_json
 
 __all__ = ["store", "store_directory"]
+SYNTHETIC = "WARNING: These candles are SYNTHETIC: nothing here happened on a market"
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_a_request_followed_to_its_table_and_report(
         assert done.status == 0, done.stderr
         job_id = done.stdout.split()[1]
         assert f"job {job_id} is queued at {url}" in done.stdout
-        assert "return %" in done.stdout
+        assert SYNTHETIC in done.stdout[: done.stdout.index("return %")]
         assert f"report: {url}/backtests/jobs/{job_id}/report" in done.stdout
         assert "succeeded" in done.stderr
         assert "Stage B: 16 done" in done.stderr
@@ -62,13 +63,20 @@ def test_a_request_followed_to_its_table_and_report(
     shown = call("jobs", "show", job_id)
     assert "succeeded" in shown.stdout
     assert "/report" in shown.stdout
-    assert "return %" in call("jobs", "show", job_id, "--follow").stdout
-    rows = call("jobs", "top", job_id, "--limit", 2).stdout.splitlines()
+    followed = call("jobs", "show", job_id, "--follow").stdout
+    assert SYNTHETIC in followed[: followed.index("return %")]
+    said = [line for line in followed.splitlines() if line.startswith("WARNING: ")]
+    assert [line.split(" ", 3)[2] for line in said] == ["candles", "run"]
+    lines = call("jobs", "top", job_id, "--limit", 2).stdout.splitlines()
+    assert lines[: len(said)] == said
+    rows = lines[len(said) :]
     assert len(rows) == 3
     assert "momentum.rsi source close window" in rows[1]
     listed = call("jobs", "list", "--limit", 1).stdout
     assert "more: roehub jobs list --limit 1 --cursor " in listed
     assert len(json.loads(call("jobs", "list", "--json").stdout)["items"]) == 2
+    (tmp_path / "results" / "jobs" / job_id / "result.json").unlink()
+    assert "is not known any more: result.json" in call("jobs", "top", job_id).stdout
     assert call("jobs", "delete", job_id).status == 0
     gone = call("jobs", "show", job_id)
     assert (gone.status, gone.stdout) == (2, "")

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.jobs.market_file import MarketFileLost, market_path, read_market, write_market
+from cluster.jobs.market_file import (
+    MarketFileLost,
+    made_up,
+    market_path,
+    read_market,
+    write_market,
+)
 from compute.market.candles import Candles
 from compute.market.timeframe import TIMEFRAMES
 from compute.market.timeline import Timeline, timeline
@@ -66,6 +72,17 @@ def test_what_is_there_is_kept_and_young_again(problem: Problem, tmp_path: Path)
     path.write_bytes(b"torn")
     write_market(tmp_path, problem.timeline)
     assert same(read_market(tmp_path, problem.job, problem.timeline.fingerprint), problem.timeline)
+
+
+def test_the_label_of_made_up_candles_is_the_newest(problem: Problem, tmp_path: Path) -> None:
+    told = (problem.timeline.fingerprint, "15m")
+    for generated in (False, True, False):
+        bars = replace(problem.timeline, generated=generated)
+        write_market(tmp_path, bars)
+        assert same(read_market(tmp_path, problem.job, bars.fingerprint), bars)
+        assert made_up(tmp_path, *told) is generated
+    with pytest.raises(MarketFileLost):
+        made_up(tmp_path, "0" * 64, "15m")
 
 
 def test_files_that_are_not_the_jobs(problem: Problem, tmp_path: Path) -> None:

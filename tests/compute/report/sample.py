@@ -227,6 +227,7 @@ def document(
         period_start_ms=start_ms,
         period_end_ms=end_ms,
         generated=generated,
+        source="a candle file",
         direction_mode="long-short",
         sizing_mode="all_in",
         ranking={"primary_metric": "total_return_pct", "min_trades": 0, "distinct": False},
