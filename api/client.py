@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import httpx
 
-from api.credentials import TOKEN_NAME, token_for
+from api.credentials import TOKEN_NAME, OperatorLogin, given_token
 from compute.errors import InvalidInput, RoehubError
 
 Record = dict[str, Any]
@@ -71,6 +71,31 @@ class Event:
     data: Record
 
 
+class _Wait:
+    """The pauses before a connection is made again; said once it cannot be at the first try."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self.over()
+
+    def over(self) -> None:
+        """The service answers."""
+        self._since: float | None = None
+        self._tries = 0
+
+    def too_long(self) -> bool:
+        """Whether a failure is one too many."""
+        return self._since is not None and time.monotonic() - self._since > _PATIENCE_SECONDS
+
+    def a_little(self) -> None:
+        """Sleeps, longer each time."""
+        self._since = self._since or time.monotonic()
+        if self._tries == 1:
+            self._say("the service does not answer; waiting for it")
+        time.sleep(min(_FIRST_PAUSE_SECONDS * 2**self._tries, _LONGEST_PAUSE_SECONDS))
+        self._tries += 1
+
+
 class Client:
     """Talks to the service at `url` (ROEHUB_API_URL, else this machine); a context manager.
 
@@ -86,15 +111,17 @@ class Client:
     ) -> None:
         self.url = (url or os.environ.get(URL_NAME, "").strip() or DEFAULT_URL).rstrip("/")
         user = user or os.environ.get(USER_NAME, "").strip()
-        token = token_for(self.url, token, os.environ)
+        token = given_token(token, os.environ)
         headers = {"X-Roehub-User": user} if user else {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        self._operator = OperatorLogin(self.url, os.environ) if token is None else None
         try:
             self._http = httpx.Client(
                 base_url=self.url,
                 timeout=httpx.Timeout(_REQUEST_SECONDS, connect=_CONNECT_SECONDS),
                 headers=headers,
+                auth=self._operator,
                 trust_env=False,  # a proxy for web pages is none for this
             )
         except (httpx.InvalidURL, ValueError) as error:
@@ -147,29 +174,42 @@ class Client:
         """Where a browser is logged in, once and within a minute, as the local operator."""
         return self.url + self._json("POST", "/auth/links")["path"]
 
-    def follow(self, job_id: str, after: str = "") -> Iterator[Event]:
+    def follow(
+        self, job_id: str, after: str = "", say: Callable[[str], object] = lambda line: None
+    ) -> Iterator[Event]:
         """The events of a job from `after` on, until its last one.
 
-        A connection that breaks, or is silent for three heartbeats, is made again where it broke.
-        Raises: ServiceUnreachable after two minutes without an answer.
+        A connection that breaks, or is silent for three heartbeats, is made again where it broke;
+        `say` is told, once each time, when that takes waiting. So is a service that was started
+        again and has not left its new token of the local operator yet.
+        Raises: ServiceUnreachable after two minutes without an answer; Refused.
         """
-        since, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
+        wait = _Wait(say)
         while True:
             try:
-                for event in self._events(job_id, after):
+                for event in self._events(job_id, after, wait.over):
                     if event is None:
                         return
-                    since, pause, after = time.monotonic(), _FIRST_PAUSE_SECONDS, event.event_id
+                    after = event.event_id
                     yield event
                     if event.kind == "state" and event.data["state"] in TERMINAL:
                         return
             except (httpx.TransportError, ServiceUnreachable, ServiceFailed) as error:
-                if time.monotonic() - since > _PATIENCE_SECONDS:
+                if wait.too_long():
                     raise ServiceUnreachable(self.url, error) from error
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            except Refused as error:
+                if not self._renewed(error) or wait.too_long():
+                    raise
+            wait.a_little()
 
-    def _events(self, job_id: str, after: str) -> Iterator[Event | None]:
+    def _renewed(self, error: Refused) -> bool:
+        """Whether another token of the local operator may be on its way."""
+        ours = self._operator is not None and self._operator.known
+        return ours and error.code == "unauthorized"
+
+    def _events(
+        self, job_id: str, after: str, answers: Callable[[], None]
+    ) -> Iterator[Event | None]:
         """Events of one connection; None where the last one of the job was seen before."""
         timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
         headers = {"Last-Event-ID": after} if after else {}
@@ -178,6 +218,7 @@ class Client:
             if answer.is_error:
                 answer.read()
             _checked(answer)
+            answers()
             if answer.status_code == httpx.codes.NO_CONTENT:
                 yield None
             fields: dict[str, str] = {}

@@ -1,10 +1,12 @@
-"""Which access token a client sends: the one it is given, or the local operator's."""
+"""Which access token a client sends: the one it is given, or the local operator's as it is now."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final
+
+import httpx
 
 from api.identity.operator_file import operator_token
 from compute.errors import InvalidInput
@@ -13,18 +15,53 @@ TOKEN_NAME: Final = "ROEHUB_TOKEN"
 TOKEN_FILE_NAME: Final = "ROEHUB_TOKEN_FILE"
 
 
+class OperatorLogin(httpx.Auth):
+    """Sends the local operator's token for the service at `url` as its file has it at that moment.
+
+    Each start of the service makes another token and revokes the one before.
+    """
+
+    def __init__(self, url: str, environ: Mapping[str, str]) -> None:
+        self._url, self._environ = url, environ
+        self.known = False  # whether there has been a token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        """A request with the token; once more if it was refused and the file has another now."""
+        token = self._bear(request)
+        answer = yield request
+        if answer.status_code == httpx.codes.UNAUTHORIZED and self._bear(request) != token:
+            yield request
+
+    def _bear(self, request: httpx.Request) -> str | None:
+        token = operator_token(self._environ, self._url)
+        if token is None:
+            request.headers.pop("Authorization", None)
+        else:
+            self.known = True
+            request.headers["Authorization"] = f"Bearer {token}"
+        return token
+
+
 def token_for(url: str, given: str | None, environ: Mapping[str, str]) -> str | None:
     """The token for the service at `url`; None when there is none to send.
 
+    It is `given_token`, else what `roehub up` left for its own service. Raises: InvalidInput.
+    """
+    return given_token(given, environ) or operator_token(environ, url)
+
+
+def given_token(given: str | None, environ: Mapping[str, str]) -> str | None:
+    """The token that a user names; None when he names none.
+
     `given` is a token, or `@FILE` to read one from; without it ROEHUB_TOKEN, then the file that
-    ROEHUB_TOKEN_FILE names, then what `roehub up` left for its own service. Raises: InvalidInput.
+    ROEHUB_TOKEN_FILE names. Raises: InvalidInput.
     """
     known = {name: value.strip() for name, value in environ.items() if value.strip()}
     given = (given or "").strip() or known.get(TOKEN_NAME)
     if given is None and TOKEN_FILE_NAME in known:
         given = f"@{known[TOKEN_FILE_NAME]}"
     if given is None:
-        return operator_token(environ, url)
+        return None
     token = _read(given[1:]) if given.startswith("@") else given
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise InvalidInput("the access token is none: it holds a blank, or what is no ASCII")

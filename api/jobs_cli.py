@@ -211,7 +211,7 @@ def _follow(
         f"job {job_id} runs on. Go on watching: {_again('show', job_id, client)} --follow; "
         f"stop it: {_again('cancel', job_id, client)}"
     )
-    status = followed(client.follow(job_id)) or client.job(job_id)
+    status = followed(lambda say: client.follow(job_id, say=say)) or client.job(job_id)
     told.pop("interrupted")
     if status["state"] != "succeeded":
         _print(status, as_json)
