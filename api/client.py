@@ -12,13 +12,11 @@ from typing import Any, Final, Self
 
 import httpx
 
-from api.credentials import TOKEN_NAME, OperatorLogin, given_token
+from api.credentials import TOKEN_NAME, URL_NAME, OperatorLogin, given_token, url_for
 from compute.errors import InvalidInput, RoehubError
 
 Record = dict[str, Any]
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
-URL_NAME: Final = "ROEHUB_API_URL"
 USER_NAME: Final = "ROEHUB_API_USER"
 TERMINAL: Final = ("succeeded", "failed", "cancelled")
 _REQUEST_SECONDS: Final = 60.0
@@ -97,7 +95,9 @@ class _Wait:
 
 
 class Client:
-    """Talks to the service at `url` (ROEHUB_API_URL, else this machine); a context manager.
+    """Talks to the service at `url`; a context manager.
+
+    Without it that is ROEHUB_API_URL, else what `roehub up` on this machine serves.
 
     `token` is an access token, or `@FILE` to read one from; without it ROEHUB_TOKEN, then the file
     that ROEHUB_TOKEN_FILE names, then what `roehub up` on this machine left for its own service.
@@ -109,7 +109,7 @@ class Client:
     def __init__(
         self, url: str | None = None, user: str | None = None, token: str | None = None
     ) -> None:
-        self.url = (url or os.environ.get(URL_NAME, "").strip() or DEFAULT_URL).rstrip("/")
+        self.url = url_for(url, os.environ)
         user = user or os.environ.get(USER_NAME, "").strip()
         token = given_token(token, os.environ)
         headers = {"X-Roehub-User": user} if user else {}
@@ -160,7 +160,7 @@ class Client:
     def delete(self, job_id: str) -> None:
         """Forgets a job that has ended."""
         with self._answered(f"/backtests/jobs/{job_id}"):
-            _checked(self._http.delete(f"/backtests/jobs/{job_id}"))
+            _checked(self._http.delete(f"/backtests/jobs/{job_id}"), self._operator)
 
     def result(self, job_id: str) -> Record:
         """The result document of a job that succeeded."""
@@ -217,7 +217,7 @@ class Client:
         with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
             if answer.is_error:
                 answer.read()
-            _checked(answer)
+            _checked(answer, self._operator)
             answers()
             if answer.status_code == httpx.codes.NO_CONTENT:
                 yield None
@@ -233,7 +233,7 @@ class Client:
     def _json(self, method: str, path: str, **options: Any) -> Record:
         with self._answered(path):
             answer = self._http.request(method, path, **options)
-        _checked(answer)
+        _checked(answer, self._operator)
         try:
             return answer.json()
         except ValueError:
@@ -260,7 +260,7 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _checked(answer: httpx.Response) -> None:
+def _checked(answer: httpx.Response, operator: OperatorLogin | None) -> None:
     """Raises what an answer that is an error says."""
     if answer.is_success:
         return
@@ -272,6 +272,8 @@ def _checked(answer: httpx.Response) -> None:
             f"{answer.request.url} answered {answer.status_code}; is it a service of ours?"
         ) from None
     if answer.status_code == httpx.codes.UNAUTHORIZED:
+        if operator is not None and "Authorization" not in answer.request.headers:
+            message += f"; {operator.advice()}"
         message += f"; make a token with `roehub token create` and set {TOKEN_NAME}"
     if answer.status_code in _REFUSALS:
         raise Refused(code, message, details)

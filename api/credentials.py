@@ -1,16 +1,24 @@
-"""Which access token a client sends: the one it is given, or the local operator's as it is now."""
+"""Which service a client talks to, and which access token it sends."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 
-from api.identity.operator_file import operator_token
+from api.identity.operator_file import (
+    in_production,
+    operator_path,
+    operator_token,
+    read_operator_file,
+)
 from compute.errors import InvalidInput
 
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+URL_NAME: Final = "ROEHUB_API_URL"
 TOKEN_NAME: Final = "ROEHUB_TOKEN"
 TOKEN_FILE_NAME: Final = "ROEHUB_TOKEN_FILE"
 
@@ -32,6 +40,15 @@ class OperatorLogin(httpx.Auth):
         if answer.status_code == httpx.codes.UNAUTHORIZED and self._bear(request) != token:
             yield request
 
+    def advice(self) -> str:
+        """Why there may be no token."""
+        if in_production(self._environ):
+            return "there is no local operator in production"
+        path, found = operator_path(self._environ), read_operator_file(self._environ)
+        if found is not None:
+            return f"{path} is of the service at {found.url}"
+        return f"no {path.name} in {path.parent} (is ROEHUB_DATA_DIR that of `roehub up`?)"
+
     def _bear(self, request: httpx.Request) -> str | None:
         token = operator_token(self._environ, self._url)
         if token is None:
@@ -40,6 +57,25 @@ class OperatorLogin(httpx.Auth):
             self.known = True
             request.headers["Authorization"] = f"Bearer {token}"
         return token
+
+
+def url_for(given: str | None, environ: Mapping[str, str]) -> str:
+    """The URL of the service: the given one, else ROEHUB_API_URL, else where `roehub up` serves.
+
+    Raises: InvalidInput.
+    """
+    named = (given or "").strip() or environ.get(URL_NAME, "").strip()
+    if not named:
+        found = read_operator_file(environ)
+        named = found.url if found else DEFAULT_URL
+    try:
+        parts = urlsplit(named)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidInput(f"{named!r} is no URL of a service, such as {DEFAULT_URL}")
+    return named.rstrip("/")
 
 
 def token_for(url: str, given: str | None, environ: Mapping[str, str]) -> str | None:

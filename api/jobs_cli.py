@@ -21,7 +21,8 @@ Api = Annotated[
     str | None,
     typer.Option(
         "--api",
-        help="URL of the service; default: ROEHUB_API_URL, else http://127.0.0.1:8000.",
+        help="URL of the service; default: ROEHUB_API_URL, else that of `roehub up` here, "
+        "else http://127.0.0.1:8000.",
         show_default=False,
     ),
 ]
@@ -267,7 +268,7 @@ def _share(job: Record) -> str:
 
 
 def _again(command: str, job_id: str, client: Client) -> str:
-    from api.client import DEFAULT_URL
+    from api.credentials import DEFAULT_URL
 
     place = "" if client.url == DEFAULT_URL else f" --api {client.url}"
     return f"roehub jobs {command} {job_id}{place}"
