@@ -151,7 +151,8 @@ def top(
     if as_json:
         return _print(found, True)
     if not found["items"]:
-        print(f"the job is {found['state']} and has no variants yet")
+        yet = " yet" if found["state"] in ("queued", "running") else ""
+        print(f"the job is {found['state']} and has no variants{yet}")
         return None
     _print_lines(
         [["rank", "return %", "variant"]]
@@ -216,7 +217,7 @@ def _follow(
     told.pop("interrupted")
     if status["state"] != "succeeded":
         _print(status, as_json)
-        if not as_json and status["state"] == "cancelled":
+        if not as_json and client.top(job_id, 1)["items"]:
             print(f"what it found so far: {_again('top', job_id, client)}")
         raise typer.Exit(1)
     result = client.result(job_id)

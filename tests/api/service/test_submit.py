@@ -18,6 +18,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Header, Response
 from fastapi.responses import JSONResponse
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.client import Client, Event, Refused, ServiceFailed, ServiceUnreachable
 from api.credentials import OperatorLogin
@@ -30,6 +31,7 @@ from tests.api.service.job_service import ANN, job_service, request, running
 from tests.api.service.market import store, store_directory
 from tests.api.service.serving import served
 from tests.cluster.cli import call, started, write_json
+from tests.cluster.jobs.stored import claimed, leases, run, top_rows
 
 __all__ = ["store", "store_directory"]
 
@@ -90,7 +92,25 @@ def test_without_following_it_says_how_to_go_on(service: tuple[str, Jobs], tmp_p
     assert "is cancelled" in call("jobs", "cancel", job_id).stdout
     followed = call("jobs", "show", job_id, "--follow")
     assert followed.status == 1
-    assert f"roehub jobs top {job_id}" in followed.stdout
+    assert "roehub jobs top" not in followed.stdout  # it found nothing
+    assert call("jobs", "top", job_id).stdout == "the job is cancelled and has no variants\n"
+
+
+def test_a_cancelled_job_that_found_something_says_where_that_is(
+    service: tuple[str, Jobs], database: str, tmp_path: Path
+) -> None:
+    done = call("submit", write_json(tmp_path / "request.json", request()))
+    job_id = done.stdout.split()[1]
+
+    async def cancelled(connections: AsyncEngine) -> None:
+        job = await claimed(connections)
+        await leases(connections).top(job, top_rows(2))
+        await leases(connections).cancelled(job)
+
+    run(database, cancelled)
+    followed = call("jobs", "show", job_id, "--follow")
+    assert followed.status == 1
+    assert f"what it found so far: roehub jobs top {job_id}" in followed.stdout
 
 
 def test_ctrl_c_leaves_the_job_running_and_says_so(
