@@ -91,12 +91,10 @@ def listed(
     if not page["items"]:
         print("no jobs")
         return None
-    lines = [["job", "state", "stage", "done", "created"]]
-    lines += [
-        [job["job_id"], job["state"], job["stage"], _share(job), job["created_at"][:19] + "Z"]
-        for job in page["items"]
-    ]
-    _print_lines(lines)
+    _print_lines(
+        [["job", "instrument", "bars", "base variants", "state", "done", "created"]]
+        + [_line(job) for job in page["items"]]
+    )
     if page["next_cursor"]:
         print(f"more: roehub jobs list --limit {limit} --cursor {page['next_cursor']}")
     return None
@@ -120,12 +118,16 @@ def show(
             return _follow(context, client, job_id, None, as_json)
         if as_json:
             return _print(job, True)
+        from api.client import TERMINAL
         from api.following import state_text
 
+        template = client.top(job_id, 1)["report_context"]["template"]
         known = {
             "job": job["job_id"],
+            "instrument": _instrument(template["instrument_id"]),
+            "timeframe": template["timeframe"],
             "state": state_text(job),
-            "stage": job["stage"],
+            "stage": None if job["state"] in TERMINAL else job["stage"],
             "done": _share(job),
             "attempt": f"{job['attempt']} of {job['max_attempts']}",
         }
@@ -261,6 +263,23 @@ def variant_text(payload: Record) -> str:
         f"{side} {risk[f'{side}_pct']:g} %" for side in ("sl", "tp") if risk[f"{side}_enabled"]
     ]
     return ", ".join([*parts, *stops])
+
+
+def _line(job: Record) -> list[str]:
+    """A job in the table of jobs; one that has ended is in no stage."""
+    from api.client import TERMINAL
+    from compute.quantities import spaced
+
+    course = "" if job["state"] in TERMINAL else f"{job['stage']} {_share(job)}"
+    return [
+        job["job_id"], _instrument(job["instrument_id"]), job["timeframe"],
+        spaced(job["stage_a_variants_total"]), job["state"], course,
+        job["created_at"][:19] + "Z",
+    ]  # fmt: skip
+
+
+def _instrument(instrument_id: Record) -> str:
+    return f"{instrument_id['market_id']}:{instrument_id['symbol']}"
 
 
 def _share(job: Record) -> str:

@@ -70,12 +70,16 @@ def test_a_request_followed_to_its_table_and_report(
     shown = call("jobs", "show", job_id)
     assert "succeeded" in shown.stdout
     assert "/report" in shown.stdout
+    assert "instrument  1:BTCUSDT" in shown.stdout
+    assert "timeframe   1h" in shown.stdout
     assert "return %" in call("jobs", "show", job_id, "--follow").stdout
     rows = call("jobs", "top", job_id, "--limit", 2).stdout.splitlines()
     assert len(rows) == 3
     assert "momentum.rsi source close window" in rows[1]
     listed = call("jobs", "list", "--limit", 1).stdout
     assert "more: roehub jobs list --limit 1 --cursor " in listed
+    assert listed.split("\n")[1].split()[1:5] == ["1:BTCUSDT", "1h", "120", "succeeded"]
+    assert "finalizing" not in listed
     assert len(json.loads(call("jobs", "list", "--json").stdout)["items"]) == 2
     assert call("jobs", "delete", job_id).status == 0
     gone = call("jobs", "show", job_id)
