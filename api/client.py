@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import httpx
 
-from api.credentials import TOKEN_NAME, token_for
+from api.credentials import TOKEN_NAME, URL_NAME, OperatorLogin, given_token, url_for
 from compute.errors import InvalidInput, RoehubError
 
 Record = dict[str, Any]
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
-URL_NAME: Final = "ROEHUB_API_URL"
 USER_NAME: Final = "ROEHUB_API_USER"
 TERMINAL: Final = ("succeeded", "failed", "cancelled")
 _REQUEST_SECONDS: Final = 60.0
@@ -71,8 +69,35 @@ class Event:
     data: Record
 
 
+class _Wait:
+    """The pauses before a connection is made again; said once it cannot be at the first try."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self.over()
+
+    def over(self) -> None:
+        """The service answers."""
+        self._since: float | None = None
+        self._tries = 0
+
+    def too_long(self) -> bool:
+        """Whether a failure is one too many."""
+        return self._since is not None and time.monotonic() - self._since > _PATIENCE_SECONDS
+
+    def a_little(self) -> None:
+        """Sleeps, longer each time."""
+        self._since = self._since or time.monotonic()
+        if self._tries == 1:
+            self._say("the service does not answer; waiting for it")
+        time.sleep(min(_FIRST_PAUSE_SECONDS * 2**self._tries, _LONGEST_PAUSE_SECONDS))
+        self._tries += 1
+
+
 class Client:
-    """Talks to the service at `url` (ROEHUB_API_URL, else this machine); a context manager.
+    """Talks to the service at `url`; a context manager.
+
+    Without it that is ROEHUB_API_URL, else what `roehub up` on this machine serves.
 
     `token` is an access token, or `@FILE` to read one from; without it ROEHUB_TOKEN, then the file
     that ROEHUB_TOKEN_FILE names, then what `roehub up` on this machine left for its own service.
@@ -84,17 +109,19 @@ class Client:
     def __init__(
         self, url: str | None = None, user: str | None = None, token: str | None = None
     ) -> None:
-        self.url = (url or os.environ.get(URL_NAME, "").strip() or DEFAULT_URL).rstrip("/")
+        self.url = url_for(url, os.environ)
         user = user or os.environ.get(USER_NAME, "").strip()
-        token = token_for(self.url, token, os.environ)
+        token = given_token(token, os.environ)
         headers = {"X-Roehub-User": user} if user else {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        self._operator = OperatorLogin(self.url, os.environ) if token is None else None
         try:
             self._http = httpx.Client(
                 base_url=self.url,
                 timeout=httpx.Timeout(_REQUEST_SECONDS, connect=_CONNECT_SECONDS),
                 headers=headers,
+                auth=self._operator,
                 trust_env=False,  # a proxy for web pages is none for this
             )
         except (httpx.InvalidURL, ValueError) as error:
@@ -133,7 +160,7 @@ class Client:
     def delete(self, job_id: str) -> None:
         """Forgets a job that has ended."""
         with self._answered(f"/backtests/jobs/{job_id}"):
-            _checked(self._http.delete(f"/backtests/jobs/{job_id}"))
+            _checked(self._http.delete(f"/backtests/jobs/{job_id}"), self._operator)
 
     def result(self, job_id: str) -> Record:
         """The result document of a job that succeeded."""
@@ -147,29 +174,42 @@ class Client:
         """Where a browser is logged in, once and within a minute, as the local operator."""
         return self.url + self._json("POST", "/auth/links")["path"]
 
-    def follow(self, job_id: str, after: str = "") -> Iterator[Event]:
+    def follow(
+        self, job_id: str, after: str = "", say: Callable[[str], object] = lambda line: None
+    ) -> Iterator[Event]:
         """The events of a job from `after` on, until its last one.
 
-        A connection that breaks, or is silent for three heartbeats, is made again where it broke.
-        Raises: ServiceUnreachable after two minutes without an answer.
+        A connection that breaks, or is silent for three heartbeats, is made again where it broke;
+        `say` is told, once each time, when that takes waiting. So is a service that was started
+        again and has not left its new token of the local operator yet.
+        Raises: ServiceUnreachable after two minutes without an answer; Refused.
         """
-        since, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
+        wait = _Wait(say)
         while True:
             try:
-                for event in self._events(job_id, after):
+                for event in self._events(job_id, after, wait.over):
                     if event is None:
                         return
-                    since, pause, after = time.monotonic(), _FIRST_PAUSE_SECONDS, event.event_id
+                    after = event.event_id
                     yield event
                     if event.kind == "state" and event.data["state"] in TERMINAL:
                         return
             except (httpx.TransportError, ServiceUnreachable, ServiceFailed) as error:
-                if time.monotonic() - since > _PATIENCE_SECONDS:
+                if wait.too_long():
                     raise ServiceUnreachable(self.url, error) from error
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            except Refused as error:
+                if not self._renewed(error) or wait.too_long():
+                    raise
+            wait.a_little()
 
-    def _events(self, job_id: str, after: str) -> Iterator[Event | None]:
+    def _renewed(self, error: Refused) -> bool:
+        """Whether another token of the local operator may be on its way."""
+        ours = self._operator is not None and self._operator.known
+        return ours and error.code == "unauthorized"
+
+    def _events(
+        self, job_id: str, after: str, answers: Callable[[], None]
+    ) -> Iterator[Event | None]:
         """Events of one connection; None where the last one of the job was seen before."""
         timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
         headers = {"Last-Event-ID": after} if after else {}
@@ -177,7 +217,8 @@ class Client:
         with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
             if answer.is_error:
                 answer.read()
-            _checked(answer)
+            _checked(answer, self._operator)
+            answers()
             if answer.status_code == httpx.codes.NO_CONTENT:
                 yield None
             fields: dict[str, str] = {}
@@ -192,7 +233,7 @@ class Client:
     def _json(self, method: str, path: str, **options: Any) -> Record:
         with self._answered(path):
             answer = self._http.request(method, path, **options)
-        _checked(answer)
+        _checked(answer, self._operator)
         try:
             return answer.json()
         except ValueError:
@@ -219,7 +260,7 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _checked(answer: httpx.Response) -> None:
+def _checked(answer: httpx.Response, operator: OperatorLogin | None) -> None:
     """Raises what an answer that is an error says."""
     if answer.is_success:
         return
@@ -231,6 +272,8 @@ def _checked(answer: httpx.Response) -> None:
             f"{answer.request.url} answered {answer.status_code}; is it a service of ours?"
         ) from None
     if answer.status_code == httpx.codes.UNAUTHORIZED:
+        if operator is not None and "Authorization" not in answer.request.headers:
+            message += f"; {operator.advice()}"
         message += f"; make a token with `roehub token create` and set {TOKEN_NAME}"
     if answer.status_code in _REFUSALS:
         raise Refused(code, message, details)

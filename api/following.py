@@ -14,13 +14,17 @@ from compute.quantities import spaced
 
 Record = dict[str, Any]
 See = Callable[[Event], None]
+Say = Callable[[str], None]
 
 
-def followed(events: Iterable[Event]) -> Record | None:
-    """Shows events as they come; the last status that was among them."""
+def followed(follow: Callable[[Say], Iterable[Event]]) -> Record | None:
+    """Shows events as they come; the last status that was among them.
+
+    `follow` makes them of what prints a line about the connection.
+    """
     status: Record | None = None
-    with _shown() as see:
-        for event in events:
+    with _shown() as (see, say):
+        for event in follow(say):
             if event.kind == "state":
                 status = event.data
             see(event)
@@ -28,12 +32,13 @@ def followed(events: Iterable[Event]) -> Record | None:
 
 
 @contextmanager
-def _shown() -> Iterator[See]:
+def _shown() -> Iterator[tuple[See, Say]]:
     if sys.stderr.isatty():
         with Bars() as bars:
-            yield _on(bars)
+            yield _on(bars), bars.say
     else:
-        yield Lines(sys.stderr)
+        lines = Lines(sys.stderr)
+        yield lines, lines.say
 
 
 def _on(bars: Bars) -> See:
@@ -63,7 +68,7 @@ class Lines:
 
     def __call__(self, event: Event) -> None:
         if event.kind == "state":
-            self._say(state_text(event.data))
+            self.say(state_text(event.data))
         elif event.kind == "best":
             self._best = best_text(event.data)
         elif event.data["total_units"]:
@@ -75,11 +80,12 @@ class Lines:
             place = data.get("attempt", 0), stage
             if place not in self._ended:
                 self._ended.add(place)
-                self._say(f"{stage_name(stage)}: {spaced(total)} done")
+                self.say(f"{stage_name(stage)}: {spaced(total)} done")
         elif self._clock() - self._last >= LINE_SECONDS:
-            self._say(under_way(stage, done, total, left, self._best))
+            self.say(under_way(stage, done, total, left, self._best))
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Prints a line."""
         self._last = self._clock()
         print(line, file=self._out, flush=True)
 
@@ -100,7 +106,7 @@ def state_text(status: Record) -> str:
     """A state as a line."""
     state, attempt = status["state"], status.get("attempt", 0)
     if state == "running" and attempt > 1:
-        return f"running, attempt {attempt} of {status['max_attempts']}"
+        return f"running, attempt {attempt}"
     if state == "failed":
         return f"failed in {stage_name(status['stage'])}: {status['last_error']}"
     return state

@@ -21,7 +21,8 @@ Api = Annotated[
     str | None,
     typer.Option(
         "--api",
-        help="URL of the service; default: ROEHUB_API_URL, else http://127.0.0.1:8000.",
+        help="URL of the service; default: ROEHUB_API_URL, else that of `roehub up` here, "
+        "else http://127.0.0.1:8000.",
         show_default=False,
     ),
 ]
@@ -90,12 +91,10 @@ def listed(
     if not page["items"]:
         print("no jobs")
         return None
-    lines = [["job", "state", "stage", "done", "created"]]
-    lines += [
-        [job["job_id"], job["state"], job["stage"], _share(job), job["created_at"][:19] + "Z"]
-        for job in page["items"]
-    ]
-    _print_lines(lines)
+    _print_lines(
+        [["job", "instrument", "bars", "base variants", "state", "done", "created"]]
+        + [_line(job) for job in page["items"]]
+    )
     if page["next_cursor"]:
         print(f"more: roehub jobs list --limit {limit} --cursor {page['next_cursor']}")
     return None
@@ -119,12 +118,16 @@ def show(
             return _follow(context, client, job_id, None, as_json)
         if as_json:
             return _print(job, True)
+        from api.client import TERMINAL
         from api.following import state_text
 
+        template = client.top(job_id, 1)["report_context"]["template"]
         known = {
             "job": job["job_id"],
+            "instrument": _instrument(template["instrument_id"]),
+            "timeframe": template["timeframe"],
             "state": state_text(job),
-            "stage": job["stage"],
+            "stage": None if job["state"] in TERMINAL else job["stage"],
             "done": _share(job),
             "attempt": f"{job['attempt']} of {job['max_attempts']}",
         }
@@ -152,7 +155,8 @@ def top(
     if as_json:
         return _print(found, True)
     if not found["items"]:
-        print(f"the job is {found['state']} and has no variants yet")
+        yet = " yet" if found["state"] in ("queued", "running") else ""
+        print(f"the job is {found['state']} and has no variants{yet}")
         return None
     _print_lines(
         [["rank", "return %", "variant"]]
@@ -213,11 +217,11 @@ def _follow(
         f"job {job_id} runs on. Go on watching: {_again('show', job_id, client)} --follow; "
         f"stop it: {_again('cancel', job_id, client)}"
     )
-    status = followed(client.follow(job_id)) or client.job(job_id)
+    status = followed(lambda say: client.follow(job_id, say=say)) or client.job(job_id)
     told.pop("interrupted")
     if status["state"] != "succeeded":
         _print(status, as_json)
-        if not as_json and status["state"] == "cancelled":
+        if not as_json and client.top(job_id, 1)["items"]:
             print(f"what it found so far: {_again('top', job_id, client)}")
         raise typer.Exit(1)
     result = client.result(job_id)
@@ -282,13 +286,30 @@ def variant_text(payload: Record) -> str:
     return ", ".join([*parts, *stops])
 
 
+def _line(job: Record) -> list[str]:
+    """A job in the table of jobs; one that has ended is in no stage."""
+    from api.client import TERMINAL
+    from compute.quantities import spaced
+
+    course = "" if job["state"] in TERMINAL else f"{job['stage']} {_share(job)}"
+    return [
+        job["job_id"], _instrument(job["instrument_id"]), job["timeframe"],
+        spaced(job["stage_a_variants_total"]), job["state"], course,
+        job["created_at"][:19] + "Z",
+    ]  # fmt: skip
+
+
+def _instrument(instrument_id: Record) -> str:
+    return f"{instrument_id['market_id']}:{instrument_id['symbol']}"
+
+
 def _share(job: Record) -> str:
     done, total = job["processed_units"], job["total_units"]
     return f"{100 * done / total:.0f} %" if total else "–"
 
 
 def _again(command: str, job_id: str, client: Client) -> str:
-    from api.client import DEFAULT_URL
+    from api.credentials import DEFAULT_URL
 
     place = "" if client.url == DEFAULT_URL else f" --api {client.url}"
     return f"roehub jobs {command} {job_id}{place}"

@@ -42,13 +42,27 @@ def write_operator_file(path: Path, content: OperatorFile) -> None:
 
 def operator_token(environ: Mapping[str, str], url: str) -> str | None:
     """The token for the service at `url`, if that is the one on this machine."""
-    if environ.get("ROEHUB_ENV", "").strip() == "prod":
+    found = read_operator_file(environ)
+    try:
+        return found.token if found and _same(found.url, url) else None
+    except ValueError:  # no port
+        return None
+
+
+def read_operator_file(environ: Mapping[str, str]) -> OperatorFile | None:
+    """What a service on this machine left; None where there is none, and in production."""
+    if in_production(environ):
         return None
     try:
         found = json.loads(operator_path(environ).read_text())
-        return found["token"] if _same(str(found["url"]), url) else None
+        return OperatorFile(str(found["url"]), found["token"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def in_production(environ: Mapping[str, str]) -> bool:
+    """Whether there is no local operator."""
+    return environ.get("ROEHUB_ENV", "").strip() == "prod"
 
 
 def is_loopback(host: str | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from api.schemas.backtests import InstrumentRef
 from api.schemas.errors import Answer
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -15,8 +16,8 @@ _ID = "00000000-0000-4000-8000-000000000931"
 _TIME = "2026-02-22T18:00:00Z"
 
 
-class JobItem(Answer):
-    """A job in a list."""
+class JobCourse(Answer):
+    """Where a job is."""
 
     job_id: str = Field(description="UUID of the job.", examples=[_ID])
     mode: Literal["saved", "template"] = Field(
@@ -31,6 +32,14 @@ class JobItem(Answer):
     cancel_requested_at: str | None = Field(description="UTC; the last wish to cancel it.")
     processed_units: int = Field(ge=0, description="Units of the stage that are done.")
     total_units: int = Field(ge=0, description="Units of the stage; 0 when not known yet.")
+
+
+class JobItem(JobCourse):
+    """A job in a list."""
+
+    instrument_id: InstrumentRef = Field(description="Whose candles.")
+    timeframe: str = Field(description="Of the bars.", examples=["1h"])
+    stage_a_variants_total: int = Field(ge=1, description="Base variants: the grid without stops.")
 
 
 class JobPage(Answer):
@@ -48,7 +57,7 @@ class JobError(Answer):
     details: dict[str, Any] = Field(description="Its numbers, and the stage that it happened in.")
 
 
-class JobBody(JobItem):
+class JobBody(JobCourse):
     """A job."""
 
     progress_updated_at: str | None = Field(description="UTC; when the units last changed.")

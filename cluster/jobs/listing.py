@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Select, bindparam, select, tuple_
 
 from cluster.jobs.errors import RejectedRequest
-from cluster.jobs.job import STATES, Listed, columns
+from cluster.jobs.job import STATES, Listed, Record, columns
 from cluster.jobs.tables import JOBS
 from cluster.postgres.keyset import cursor_of, place_of
 
@@ -35,14 +35,35 @@ class Cursor:
         return cls(*place_of(token, _NAMES, "jobs"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item(Listed):
+    """A job with what it is about."""
+
+    instrument_id: Record
+    timeframe: str
+    stage_a_variants_total: int
+
+    def item(self) -> Record:
+        """The JSON-able item of a list."""
+        return Listed.item(self) | {name: getattr(self, name) for name in SUBJECT}
+
+
+SUBJECT: Final = {
+    "instrument_id": JOBS.c.effective_json["template"]["instrument_id"],
+    "timeframe": JOBS.c.effective_json["template"]["timeframe"].astext,
+    "stage_a_variants_total": JOBS.c.plan_json["stage_a_variants_total"].as_integer(),
+}
+"""What a job is about, and where it stands in a row."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Jobs in the order of the list; `next_cursor` is None on the last page."""
 
-    items: list[Listed]
+    items: list[Item]
     next_cursor: str | None
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """The JSON-able page."""
         return {"items": [job.item() for job in self.items], "next_cursor": self.next_cursor}
 
@@ -79,7 +100,7 @@ def top_limit(raw: int | None, cap: int) -> int:
 def page_query(
     user_id: UUID, state: str | None, limit: int, cursor: Cursor | None
 ) -> tuple[Select[tuple[Any, ...]], dict[str, Any]]:
-    """(query, its values) of rows of `Listed`, one more than `limit` where there are more."""
+    """(query, its values) of rows of `Item`, one more than `limit` where there are more."""
     values: dict[str, Any] = {"user_id": user_id, "rows": limit + 1}
     if state is not None:
         values["state"] = state
@@ -90,8 +111,10 @@ def page_query(
 
 @cache
 def _page_query(of_a_state: bool, below_a_cursor: bool) -> Select[tuple[Any, ...]]:
+    named = [JOBS.c[name] for name in columns(Listed)]
+    named += [place.label(name) for name, place in SUBJECT.items()]
     query = (
-        select(*(JOBS.c[name] for name in columns(Listed)))
+        select(*named)
         .where(JOBS.c.user_id == bindparam("user_id"))
         .order_by(JOBS.c.created_at.desc(), JOBS.c.job_id.desc())
         .limit(bindparam("rows"))
@@ -104,7 +127,7 @@ def _page_query(of_a_state: bool, below_a_cursor: bool) -> Select[tuple[Any, ...
     return query
 
 
-def page_of(rows: list[Listed], limit: int) -> Page:
+def page_of(rows: list[Item], limit: int) -> Page:
     """The page of the rows that `page_query` found."""
     shown = rows[:limit]
     if len(rows) <= limit:

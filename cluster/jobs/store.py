@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from cluster.jobs.errors import IdempotencyConflict, JobActive, JobNotFound, QuotaExceeded
 from cluster.jobs.events import CHANNEL, append
 from cluster.jobs.job import ACTIVE, TERMINAL, Job, JobStatus, Listed, Record, columns
-from cluster.jobs.listing import Cursor, Page, page_of, page_query
+from cluster.jobs.listing import Cursor, Item, Page, page_of, page_query
 from cluster.jobs.snapshot import Snapshot
 from cluster.jobs.tables import JOBS, TOP_VARIANTS
 from cluster.postgres.idempotency import check_key, take_turn
@@ -142,7 +142,7 @@ class JobStore:
         query, values = page_query(user_id, state, limit, cursor)
         async with self._reads.connect() as connection:
             found = (await connection.execute(query, values)).all()
-        rows = [row_of(Listed, row) for row in found]
+        rows = [row_of(Item, row) for row in found]
         return page_of(rows, limit)
 
     async def cancel(self, job_id: UUID) -> JobStatus:

@@ -21,19 +21,23 @@ from sqlalchemy import RowMapping, bindparam, select
 
 from api.server import Server, listening, url_of
 from cluster.jobs.job import JobStatus, Listed, columns
-from cluster.jobs.listing import Cursor
+from cluster.jobs.listing import SUBJECT, Cursor
 from cluster.jobs.tables import JOBS
 from cluster.postgres.engine import engine
 
 PAGE: Final = 50
-_ITEM: Final = tuple(name for name in columns(Listed) if name != "user_id")
+_LISTED: Final = tuple(name for name in columns(Listed) if name != "user_id")
+_ITEM: Final = (*_LISTED, *SUBJECT)
 _STATUS: Final = tuple(name for name in columns(JobStatus) if name != "user_id")
 
 _JOB: Final = JOBS.c.job_id == bindparam("job_id")
 _STATE_QUERY: Final = select(JOBS.c.state).where(_JOB)
 _STATUS_QUERY: Final = select(*(JOBS.c[name] for name in _STATUS)).where(_JOB)
 _LIST_QUERY: Final = (
-    select(*(JOBS.c[name] for name in _ITEM))
+    select(
+        *(JOBS.c[name] for name in _LISTED),
+        *(place.label(name) for name, place in SUBJECT.items()),
+    )
     .where(JOBS.c.user_id == bindparam("user_id"))
     .order_by(JOBS.c.created_at.desc(), JOBS.c.job_id.desc())
     .limit(PAGE + 1)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from api.client import Client, Refused
-from api.credentials import token_for
+from api.credentials import DEFAULT_URL, token_for, url_for
 from api.errors import Unauthorized
 from api.identity.links import Links
 from api.identity.operator import TOKEN_NAME, local_operator
@@ -96,6 +96,23 @@ def test_the_operators_token_goes_to_its_own_service_alone(
     left: Path, url: str, good: bool
 ) -> None:
     assert (operator_token(environment(left), url) == "of-the-operator") is good
+
+
+def test_the_order_in_which_services_are_looked_for(left: Path) -> None:
+    write_operator_file(operator_path(environment(left)), OperatorFile("http://127.0.0.1:9", "t"))
+    given = environment(left, ROEHUB_API_URL="http://127.0.0.1:8")
+    assert url_for("https://example.com:7/", given) == "https://example.com:7"
+    assert url_for(None, given) == "http://127.0.0.1:8"
+    assert url_for(None, environment(left)) == "http://127.0.0.1:9"
+    assert url_for(None, environment(left, ROEHUB_ENV="prod")) == DEFAULT_URL
+    assert url_for(None, environment(left / "other")) == DEFAULT_URL
+
+
+@pytest.mark.parametrize("given", ["foo", "foo:8000", "ftp://host", "http://", "http://h:port"])
+def test_what_is_no_url_is_bad_input(given: str) -> None:
+    done = call("jobs", "list", "--api", given)
+    assert done.status == 2
+    assert f"'{given}' is no URL" in done.stderr
 
 
 def test_there_is_no_operator_in_production(left: Path) -> None:
@@ -183,13 +200,22 @@ def test_a_file_that_others_could_read_is_replaced_by_one_they_cannot(tmp_path: 
     assert "'t'" not in repr(OperatorFile(HERE, "t"))
 
 
-def test_a_client_without_a_token_is_told_how_to_get_one(url: str, home: Path) -> None:
+def test_a_client_without_a_token_is_told_how_to_get_one(
+    url: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Client(url) as client, pytest.raises(Refused) as caught:
         client.job("00000000-0000-0000-0000-000000000000")
     assert caught.value.code in ("unauthorized", "not_found")  # jobs are off in this service
     with Client(url) as client, pytest.raises(Refused, match="roehub token create") as caught:
         client._json("GET", ME)
     assert caught.value.details["error"] == "missing_jwt_cookie"
+    assert f"no operator.json in {home} (is ROEHUB_DATA_DIR that" in caught.value.message
+    write_operator_file(operator_path(os.environ), OperatorFile("http://127.0.0.1:9", "t"))
+    with Client(url) as client, pytest.raises(Refused, match=r"is of the service at http.*:9;"):
+        client._json("GET", ME)
+    monkeypatch.setenv("ROEHUB_ENV", "prod")
+    with Client(url) as client, pytest.raises(Refused, match="no local operator in production"):
+        client._json("GET", ME)
 
 
 def test_tokens_from_the_command_line(command: str, url: str) -> None:

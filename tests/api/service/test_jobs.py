@@ -186,7 +186,10 @@ def test_the_list_is_walked_by_cursor_newest_first(client: httpx.Client) -> None
     assert [*whole["items"][0]] == [
         "job_id", "mode", "state", "stage", "created_at", "updated_at", "started_at",
         "finished_at", "cancel_requested_at", "processed_units", "total_units",
+        "instrument_id", "timeframe", "stage_a_variants_total",
     ]  # fmt: skip
+    about = [whole["items"][0][name] for name in ("instrument_id", "timeframe")]
+    assert about == [{"market_id": 1, "symbol": "BTCUSDT"}, "1h"]
     walked, cursor = [], ""
     while cursor is not None:
         page = client.get(PATH, params={"limit": 3, "cursor": cursor, "state": " "}).json()

@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from fastapi import FastAPI, Header, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.client import Client, Event, Refused, ServiceFailed, ServiceUnreachable
-from api.following import Lines
+from api.credentials import OperatorLogin
+from api.following import Lines, followed, state_text
+from api.identity.operator_file import OperatorFile, operator_path, write_operator_file
 from api.jobs import Jobs
 from api.server import listening, url_of
 from ingest.stores.clickhouse import ClickHouse
@@ -24,6 +31,7 @@ from tests.api.service.job_service import ANN, job_service, request, running
 from tests.api.service.market import store, store_directory
 from tests.api.service.serving import served
 from tests.cluster.cli import call, started, write_json
+from tests.cluster.jobs.stored import claimed, leases, run, top_rows
 
 __all__ = ["store", "store_directory"]
 SYNTHETIC = "WARNING: These candles are SYNTHETIC: nothing here happened on a market"
@@ -63,6 +71,8 @@ def test_a_request_followed_to_its_table_and_report(
     shown = call("jobs", "show", job_id)
     assert "succeeded" in shown.stdout
     assert "/report" in shown.stdout
+    assert "instrument  1:BTCUSDT" in shown.stdout
+    assert "timeframe   1h" in shown.stdout
     followed = call("jobs", "show", job_id, "--follow").stdout
     assert SYNTHETIC in followed[: followed.index("return %")]
     said = [line for line in followed.splitlines() if line.startswith("WARNING: ")]
@@ -74,6 +84,8 @@ def test_a_request_followed_to_its_table_and_report(
     assert "momentum.rsi source close window" in rows[1]
     listed = call("jobs", "list", "--limit", 1).stdout
     assert "more: roehub jobs list --limit 1 --cursor " in listed
+    assert listed.split("\n")[1].split()[1:5] == ["1:BTCUSDT", "1h", "120", "succeeded"]
+    assert "finalizing" not in listed
     assert len(json.loads(call("jobs", "list", "--json").stdout)["items"]) == 2
     (tmp_path / "results" / "jobs" / job_id / "result.json").unlink()
     assert "is not known any more: result.json" in call("jobs", "top", job_id).stdout
@@ -92,7 +104,25 @@ def test_without_following_it_says_how_to_go_on(service: tuple[str, Jobs], tmp_p
     assert "is cancelled" in call("jobs", "cancel", job_id).stdout
     followed = call("jobs", "show", job_id, "--follow")
     assert followed.status == 1
-    assert f"roehub jobs top {job_id}" in followed.stdout
+    assert "roehub jobs top" not in followed.stdout  # it found nothing
+    assert call("jobs", "top", job_id).stdout == "the job is cancelled and has no variants\n"
+
+
+def test_a_cancelled_job_that_found_something_says_where_that_is(
+    service: tuple[str, Jobs], database: str, tmp_path: Path
+) -> None:
+    done = call("submit", write_json(tmp_path / "request.json", request()))
+    job_id = done.stdout.split()[1]
+
+    async def cancelled(connections: AsyncEngine) -> None:
+        job = await claimed(connections)
+        await leases(connections).top(job, top_rows(2))
+        await leases(connections).cancelled(job)
+
+    run(database, cancelled)
+    followed = call("jobs", "show", job_id, "--follow")
+    assert followed.status == 1
+    assert f"what it found so far: roehub jobs top {job_id}" in followed.stdout
 
 
 def test_ctrl_c_leaves_the_job_running_and_says_so(
@@ -140,15 +170,12 @@ def test_a_service_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_is_no_service_of_ours() -> None:
-    from fastapi import FastAPI
-    from fastapi.responses import PlainTextResponse
-
     def made() -> FastAPI:
         app = FastAPI()
 
         @app.get("/backtests/jobs")
-        async def jobs() -> PlainTextResponse:
-            return PlainTextResponse("hello")
+        async def jobs() -> Response:
+            return Response("hello", media_type="text/plain")
 
         return app
 
@@ -220,6 +247,104 @@ def test_following_goes_on_where_a_connection_broke(service: tuple[str, Jobs]) -
         assert last.data["state"] == "cancelled"
         assert list(direct.follow(job_id, after=first.event_id)) == [last]
         assert list(direct.follow(job_id, after=last.event_id)) == []
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory of this test's own, and no token in the environment."""
+    monkeypatch.setenv("ROEHUB_DATA_DIR", str(tmp_path))
+    for name in ("ROEHUB_TOKEN", "ROEHUB_TOKEN_FILE", "ROEHUB_API_URL", "ROEHUB_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@contextmanager
+def with_tokens(good: list[str]) -> Iterator[str]:
+    """URL of a service whose job runs for the first token that was good, and succeeds later."""
+
+    def made() -> FastAPI:
+        app = FastAPI()
+        first = good[-1]
+
+        @app.get("/backtests/jobs/{job_id}/events")
+        async def events(job_id: str, authorization: str = Header("")) -> Response:
+            if authorization != f"Bearer {good[-1]}":
+                error = {"code": "unauthorized", "message": "it was revoked", "details": {}}
+                return JSONResponse({"error": error}, 401)
+            state = "running" if good[-1] == first else "succeeded"
+            data = json.dumps({"state": state, "attempt": len(good)})
+            return Response(f"id: {len(good)}\nevent: state\ndata: {data}\n\n")
+
+        return app
+
+    with served(made) as url:
+        yield url
+
+
+def test_following_goes_on_under_the_next_token_of_the_local_operator(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.client._FIRST_PAUSE_SECONDS", 0.01)
+    path, good, said = operator_path(os.environ), ["first"], []
+    with with_tokens(good) as url, Client(url) as client:
+
+        def left(line: str) -> None:
+            said.append(line)
+            write_operator_file(path, OperatorFile(url, "second"))
+
+        write_operator_file(path, OperatorFile(url, "first"))
+        events = client.follow("j", say=left)
+        assert next(events).data["state"] == "running"
+        good.append("second")  # it was started again; its file is not there yet
+        path.unlink()
+        (last,) = events
+        assert last.data["state"] == "succeeded"
+        assert said == ["the service does not answer; waiting for it"]
+
+
+def test_a_token_that_stays_refused_ends_the_following_at_last(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.client._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("api.client._PATIENCE_SECONDS", 0.02)
+    with with_tokens(["good"]) as url:
+        write_operator_file(operator_path(os.environ), OperatorFile(url, "old"))
+        with Client(url) as client, pytest.raises(Refused, match="it was revoked"):
+            next(client.follow("j"))
+        monkeypatch.setattr("api.client._PATIENCE_SECONDS", 1e9)
+        with Client(url, token="mine") as client, pytest.raises(Refused, match="it was revoked"):
+            next(client.follow("j"))  # a token that the user named is not waited for
+
+
+def test_a_request_is_sent_again_under_the_token_that_came_meanwhile(home: Path) -> None:
+    path = operator_path(os.environ)
+    login = OperatorLogin("http://127.0.0.1:8000", os.environ)
+    write_operator_file(path, OperatorFile("http://localhost:8000", "old"))
+    flow = login.auth_flow(httpx.Request("GET", "http://127.0.0.1:8000"))
+    assert next(flow).headers["Authorization"] == "Bearer old"
+    write_operator_file(path, OperatorFile("http://localhost:8000", "new"))
+    assert flow.send(httpx.Response(401)).headers["Authorization"] == "Bearer new"
+    with pytest.raises(StopIteration):
+        flow.send(httpx.Response(401))
+
+
+def test_states_as_lines() -> None:
+    status = {"state": "running", "attempt": 1, "max_attempts": 6}
+    assert state_text(status) == "running"
+    assert state_text({**status, "attempt": 3}) == "running, attempt 3"
+
+
+def test_what_is_said_of_the_connection_stands_among_the_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def follow(say: Callable[[str], None]) -> Iterator[Event]:
+        yield Event("1", "state", {"state": "running"})
+        say("the service does not answer; waiting for it")
+        yield Event("2", "state", {"state": "succeeded"})
+
+    assert followed(follow) == {"state": "succeeded"}
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["running", "the service does not answer; waiting for it", "succeeded"]
 
 
 def test_lines_of_progress() -> None:

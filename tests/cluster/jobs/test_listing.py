@@ -134,6 +134,7 @@ def test_pages_go_down_without_gaps(database: str) -> None:
         assert list(record["items"][0]) == [
             "job_id", "mode", "state", "stage", "created_at", "updated_at", "started_at",
             "finished_at", "cancel_requested_at", "processed_units", "total_units",
+            "instrument_id", "timeframe", "stage_a_variants_total",
         ]  # fmt: skip
         assert json.loads(json.dumps(record)) == record
 
