@@ -51,6 +51,7 @@ def test_status_and_list_answer_what_the_bare_endpoints_do(on: Place, api: Serve
     assert [goal.met for goal in goals] == [None, None]
 
 
+@pytest.mark.soak
 def test_health_answers_while_runs_and_a_job_are_computed(on: Place, api: Served) -> None:
     with on.runner(1):
         found = health(api, seconds=0.5, minutes=MINUTES, large=False)

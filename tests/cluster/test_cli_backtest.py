@@ -207,7 +207,7 @@ def test_the_flag_that_a_guard_names_is_enough(flag: str, candles: Path, tmp_pat
     run = ("backtest", body, "--candles", candles, "--executor", "local", "--out", tmp_path / "out")
     refusal = call(*run, flag, 50)
     assert refusal.status == 2
-    named = re.search(rf"{flag} (\d+)$", refusal.stderr.strip())
+    named = re.search(rf"{flag} (\d+)", refusal.stderr)
     assert named is not None, refusal.stderr
     assert call(*run, flag, int(named[1]) // 2).status == 2
     assert call(*run, flag, named[1]).status == 0
