@@ -74,9 +74,10 @@ def create_app(context: AppContext) -> FastAPI:
         app.include_router(jobs.router)
         app.include_router(job_results.router)
     if "strategies" in context.parts:
-        from api.routes import strategies
+        from api.routes import runs, strategies
 
         app.include_router(strategies.router)
+        app.include_router(runs.router)
     app.add_api_route("/", _home, include_in_schema=False)
     openapi.describe(app)
     return app

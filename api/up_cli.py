@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +13,8 @@ from live.cli import METRICS_PORT as LIVE_METRICS_PORT
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from api.beside import Work
@@ -59,24 +60,17 @@ def up(
     from api.app import service
     from api.identity.operator import local_operator
     from api.identity.settings import IdentitySettings, one_database
-    from api.server import listening, url_of
-    from api.up import NotReady, Plan, Up, data_directory, free_port, this_process
-    from api.up_lock import only_one
+    from api.server import url_of
+    from api.up import NotReady, Plan, Up, data_directory, free_port
     from cluster.inputs import threads as cores
     from cluster.postgres.settings import RUNTIME_NAME
-    from compute.errors import InvalidInput
     from configs.load import environment
 
     given = one_database(os.environ)
     IdentitySettings.from_environment(given, environment(given))  # before a store of ours is made
     directory = data_directory(os.environ)
     with ExitStack() as stack:
-        try:
-            found = stack.enter_context(listening(host, port))
-        except InvalidInput:
-            with only_one(directory, {}):  # who listens there is often another one of these
-                raise
-        stack.enter_context(only_one(directory, this_process(url_of(found))))
+        found = stack.enter_context(_held(directory, host, port))
         dsn, place = stack.enter_context(_database(given))
         environ = {**given, RUNTIME_NAME: dsn}
         served = stack.enter_context(service(environ, "roehub up", development=False))
@@ -105,6 +99,27 @@ def up(
             typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
             raise typer.Exit(1) from None
         print("everything is stopped", flush=True)
+
+
+@contextmanager
+def _held(directory: Path, host: str, port: int) -> Iterator[socket.socket]:
+    """The socket to serve at, while nobody else serves this directory.
+
+    Raises: AlreadyUp; InvalidInput where the port is taken by others.
+    """
+    from api.server import listening, url_of
+    from api.up import this_process
+    from api.up_lock import only_one
+    from compute.errors import InvalidInput
+
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(listening(host, port))
+        except InvalidInput:
+            with only_one(directory, {}):  # who listens there is often another one of these
+                raise
+        stack.enter_context(only_one(directory, this_process(url_of(found))))
+        yield found
 
 
 async def _run(make: Any, context: AppContext, plan: Plan) -> None:

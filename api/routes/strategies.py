@@ -10,21 +10,15 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Requ
 from api.backtests import SavedReport, TemplateReport
 from api.bodies import JsonBody
 from api.envelope import errors, json_response
-from api.errors import NotFound, invalid
-from api.events import MEDIA_TYPE, BoundedStream
-from api.openapi import body_of, event_stream
-from api.run_feed import KINDS, RunFeed
+from api.errors import invalid
+from api.openapi import body_of
 from api.schemas import examples
 from api.schemas.strategies import (
     CLONES,
     SPECS,
-    AccountBody,
     EventPage,
-    RunBody,
-    RunPage,
     StrategyBody,
     StrategyPage,
-    TradePage,
 )
 from api.strategies import CloneRequest, JobRow, StrategyService, stored
 from api.users import CurrentUser
@@ -32,10 +26,8 @@ from cluster.postgres.jsonb import storable
 from cluster.postgres.keyset import PAGE_DEFAULT, PAGE_MAX, page_limit
 from compute.errors import InvalidInput
 from compute.market.timeframe import TIMEFRAMES, timeframe
-from live.results import account_record, trade_records
 from live.strategies.events import event_cursor, events_page
 from live.strategies.requests import StrategyV1, StrategyV2
-from live.strategies.runs import run_cursor
 from live.strategies.spec import MARKET_TYPES
 from live.strategies.store import Strategy, strategy_cursor
 
@@ -50,14 +42,7 @@ def service_of(request: Request) -> StrategyService:
 TheStrategies = Annotated[StrategyService, Depends(service_of)]
 
 
-async def feed_of(request: Request) -> RunFeed:
-    """The events of runs."""
-    return request.app.state.context.running["run_feed"]
-
-
-TheRunFeed = Annotated[RunFeed, Depends(feed_of)]
 StrategyId = Annotated[UUID, Path(description="The strategy.")]
-RunId = Annotated[UUID, Path(description="The run.")]
 Key = Annotated[
     str | None,
     Header(
@@ -191,7 +176,7 @@ async def listed(
     most = page_limit(limit)
     with stored():
         found = await strategies.store.page(user.user_id, most, strategy_cursor(cursor), tags)
-    return _page(found, most)
+    return page(found, most)
 
 
 def _market_type(raw: str | None) -> str | None:
@@ -210,7 +195,7 @@ def _timeframe(raw: str | None) -> str | None:
         raise invalid(error.message, "invalid_value", "query.timeframe") from None
 
 
-def _page(found: list[Any], limit: int) -> Response:
+def page(found: list[Any], limit: int) -> Response:
     shown = found[:limit]
     more = len(found) > limit
     return json_response(
@@ -247,170 +232,6 @@ async def delete(strategy_id: StrategyId, user: CurrentUser, strategies: TheStra
     return Response(status_code=204)
 
 
-@router.post(
-    "/{strategy_id}/run",
-    response_model=RunBody,
-    responses=errors(*OWNED, "conflict"),
-    summary="Run a strategy",
-)
-async def run(
-    strategy_id: StrategyId,
-    user: CurrentUser,
-    strategies: TheStrategies,
-    idempotency_key: Key = None,
-) -> Response:
-    """Asks the runner to start it. A strategy has one active run; the one before must have ended.
-
-    With an idempotency key, the same request gives the same run, in the state it has by now.
-    """
-    with stored():
-        found, new = await strategies.runs.start(
-            strategy_id,
-            user.user_id,
-            most=strategies.settings.max_active_runs_per_user,
-            key=idempotency_key,
-        )
-    headers = {} if new else {"Idempotency-Replayed": "true"}
-    return json_response(found.record(), headers=headers)
-
-
-@router.post(
-    "/{strategy_id}/stop",
-    response_model=RunBody,
-    responses=errors(*OWNED, "conflict"),
-    summary="Stop a strategy",
-)
-async def stop(strategy_id: StrategyId, user: CurrentUser, strategies: TheStrategies) -> Response:
-    """Asks the runner to end the active run, which is `stopping` until it has."""
-    with stored():
-        return json_response((await strategies.runs.stop(strategy_id, user.user_id)).record())
-
-
-@router.get(
-    "/{strategy_id}/runs",
-    response_model=RunPage,
-    responses=errors(*OWNED),
-    summary="Runs of a strategy, newest first",
-)
-async def runs(
-    strategy_id: StrategyId,
-    user: CurrentUser,
-    strategies: TheStrategies,
-    limit: Limit = None,
-    cursor: Cursor = None,
-) -> Response:
-    """The first one is active, or the last that was."""
-    most = page_limit(limit)
-    with stored():
-        found = await strategies.runs.page(strategy_id, user.user_id, most, run_cursor(cursor))
-    return _page(found, most)
-
-
-@router.get(
-    "/{strategy_id}/runs/{run_id}",
-    response_model=RunBody,
-    responses=errors(*OWNED),
-    summary="How a run is doing",
-)
-async def one_run(
-    strategy_id: StrategyId, run_id: RunId, user: CurrentUser, strategies: TheStrategies
-) -> Response:
-    """State, checkpoint, and why it failed if it did."""
-    with stored():
-        return json_response(
-            (await strategies.runs.get(strategy_id, run_id, user.user_id)).record()
-        )
-
-
-@router.get(
-    "/{strategy_id}/runs/{run_id}/account",
-    response_model=AccountBody,
-    responses=errors(*OWNED),
-    summary="The paper account of a run",
-)
-async def account(
-    strategy_id: StrategyId, run_id: RunId, user: CurrentUser, strategies: TheStrategies
-) -> Response:
-    """Equity, position and the last check against the back-test; 404 before its first bar."""
-    with stored():
-        await strategies.runs.get(strategy_id, run_id, user.user_id)
-        async with strategies.engine.connect() as connection:
-            found = await account_record(connection, run_id)
-    if found is None:
-        raise NotFound("the run has not traded on a bar yet", details={"run_id": str(run_id)})
-    return json_response(found)
-
-
-@router.get(
-    "/{strategy_id}/runs/{run_id}/trades",
-    response_model=TradePage,
-    responses=errors(*OWNED),
-    summary="Closed trades of a run, oldest first",
-)
-async def trades(
-    strategy_id: StrategyId,
-    run_id: RunId,
-    user: CurrentUser,
-    strategies: TheStrategies,
-    limit: Limit = None,
-    cursor: Cursor = None,
-) -> Response:
-    """What the run made of each position that has ended."""
-    most, after = page_limit(limit), _trade_number(cursor)
-    with stored():
-        await strategies.runs.get(strategy_id, run_id, user.user_id)
-        async with strategies.engine.connect() as connection:
-            found = await trade_records(connection, run_id, most, after)
-    shown = found[:most]
-    more = str(shown[-1]["trade_id"]) if len(found) > most else None
-    return json_response({"items": shown, "next_cursor": more})
-
-
-def _trade_number(raw: str | None) -> int:
-    text = (raw or "").strip()
-    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise invalid("not a cursor of this list", "invalid_cursor", "query.cursor")
-    return int(text or 0)
-
-
-@router.get(
-    "/{strategy_id}/runs/{run_id}/events",
-    response_class=Response,
-    responses={
-        **errors(*OWNED),
-        200: event_stream(
-            "Events in their order, a comment every 15 seconds. It ends with the run.",
-            KINDS,
-            ids="^[A-Za-z0-9_-]+$",
-        ),
-        204: {"description": "The run has ended and the last event was seen: do not come back."},
-    },
-    summary="Follow a run as server-sent events",
-)
-async def run_events(
-    strategy_id: StrategyId,
-    run_id: RunId,
-    user: CurrentUser,
-    strategies: TheStrategies,
-    feed: TheRunFeed,
-    last_id: Annotated[
-        str | None,
-        Header(
-            alias="Last-Event-ID",
-            description="Id of the last event that was seen; the stream goes on after it.",
-        ),
-    ] = None,
-) -> Response:
-    """What happened to a run so far, then what happens: states, signals, trades, gaps."""
-    after = event_cursor(last_id)
-    with stored():
-        run = await strategies.runs.get(strategy_id, run_id, user.user_id)
-        seen = after is not None and not run.active
-        if seen and after is not None and await feed.ended(strategy_id, run_id, after):
-            return Response(status_code=204)
-    return BoundedStream(feed.stream(strategy_id, run_id, after), MEDIA_TYPE)
-
-
 @router.get(
     "/{strategy_id}/events",
     response_model=EventPage,
@@ -432,4 +253,4 @@ async def events(
         found = await events_page(
             strategies.engine, strategy_id, most, event_cursor(cursor), run_id
         )
-    return _page(found, most)
+    return page(found, most)
