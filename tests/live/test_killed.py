@@ -43,13 +43,14 @@ def test_of_two_runners_the_one_at_work_is_killed_three_times(
 
     def process(owner: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tests.live.killed", json.dumps({**given, "owner": owner})]
-        found = subprocess.Popen(
+        return subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **stand_in.environ}, stdout=subprocess.PIPE,
             text=True,
         )  # fmt: skip
-        assert found.stdout is not None
-        assert found.stdout.readline() == "begun\n"
-        return found
+
+    async def begun(one: subprocess.Popen[str]) -> None:
+        assert one.stdout is not None
+        assert await asyncio.to_thread(one.stdout.readline) == "begun\n"
 
     async def work(stage: Stage) -> None:
         stage.keep(range(150))
@@ -61,6 +62,8 @@ def test_of_two_runners_the_one_at_work_is_killed_three_times(
         kills = sorted(rng.choice(np.arange(180, 390), 3, replace=False).tolist())
         stream = f"md.candles.1m.{stage.key}"
         try:
+            for one in alive.values():
+                await begun(one)
             await until(reached(stage, runs[0], 149))
             async with valkey.client() as client:
                 for number in range(150, LAST):
@@ -75,7 +78,8 @@ def test_of_two_runners_the_one_at_work_is_killed_three_times(
                         alive[owner].kill()
                         alive.pop(owner).wait()
                         name = next(owners)
-                        alive[name] = await asyncio.to_thread(process, name)
+                        alive[name] = process(name)
+                        await begun(alive[name])
                     await asyncio.sleep(0.01)
                 await until(reached(stage, runs[0], LAST - 1))
                 await until(reached(stage, runs[1], LAST - 1))
