@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,8 @@ _FIELDS: Final = (
     "volume_quote", "source", "ingested_at", "ingest_id",
 )  # fmt: skip
 FAILURES: Final = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
+_CLAIM_SECONDS: Final = 1.0
+"""Claims are not made more often than this."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +81,7 @@ class Feed:
         self._client, self._consumer = client, consumer
         self._settings = settings or FeedSettings()
         self._known: set[str] = set()
+        self._claimed: dict[str, float] = {}
         self.read = self.acknowledged = self.malformed = 0
         """Entries so far."""
 
@@ -102,6 +106,20 @@ class Feed:
             raise
         by_stream = found.items() if isinstance(found, Mapping) else found or ()
         return await self._candles([(name, entry) for name, some in by_stream for entry in some])
+
+    async def inherited(self, keys: Collection[str]) -> list[Entry]:
+        """What was left of these instruments, at once and then now and again; see `left`.
+
+        Raises: FAILURES.
+        """
+        found: list[Entry] = []
+        pause = max(_CLAIM_SECONDS, self._settings.claim_idle_ms / 1000)
+        for key in sorted(keys):
+            now = time.monotonic()
+            if now >= self._claimed.get(key, now):
+                self._claimed[key] = now + pause
+                found += await self.left(key)
+        return found
 
     async def left(self, key: str) -> list[Entry]:
         """Candles that another consumer was given and has not acknowledged for a while.

@@ -1,7 +1,8 @@
 """The runs of one instrument, advanced together: minute after minute, a commit each.
 
 Minutes come from the feed; what it lacks is read from the store. A worker knows nothing that cannot
-be read again: after any failure of a commit it forgets its runs and begins with what is stored.
+be read again: after any failure of a commit it forgets its runs and begins with what is stored. A
+store that fails holds up only runs that wait for a minute of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,19 +22,20 @@ from compute.market.instrument import Instrument
 from compute.market.period import Period
 from ingest.rows import DAY_MS, MINUTE_MS, floor_minute
 from live.feed import Entry
+from live.gaps import Gap
 from live.leases import Lease
-from live.ledger import Active, Committed, Ledger, Outcome, ms_of
-from live.member import Member
+from live.ledger import Active, Committed, Ledger, Outcome, ended, ms_of
+from live.member import Member, NotStored
 from live.metrics import LiveMetrics
 from live.minutes import Minutes
-from live.output import Source, moment_text
 from live.snapshots import Snapshots
-from live.strategies.runs import Run
 
 HISTORY_MS: Final = 30 * DAY_MS
 """Minutes that are read and replayed in one go."""
 AHEAD_MS: Final = DAY_MS
 """How far from our clock a candle of the feed may be."""
+MISSED_MS: Final = MINUTE_MS
+"""So long after its close a minute that neither feed nor store has is told to be missing."""
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +83,10 @@ class InstrumentWorker:
         self._members: dict[UUID, Member] = {}
         self._wanted: dict[UUID, Active] = {}
         self._minutes = Minutes()
-        self._entries: list[Entry] = []
-        self._gap: _Gap | None = None
+        self._entries: dict[str, Entry] = {}
         self._tries, self._not_before = 0, 0.0
+        self.trouble: str | None = None
+        """Why the store was not read the last time that it was needed."""
 
     def want(self, runs: Sequence[Active]) -> None:
         """The runs of this instrument that have not ended, as they are stored now."""
@@ -91,50 +94,50 @@ class InstrumentWorker:
 
     def offer(self, entries: Sequence[Entry]) -> None:
         """Takes candles of the feed, which are handed back by `dealt_with` in their time."""
-        self._entries += entries
+        self._entries |= {entry.entry_id: entry for entry in entries}
 
     def dealt_with(self) -> list[Entry]:
         """Entries whose minutes are committed, or that no run of this worker waits for."""
-        next_ms = self._next_ms()
-        done: list[Entry] = []
-        waiting: list[Entry] = []
-        for one in self._entries:
-            over = next_ms is None or one.ts_open_ms < next_ms
-            (done if over else waiting).append(one)
-        self._entries = waiting
+        waits_ms = self._waits_ms()
+        done = [one for one in self._entries.values()
+                if waits_ms is None or one.ts_open_ms < waits_ms]  # fmt: skip
+        for one in done:
+            del self._entries[one.entry_id]
         return done
 
     def lag_seconds(self) -> float | None:
         """From the close of the last minute that all runs went through to now; None: no runs."""
-        next_ms = self._next_ms()
-        return None if next_ms is None else max(0.0, (self._access.clock() - next_ms) / 1000)
+        waits_ms = self._waits_ms()
+        return None if waits_ms is None else max(0.0, (self._access.clock() - waits_ms) / 1000)
 
     def forget(self) -> None:
         """Forgets all runs; the next step reads them again."""
         self._members.clear()
-        self._minutes, self._gap = Minutes(), None
+        self._minutes = Minutes()
 
     async def step(self) -> bool:
         """Goes as far as the minutes reach; whether there may be more to do at once.
 
-        Raises: LeaseLost, what the database raises, StoreFailed; `forget` before the next step.
+        Raises: LeaseLost, OutOfStep, what the database raises; `forget` before the next step.
         """
-        ended = await self._members_of_now()
+        some_ended = await self._members_of_now()
         now_ms = self._access.clock()
         next_ms = self._next_ms()
         if next_ms is None:
             return False
         limit_ms = now_ms + AHEAD_MS
-        self._minutes.offer([one for one in self._entries if one.ts_open_ms < limit_ms], next_ms)
-        await self._complete(next_ms, now_ms)
+        entries = [one for one in self._entries.values() if one.ts_open_ms < limit_ms]
+        self._minutes.offer(entries, next_ms)
+        missed = self._missed(now_ms)
+        await self._complete(now_ms)
+        missed |= self._missed(now_ms)
         began = time.perf_counter()
         outcomes = await asyncio.get_running_loop().run_in_executor(
-            self._access.threads, self._advanced
+            self._access.threads, self._advanced, missed
         )
         self._metrics.evaluation_seconds.observe(time.perf_counter() - began)
         if not outcomes:
-            return ended
-        outcomes = self._with_gap(outcomes)
+            return some_ended
         await self._committed(outcomes, now_ms)
         after_ms = self._next_ms()
         self._minutes.forget(next_ms if after_ms is None else after_ms)
@@ -149,30 +152,33 @@ class InstrumentWorker:
             known = self._members.get(run_id)
             if active.run.state == "stopping":
                 self._members.pop(run_id, None)
-                outcomes.append(_ending(active.run, active.source, "stopped"))
+                outcomes.append(ended(active.run, active.source, "stopped"))
             elif active.is_deleted:
                 self._members.pop(run_id, None)
                 outcomes.append(
-                    _ending(active.run, active.source, "failed", "strategy not found or deleted")
+                    ended(active.run, active.source, "failed", "strategy not found or deleted")
                 )
             elif known is None:
                 try:
                     self._members[run_id] = await self._taken_up(active)
                 except _Unusable as error:
-                    outcomes.append(_ending(active.run, active.source, "failed", str(error)))
+                    outcomes.append(ended(active.run, active.source, "failed", str(error)))
+                except _StoreGone as error:
+                    self._troubled(error)
+                    break
+                self.trouble = None
         if outcomes:
             await self._committed(outcomes, self._access.clock())
         return bool(outcomes)
 
     async def _taken_up(self, active: Active) -> Member:
-        """A run with its history replayed up to its checkpoint. Raises: _Unusable."""
-        run, ledger = active.run, self._access.ledger
-        spec = await ledger.spec(run.strategy_id)
+        """A run with its history replayed up to its checkpoint. Raises: _Unusable, _StoreGone."""
+        stored = await self._access.ledger.stored(active.run.run_id)
         try:
-            job = self._access.job(spec)
+            job = self._access.job(stored.spec)
+            member = Member.resumed(stored, active.source, job)
         except Exception as error:
             raise _Unusable(str(error) or type(error).__name__) from error
-        member = Member.resumed(run, active.source, job, await ledger.account(run.run_id))
         checkpoint_ms = member.checkpoint_ms
         stop_ms = 0 if checkpoint_ms is None else checkpoint_ms + MINUTE_MS
         while member.live.next_ms < stop_ms:
@@ -182,13 +188,49 @@ class InstrumentWorker:
 
     def _replay(self, member: Member, until_ms: int) -> None:
         period = Period(member.live.next_ms, until_ms)
-        member.live.replay(self._access.candles(self.instrument, period), until_ms)
+        try:
+            minutes = Minutes(*self._read(period))
+        except Exception as error:
+            raise _StoreGone(str(error) or type(error).__name__) from error
+        try:
+            member.replay(minutes, until_ms)
+        except NotStored as error:
+            raise _StoreGone(str(error)) from error
+        except Exception as error:
+            raise _Unusable(str(error) or type(error).__name__) from error
 
     def _next_ms(self) -> int | None:
         """The first minute that a run waits for."""
         return min((one.live.next_ms for one in self._members.values()), default=None)
 
-    async def _complete(self, next_ms: int, now_ms: int) -> None:
+    def _waits_ms(self) -> int | None:
+        """The same, also of runs that could not be taken up yet."""
+        waiting = [one.live.next_ms for one in self._members.values()]
+        for run_id, active in self._wanted.items():
+            if run_id not in self._members:
+                checkpoint_ms = ms_of(active.run.checkpoint_ts_open)
+                begun_ms = floor_minute(ms_of(active.run.started_at) or 0)
+                waiting.append(begun_ms if checkpoint_ms is None else checkpoint_ms + MINUTE_MS)
+        return min(waiting, default=None)
+
+    def _missed(self, now_ms: int) -> dict[UUID, Gap]:
+        """The gaps that begin for runs: the feed jumped over minutes, or nobody has them."""
+        missed: dict[UUID, Gap] = {}
+        newest = self._minutes.newest()
+        for run_id, member in self._members.items():
+            if member.gap is not None or member.run.state == "starting":
+                continue
+            from_ms = self._until(member)
+            to_ms = from_ms if newest is None else newest
+            if self._minutes.asked_for(from_ms) and now_ms >= from_ms + MINUTE_MS + MISSED_MS:
+                to_ms = max(to_ms, floor_minute(now_ms))
+            from_ms = max(from_ms, member.live.course.earliest_ms)
+            gap = Gap.found(self._minutes, from_ms, to_ms)
+            if gap is not None:
+                missed[run_id] = gap
+        return missed
+
+    async def _complete(self, now_ms: int) -> None:
         """Reads the store where the feed lacks a minute that should be there."""
         until_ms = min(self._until(one) for one in self._members.values())
         newest = self._minutes.newest()
@@ -202,17 +244,26 @@ class InstrumentWorker:
         period = Period(until_ms, min(floor_minute(now_ms), until_ms + HISTORY_MS))
         if period.start_ms >= period.end_ms:
             return
-        if self._gap is None and jumped and newest is not None:
-            self._gap = _Gap(until_ms, (newest - until_ms) // MINUTE_MS)
-        found, absent = await asyncio.to_thread(self._read, period)
-        self._minutes.looked_up(period, found, absent, now_ms)
-        if len(found) or absent:
-            self._tries = 0
         self._tries += 1
         pause = self._tries * self._repair.retry_backoff_seconds
         self._not_before = time.monotonic() + min(pause, self._repair.longest_pause_seconds)
+        try:
+            found, absent = await asyncio.to_thread(self._read, period)
+        except Exception as error:
+            self._troubled(error)
+            return
+        self.trouble = None
+        self._minutes.looked_up(period, found, absent, now_ms)
         if min(self._until(one) for one in self._members.values()) > until_ms:
             self._not_before = 0.0
+
+    def _troubled(self, error: Exception) -> None:
+        """Notes that the store failed; whoever needs nothing of it goes on."""
+        self._metrics.instrument_errors.inc()
+        text = str(error) or type(error).__name__
+        if self.trouble is None:
+            log.warning("candles of %s cannot be read: %s", self.instrument, text)
+        self.trouble = text
 
     def _read(self, period: Period) -> tuple[Candles, list[Period]]:
         access = self._access
@@ -221,33 +272,22 @@ class InstrumentWorker:
     def _until(self, member: Member) -> int:
         return self._minutes.until(member.live.next_ms, member.live.job.timeframe)
 
-    def _advanced(self) -> list[Outcome]:
+    def _advanced(self, missed: Mapping[UUID, Gap]) -> list[Outcome]:
         """What the minutes at hand make of each run that can go on; a failure is its own."""
         outcomes: list[Outcome] = []
-        for member in self._members.values():
+        for run_id, member in self._members.items():
             live = member.live
             until_ms = min(self._until(member), live.next_ms + HISTORY_MS)
-            if until_ms <= live.next_ms and member.run.state != "starting":
-                continue
+            gap = missed.get(run_id)
             try:
-                minutes = self._minutes.between(live.next_ms, until_ms)
-                outcomes.append(member.advance(minutes, until_ms))
+                if until_ms > live.next_ms or member.run.state == "starting":
+                    outcomes.append(member.advance(self._minutes, until_ms, self._tries, gap))
+                elif gap is not None:
+                    outcomes.append(member.miss(gap))
             except Exception as error:
                 log.exception("run %s failed", member.run.run_id)
-                outcomes.append(_ending(member.run, member.source, "failed", error))
+                outcomes.append(ended(member.run, member.source, "failed", error))
         return outcomes
-
-    def _with_gap(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """The outcomes, telling of a gap that is mended by them."""
-        gap, next_ms = self._gap, self._next_ms()
-        if gap is None or next_ms is None or next_ms <= gap.from_ms:
-            return outcomes
-        self._gap = None
-        told = gap.events(self._tries or 1)
-        return [
-            one if one.states or one.error else replace(one, events=[*told, *one.events])
-            for one in outcomes
-        ]
 
     async def _committed(self, outcomes: Sequence[Outcome], now_ms: int) -> None:
         """Writes the outcomes; then tells of them."""
@@ -260,15 +300,12 @@ class InstrumentWorker:
                 self._wanted.pop(run_id, None)  # until it is looked for again
             elif member is not None:
                 member.run = committed.run
-            if committed is not None:
-                self._count(outcome, committed)
-        await self._snapshots.tell(
-            [(outcome, done[outcome.run.run_id]) for outcome in outcomes
-             if outcome.run.run_id in done],
-            now_ms,
-        )  # fmt: skip
+        for committed in done.values():
+            self._count(committed)
+        await self._snapshots.tell(list(done.values()), now_ms)
 
-    def _count(self, outcome: Outcome, committed: Committed) -> None:
+    def _count(self, committed: Committed) -> None:
+        outcome = committed.outcome
         before_ms, after_ms = ms_of(outcome.run.checkpoint_ts_open), outcome.checkpoint_ms
         if after_ms is not None and before_ms is not None and after_ms > before_ms:
             self._metrics.minutes.inc((after_ms - before_ms) // MINUTE_MS)
@@ -280,24 +317,9 @@ class InstrumentWorker:
             self._metrics.failed_runs.inc()
 
 
-@dataclass(frozen=True, slots=True)
-class _Gap:
-    """Minutes that the feed left out."""
-
-    from_ms: int
-    minutes: int
-
-    def events(self, tries: int) -> list[tuple[str, Mapping[str, Any]]]:
-        at = {"from_ts": moment_text(self.from_ms), "missing_minutes": self.minutes}
-        return [("gap", at), ("repair", {**at, "attempts": tries})]
-
-
 class _Unusable(Exception):
     """A strategy that cannot be evaluated."""
 
 
-def _ending(run: Run, source: Source, state: str, error: Exception | str | None = None) -> Outcome:
-    """The end of a run; its checkpoint stays where it is."""
-    text = None if error is None else str(error).strip() or type(error).__name__
-    at_ms = ms_of(run.checkpoint_ts_open)
-    return Outcome(run, source, at_ms, run.metadata_json, (state,), error=text)
+class _StoreGone(Exception):
+    """Candles that a run goes on from cannot be read."""

@@ -6,7 +6,8 @@ instrument's lease and the rows of the runs, so a runner that was replaced write
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,11 +15,13 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from compute.errors import RoehubError
 from compute.market.period import epoch_ms
 from live.evaluation import Bar
-from live.leases import Lease, LeaseLost
+from live.leases import Lease
 from live.output import Source
 from live.paper import Account, Trade
 from live.strategies.rows import columns, now, row_of
@@ -30,9 +33,13 @@ EVALUATED: Final = ("starting", "warming_up", "running")
 """States in which a run goes on with the next minute."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+_OF_THE_DATA: Final = ("22", "23")  # classes of SQLSTATE: data exceptions, violated constraints
+_UNWRITABLE: Final = (ValueError, TypeError, ArithmeticError)
 _MONEY: Final = tuple(
     item.name for item in fields(Trade) if not item.name.endswith("_ms")
 )  # columns of a trade that are called alike
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +63,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A run as it is stored now, and the events that were stored with it."""
+    """A run as it is stored now, the outcome that was written, the events stored with it.
+
+    The outcome is the one that was given, or the failure of a run whose own cannot be stored.
+    """
 
     run: Run
+    outcome: Outcome
     events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
 
@@ -78,6 +89,22 @@ class Active:
         return Source(run.strategy_id, run.run_id, self.instrument_key, self.timeframe, run.user_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a run goes on from: its row, the record of its account (None before the first bar), and
+    its strategy's specification."""
+
+    run: Run
+    account: dict[str, Any] | None
+    spec: Mapping[str, Any]
+
+
+class OutOfStep(RoehubError):
+    """A run that is stored further on than its runner knows: a commit whose answer got lost."""
+
+    code = "conflict"
+
+
 class Ledger:
     """Writes outcomes, and reads what a runner goes on from."""
 
@@ -88,24 +115,51 @@ class Ledger:
     async def commit(self, lease: Lease, outcomes: Sequence[Outcome]) -> dict[UUID, Committed]:
         """The runs that were written, by id; one that its user stopped meanwhile is left out.
 
-        Raises: LeaseLost when the instrument, or one of the runs, was taken over; nothing is
-        written then.
+        An outcome that cannot be stored fails its run, the others are written.
+
+        Raises: LeaseLost when the instrument was taken over, OutOfStep when a run is not where it
+        is thought to be; nothing is written then.
         """
+        try:
+            return await self._committed(lease, outcomes, _written)
+        except Exception as error:
+            if not _of_the_data(error):
+                raise
+        return await self._committed(lease, outcomes, _written_each)
+
+    async def _committed(
+        self, lease: Lease, outcomes: Sequence[Outcome], write: Write
+    ) -> dict[UUID, Committed]:
         async with self._engine.begin() as connection:
             await lease.fence(connection)
             known = await _locked(connection, [outcome.run.run_id for outcome in outcomes])
             live = [one for one in outcomes if _goes_on(known.get(one.run.run_id), one)]
             for one in live:
                 if known[one.run.run_id].checkpoint_ts_open != one.run.checkpoint_ts_open:
-                    raise LeaseLost(lease.instrument_key)
-            return await _written(connection, live, known)
+                    raise OutOfStep(f"run {one.run.run_id} is stored at another minute")
+            return await write(connection, live, known)
 
-    async def account(self, run_id: UUID) -> Account | None:
-        """The account of a run after its last bar, None before the first."""
-        query = select(ACCOUNTS.c.account_json).where(ACCOUNTS.c.run_id == run_id)
+    async def stored(self, run_id: UUID) -> Stored:
+        """What a run goes on from, all of one moment."""
+        query = (
+            select(
+                *(RUNS.c[name] for name in columns(Run)),
+                ACCOUNTS.c.account_json,
+                STRATEGIES.c.spec_json,
+            )
+            .join(STRATEGIES, STRATEGIES.c.strategy_id == RUNS.c.strategy_id)
+            .outerjoin(ACCOUNTS, ACCOUNTS.c.run_id == RUNS.c.run_id)
+            .where(RUNS.c.run_id == run_id)
+        )
         async with self._reads.connect() as connection:
-            record = (await connection.execute(query)).scalar_one_or_none()
-        return None if record is None else Account.of_record(record)
+            row = (await connection.execute(query)).one()
+        return Stored(row_of(Run, row), row.account_json, row.spec_json)
+
+    async def spec(self, strategy_id: UUID) -> Mapping[str, Any]:
+        """The specification of a strategy, deleted or not."""
+        query = select(STRATEGIES.c.spec_json).where(STRATEGIES.c.strategy_id == strategy_id)
+        async with self._reads.connect() as connection:
+            return (await connection.execute(query)).scalar_one()
 
     async def active(self) -> list[Active]:
         """All runs that have not ended, oldest first."""
@@ -124,11 +178,27 @@ class Ledger:
                 for row in await connection.execute(query)
             ]
 
-    async def spec(self, strategy_id: UUID) -> Mapping[str, Any]:
-        """The specification of a strategy, deleted or not."""
-        query = select(STRATEGIES.c.spec_json).where(STRATEGIES.c.strategy_id == strategy_id)
-        async with self._reads.connect() as connection:
-            return (await connection.execute(query)).scalar_one()
+
+Write = Callable[
+    [AsyncConnection, Sequence[Outcome], Mapping[UUID, Run]], Awaitable[dict[UUID, Committed]]
+]
+
+
+def _of_the_data(error: Exception) -> bool:
+    """Whether what was to be written is at fault, and not the database or its place."""
+    if isinstance(error, StatementError) and error.orig is not None:
+        state = getattr(error.orig, "sqlstate", None)
+        if isinstance(state, str):
+            return state.startswith(_OF_THE_DATA)
+        return isinstance(error.orig, _UNWRITABLE)
+    return isinstance(error, _UNWRITABLE)
+
+
+def ended(run: Run, source: Source, state: str, error: Exception | str | None = None) -> Outcome:
+    """The end of a run; its checkpoint stays where it is."""
+    text = None if error is None else str(error).strip() or type(error).__name__
+    at_ms = ms_of(run.checkpoint_ts_open)
+    return Outcome(run, source, at_ms, run.metadata_json, (state,), error=text)
 
 
 async def _locked(connection: AsyncConnection, run_ids: Sequence[UUID]) -> dict[UUID, Run]:
@@ -165,7 +235,7 @@ async def _written(
         events += [_event_row(one.run, at + i * _MICROSECOND, *told[i]) for i in range(len(told))]
         values = _run_values(known[one.run.run_id], one, at + len(told) * _MICROSECOND)
         updates.append({"of_run": one.run.run_id, **values})
-        done[one.run.run_id] = Committed(_after(known[one.run.run_id], values), told)
+        done[one.run.run_id] = Committed(_after(known[one.run.run_id], values), one, told)
     names = [name for name in updates[0] if name != "of_run"]
     await connection.execute(
         update(RUNS)
@@ -176,6 +246,24 @@ async def _written(
     await _traded(connection, outcomes)
     if events:
         await connection.execute(insert(EVENTS), events)
+    return done
+
+
+async def _written_each(
+    connection: AsyncConnection, outcomes: Sequence[Outcome], known: Mapping[UUID, Run]
+) -> dict[UUID, Committed]:
+    """The same with a savepoint each; a run whose outcome cannot be stored fails."""
+    done: dict[UUID, Committed] = {}
+    for one in outcomes:
+        try:
+            async with connection.begin_nested():
+                done |= await _written(connection, [one], known)
+        except Exception as error:
+            if not _of_the_data(error):
+                raise
+            log.exception("what run %s did cannot be stored", one.run.run_id)
+            failed = ended(known[one.run.run_id], one.source, "failed", error)
+            done |= await _written(connection, [failed], known)
     return done
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from compute.backtest import Backtest
-from compute.market.candles import Candles
+from compute.market.period import Period
 from compute.results import ENGINE_VERSION
 from ingest.rows import MINUTE_MS
 from live.evaluation import Bar, Course, Evaluation
-from live.ledger import Outcome, ms_of
+from live.gaps import Event, Gap, with_minutes
+from live.ledger import Outcome, Stored, ms_of
+from live.minutes import Minutes
 from live.output import Source, moment_text
 from live.paper import SIDES, Account, Position, Trade
 from live.strategies.runs import Run
@@ -20,30 +22,79 @@ SIGNALS: Final = {1: "long", -1: "short", 0: "neutral"}
 _COURSE: Final = ("anchor_ms", "earliest_ms", "trading_from_ms")
 
 
+class NotStored(Exception):
+    """Minutes that a run traded on and that its history lacks."""
+
+
 @dataclass(slots=True)
 class Member:
-    """One run as its worker knows it; `run` is its row, `live` what it is evaluated with."""
+    """One run as its worker knows it; `run` is its row, `live` what it is evaluated with.
+
+    `given_up` are the minutes since its start that it went on without, None of a run that was
+    begun before they were written down.
+    """
 
     run: Run
     source: Source
     live: Evaluation
+    gap: Gap | None = None
+    given_up: list[Period] | None = field(default_factory=list)
 
     @classmethod
-    def resumed(cls, run: Run, source: Source, job: Backtest, account: Account | None) -> Member:
+    def resumed(cls, stored: Stored, source: Source, job: Backtest) -> Member:
         """The run before its next minute; its history has still to be replayed."""
+        run = stored.run
         course = course_of(run) or Course.begun(job, ms_of(run.started_at) or 0)
-        return cls(run, source, Evaluation(job, course, account))
+        account = None if stored.account is None else Account.of_record(stored.account)
+        gap = run.metadata_json.get("gap")
+        given_up: list[list[int]] | None = (run.metadata_json.get("live") or {"given_up": []}).get(
+            "given_up"
+        )
+        return cls(
+            run,
+            source,
+            Evaluation(job, course, account),
+            None if gap is None else Gap.of_record(gap),
+            None if given_up is None else [Period(*edges) for edges in given_up],
+        )
+
+    def replay(self, minutes: Minutes, until_ms: int) -> None:
+        """Goes through minutes up to `until_ms` again that were traded on before.
+
+        Raises: NotStored when they lack some that were there at the time.
+        """
+        start_ms = self.live.next_ms
+        if self.given_up is not None:
+            known = Minutes(minutes.candles, [*minutes.absent, *self.given_up])
+            lacking = known.missing(max(start_ms, self.live.course.earliest_ms), until_ms)
+            if len(lacking):
+                raise NotStored(
+                    f"{len(lacking)} minutes from {moment_text(int(lacking[0]))} on, which a run "
+                    f"traded on, are not stored yet"
+                )
+        self.live.replay(minutes.between(start_ms, until_ms), until_ms)
 
     @property
     def checkpoint_ms(self) -> int | None:
         """The last minute that was committed."""
         return ms_of(self.run.checkpoint_ts_open)
 
-    def advance(self, minutes: Candles, until_ms: int) -> Outcome:
-        """What the minutes up to `until_ms` make of it."""
+    def miss(self, gap: Gap) -> Outcome:
+        """What is told of a gap that begins; the run stays where it is."""
+        self.gap = gap
+        at_ms = self.checkpoint_ms
+        return Outcome(self.run, self.source, at_ms, self.metadata(), events=[gap.opened()])
+
+    def advance(
+        self, minutes: Minutes, until_ms: int, attempts: int, missed: Gap | None = None
+    ) -> Outcome:
+        """What the minutes up to `until_ms` make of it.
+
+        `missed` is a gap that begins now; `attempts` were made to find its minutes.
+        """
         before = self.live.account.vote
-        bars = self.live.advance(minutes, until_ms)
-        events: list[tuple[str, Mapping[str, Any]]] = []
+        events = self._waited(minutes, until_ms, attempts, missed)
+        bars = self.live.advance(minutes.between(self.live.next_ms, until_ms), until_ms)
         for bar in bars:
             vote = self.live.trading.allowed(bar.step.vote)
             events += _told(bar, vote, before, self.live.job.timeframe.ms)
@@ -58,6 +109,24 @@ class Member:
             self.live.account if bars else None,
             events,
         )
+
+    def _waited(
+        self, minutes: Minutes, until_ms: int, attempts: int, missed: Gap | None
+    ) -> list[Event]:
+        """What is told of a gap that begins or ends, or of minutes given up without one."""
+        from_ms = max(self.live.next_ms, self.live.course.earliest_ms)
+        lost = minutes.missing(from_ms, until_ms)
+        if self.given_up is not None:
+            self.given_up = with_minutes(self.given_up, lost)
+        gap = self.gap or missed
+        if gap is None:
+            gap = missed = Gap.found(minutes, from_ms, until_ms)
+        if gap is None:
+            return []
+        told = [] if missed is None else [missed.opened()]
+        gap = gap.passed(lost)
+        self.gap = gap if until_ms < gap.to_ms else None
+        return told if self.gap else [*told, gap.ended(attempts)]
 
     def metadata(self) -> dict[str, Any]:
         """Warm-up, rollup and course, as users see them and a restart reads them."""
@@ -78,8 +147,15 @@ class Member:
             "live": {
                 **{name: getattr(course, name) for name in _COURSE},
                 "engine_version": ENGINE_VERSION,
+                **self._without(),
             },
+            **({} if self.gap is None else {"gap": self.gap.record()}),
         }  # fmt: skip
+
+    def _without(self) -> dict[str, Any]:
+        if self.given_up is None:
+            return {}
+        return {"given_up": [[one.start_ms, one.end_ms] for one in self.given_up]}
 
     def _states(self) -> list[str]:
         states = ["warming_up"] if self.run.state == "starting" else []

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.market.candles import SERIES, Candles
 from compute.market.period import Period
 from compute.market.timeframe import Timeframe
+from ingest.rows import MINUTE_MS
 from live.feed import Entry
 from live.settled import given_up_ms, settled_until
 
@@ -61,7 +63,7 @@ class Minutes:
         absent = [gap for gap in self.absent if gap.end_ms > next_ms]
         known_ms = settled_until(here, absent, next_ms, next_ms)
         asked = self._asked
-        if asked is None or not asked.start_ms <= known_ms < asked.end_ms:
+        if asked is None or not self.asked_for(known_ms):
             return known_ms
         waited_ms = min(given_up_ms(timeframe, self._asked_at_ms), asked.end_ms)
         return settled_until(here, absent, next_ms, max(next_ms, waited_ms))
@@ -70,6 +72,21 @@ class Minutes:
         """The candles of [start_ms, stop_ms)."""
         first, last = np.searchsorted(self.candles.ts_open_ms, [start_ms, stop_ms])
         return self.candles.slice(int(first), int(last))
+
+    def missing(self, start_ms: int, stop_ms: int) -> NDArray[np.int64]:
+        """The minutes of [start_ms, stop_ms) that are neither at hand nor known to be absent."""
+        missing = np.ones(max(0, stop_ms - start_ms) // MINUTE_MS, np.bool_)
+        here = self.between(start_ms, max(start_ms, stop_ms)).ts_open_ms
+        missing[(here - start_ms) // MINUTE_MS] = False
+        for gap in self.absent:
+            first, last = ((edge - start_ms) // MINUTE_MS for edge in (gap.start_ms, gap.end_ms))
+            missing[max(0, first) : max(0, last)] = False
+        return start_ms + np.flatnonzero(missing) * MINUTE_MS
+
+    def asked_for(self, ms: int) -> bool:
+        """Whether the store was asked for this minute the last time."""
+        asked = self._asked
+        return asked is not None and asked.start_ms <= ms < asked.end_ms
 
     def newest(self) -> int | None:
         """The newest minute at hand."""

@@ -17,7 +17,7 @@ from typing import Final
 from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from ingest.exchanges.registry import MARKETS
-from live.feed import FAILURES, Feed
+from live.feed import FAILURES, Entry, Feed
 from live.instrument import Access, InstrumentWorker, RepairSettings
 from live.leases import Lease, LeaseLost, Leases
 from live.ledger import Active
@@ -51,6 +51,8 @@ class _Held:
         self.worker, self.wake = worker, asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.ending = False
+        self.failure: str | None = None
+        """What the last step failed with."""
 
 
 class Runner:
@@ -73,6 +75,18 @@ class Runner:
         self.passed_at: float | None = None
         """When the last pass over the active runs succeeded, by the monotonic clock."""
 
+    def measure(self) -> None:
+        """Sets the lag of each instrument as it is now, also of one that cannot be advanced."""
+        for key, held in self._held.items():
+            lag = held.worker.lag_seconds()
+            if lag is not None:
+                self._metrics.lag_seconds.labels(key).set(lag)
+
+    def troubles(self) -> dict[str, str]:
+        """Why instruments cannot be advanced, by instrument."""
+        found = {key: held.failure or held.worker.trouble for key, held in self._held.items()}
+        return {key: text for key, text in found.items() if text is not None}
+
     def stop(self) -> None:
         """Asks the runner to end; what is being committed is finished first."""
         self._stop.set()
@@ -87,6 +101,7 @@ class Runner:
                 pause = min(self._settings.poll_interval_seconds, self._settings.lease_seconds / 3)
                 await self._wait(max(0.0, began + pause - time.monotonic()))
         finally:
+            self._stop.set()  # the client may swallow the cancellation
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             await self._ended(list(self._held))
@@ -105,6 +120,7 @@ class Runner:
                 by_key.setdefault(one.instrument_key, []).append(one)
             leases = await self._leases.share(by_key)
             await self._hold(leases, by_key)
+            self.measure()
         except Exception as error:
             self._metrics.iteration_errors.inc()
             log.warning("active runs could not be looked for: %s", error)
@@ -130,18 +146,18 @@ class Runner:
                 )  # fmt: skip
                 held = self._held[key] = _Held(worker)
             held.worker.want(by_key[key])
-            if held.task is None:
+            if held.task is None or held.task.done():
                 held.task = asyncio.create_task(self._drive(key, held), name=f"live {key}")
             held.wake.set()
 
-    async def _inherit(self, held: _Held) -> None:
-        """Takes over the entries that another runner was given and did not acknowledge."""
+    async def _inherit(self, key: str) -> None:
+        """Joins a stream before its instrument is advanced, and takes over what was left of it."""
         if self._feed is None:
             return
         try:
-            held.worker.offer(await self._feed.left(held.worker.lease.instrument_key))
+            self._offered(await self._feed.inherited([key]))
         except FAILURES as error:
-            log.warning("entries of %s are not taken over: %s", held.worker.instrument, error)
+            log.warning("entries of %s are not taken over: %s", key, error)
 
     async def _ended(self, keys: Sequence[str]) -> None:
         """Ends the tasks of instruments after the step that they are at, if it is not long."""
@@ -163,27 +179,26 @@ class Runner:
     async def _drive(self, key: str, held: _Held) -> None:
         """Steps an instrument whenever there may be something to do."""
         worker, pause = held.worker, 1.0
-        await self._inherit(held)
+        await self._inherit(key)
         while not held.ending:
             held.wake.clear()
             try:
                 more = await worker.step()
                 await self._acknowledge(worker)
-                pause = 1.0
+                pause, held.failure = 1.0, None
             except LeaseLost:
                 self._metrics.leases_lost.inc()
                 log.warning("%s was taken over by another runner", key)
+                worker.forget()
                 return
             except Exception as error:
+                held.failure = str(error) or type(error).__name__
                 self._metrics.instrument_errors.inc()
                 log.warning("%s could not be advanced, again in %g s: %s", key, pause, error)
                 worker.forget()
                 await _woken(held.wake, pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
                 continue
-            lag = worker.lag_seconds()
-            if lag is not None:
-                self._metrics.lag_seconds.labels(key).set(lag)
             if not more:
                 await _woken(held.wake, 1.0)
 
@@ -193,23 +208,29 @@ class Runner:
         if feed is None:
             return
         failing, read = False, 0
-        while True:
+        while not self._stop.is_set():
+            keys, some = list(self._held), False
             try:
-                entries = await feed.entries(list(self._held))
+                for part in (feed.entries, feed.inherited):
+                    some |= self._offered(await part(keys))
                 failing = False
             except FAILURES as error:
                 if not failing:
                     log.warning("the live feed cannot be read, minutes are those stored: %s", error)
-                failing, entries = True, []
+                failing = True
             self._metrics.messages_read.inc(feed.read - read)
             read = feed.read
-            for key in {entry.instrument_key for entry in entries}:
-                held = self._held.get(key)
-                if held is not None:
-                    held.worker.offer([one for one in entries if one.instrument_key == key])
-                    held.wake.set()
-            if not entries:
+            if not some:
                 await asyncio.sleep(1.0 if failing or not self._held else 0.05)
+
+    def _offered(self, entries: Sequence[Entry]) -> bool:
+        """Gives entries to their workers; whether there are any."""
+        for key in {entry.instrument_key for entry in entries}:
+            held = self._held.get(key)
+            if held is not None:
+                held.worker.offer([one for one in entries if one.instrument_key == key])
+                held.wake.set()
+        return bool(entries)
 
     async def _acknowledge(self, worker: InstrumentWorker) -> None:
         done = worker.dealt_with()

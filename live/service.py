@@ -104,9 +104,12 @@ async def run_live(
         checks = {
             "database": lambda: _database(opened),
             "runs": lambda: _passes(runner, settings),
+            "instruments": lambda: _troubles(runner),
             **({"feed": lambda: _feed(client)} if client is not None else {}),
         }
-        async with HealthServer(registry, checks, host=host, port=port) as health:
+        async with HealthServer(
+            registry, checks, host=host, port=port, refresh=runner.measure
+        ) as health:
             log.info(
                 "component=live-runner event=metrics_started host=%s port=%d", host, health.port
             )
@@ -176,6 +179,15 @@ async def _feed(client: Any) -> str | None:
     except FAILURES as error:
         return f"the live feed does not answer ({error}); minutes are those stored"
     return None
+
+
+async def _troubles(runner: Runner) -> str | None:
+    troubles = sorted(runner.troubles().items())
+    if not troubles:
+        return None
+    key, text = troubles[0]
+    more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
+    return f"{key} cannot be advanced{more}: {text}"
 
 
 async def _passes(runner: Runner, settings: LiveSettings) -> str | None:

@@ -7,10 +7,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from ingest.rows import MINUTE_MS
-from live.ledger import Committed, Outcome, ms_of
-from live.output import EVENT_TYPES, Source, Told, event, metric, moment_text
-
-Change = tuple[Outcome, Committed]
+from live.ledger import Committed, ms_of
+from live.output import EVENT_TYPES, Told, event, metric, moment_text
 
 
 class Publisher(Protocol):
@@ -33,11 +31,11 @@ class Snapshots:
         self._last: dict[UUID, dict[str, Any]] = {}
         self._processed: dict[UUID, int] = {}
 
-    async def tell(self, changes: Sequence[Change], now_ms: int) -> None:
+    async def tell(self, changes: Sequence[Committed], now_ms: int) -> None:
         """Publishes what was committed. Raises nothing."""
         records: list[Told] = []
-        for outcome, committed in changes:
-            run = committed.run
+        for committed in changes:
+            run, outcome = committed.run, committed.outcome
             source = outcome.source
             ts_ms = ms_of(run.updated_at) or now_ms
             told = [
@@ -46,7 +44,7 @@ class Snapshots:
                 if kind in EVENT_TYPES
             ]
             records += told
-            records += self._changed(outcome, committed, source, ts_ms, now_ms)
+            records += self._changed(committed, ts_ms, now_ms)
             if self._listener is not None:
                 for record in told:
                     self._listener.tell(record)
@@ -55,19 +53,18 @@ class Snapshots:
                 self._processed.pop(run.run_id, None)
         await self._publisher.publish(records)
 
-    def _changed(
-        self, outcome: Outcome, committed: Committed, source: Source, ts_ms: int, now_ms: int
-    ) -> list[Told]:
+    def _changed(self, committed: Committed, ts_ms: int, now_ms: int) -> list[Told]:
         """Those metrics of a run whose value is another than the last one told."""
-        run_id = committed.run.run_id
-        values = self._values(outcome, committed, now_ms)
+        run_id, source = committed.run.run_id, committed.outcome.source
+        values = self._values(committed, now_ms)
         known = self._last.setdefault(run_id, {})
         fresh = {name: value for name, value in values.items() if known.get(name) != value}
         known.update(fresh)
         return [metric(ts_ms, source, name, value) for name, value in fresh.items()]
 
-    def _values(self, outcome: Outcome, committed: Committed, now_ms: int) -> dict[str, Any]:
-        run, metadata = committed.run, outcome.metadata
+    def _values(self, committed: Committed, now_ms: int) -> dict[str, Any]:
+        run, outcome = committed.run, committed.outcome
+        metadata = outcome.metadata
         checkpoint_ms = outcome.checkpoint_ms
         values: dict[str, Any] = {
             "checkpoint_ts_open": moment_text(checkpoint_ms),

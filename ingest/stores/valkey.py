@@ -118,9 +118,15 @@ class Valkey:
         return self._lock is not None
 
     def client(self) -> redis.asyncio.Redis:
-        """A client for one event loop, which tries once: candles are not worth waiting for."""
+        """A client for one event loop, which tries once: candles are not worth waiting for.
+
+        What is no text comes as text with marks, so that one such entry spoils no other.
+        """
         return redis.asyncio.Redis(
-            retry=AsyncRetry(NoBackoff(), 0), decode_responses=True, **self._address()
+            retry=AsyncRetry(NoBackoff(), 0),
+            decode_responses=True,
+            encoding_errors="replace",
+            **self._address(),
         )
 
     def blocking_client(self) -> redis.Redis:

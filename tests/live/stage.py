@@ -92,11 +92,13 @@ class Stage:
     async def publish(self, records: Sequence[Told]) -> None:
         self.told += records
 
-    async def worker(self, owner: str = "one", seconds: float = 900) -> InstrumentWorker:
+    async def worker(
+        self, owner: str = "one", seconds: float = 900, access: Access | None = None
+    ) -> InstrumentWorker:
         """A worker that holds the instrument, new as after a restart."""
         lease = (await Leases(self.engine, owner, seconds).share([self.key]))[self.key]
         return InstrumentWorker(
-            lease, self.instrument, self.access(), Snapshots(self),
+            lease, self.instrument, access or self.access(), Snapshots(self),
             LiveMetrics(CollectorRegistry()),
             RepairSettings(late_seconds=5, retry_backoff_seconds=0),
         )  # fmt: skip
@@ -188,6 +190,18 @@ class Stage:
         )
         async with self.engine.connect() as connection:
             return [(row.event_type, row.payload_json) for row in await connection.execute(query)]
+
+    async def assert_once(self, run: Run, first: int, last: int, frame_minutes: int = 1) -> None:
+        """A run traded on each bar of these minutes once, and told of each thing once."""
+        bars = [bar for bar, _, _ in await self.bars(run.run_id)]
+        assert bars == [minute(n) for n in range(first, last + 1, frame_minutes)]
+        events = await self.events(run.run_id)
+        told = [(kind, payload["bar_ts"]) for kind, payload in events if "bar_ts" in payload]
+        assert len(told) == len(set(told))
+        closed = [payload["trade_id"] for kind, payload in events if kind == "trade_close"]
+        assert closed == [trade.number for trade in await self.trades(run.run_id)]
+        opened = sum(kind == "trade_open" for kind, _ in events)
+        assert opened - len(closed) in (0, 1)
 
     async def assert_is_the_back_test(self, run: Run, least_trades: int = 3) -> None:
         """The bars and trades of a run are those of its back-test over what is stored."""

@@ -14,7 +14,7 @@ from ingest.live.feed import fields
 from ingest.rows import Origin, table_of
 from ingest.stores.clickhouse import ClickHouse
 from live.feed import Feed, FeedSettings
-from live.instrument import RepairSettings
+from live.instrument import Access, RepairSettings
 from live.leases import Leases
 from live.metrics import LiveMetrics
 from live.runner import Runner, RunnerSettings
@@ -27,10 +27,16 @@ from tests.live.test_instrument import EMA, checkpoint
 QUICK = RunnerSettings(0.05, 1.0, RepairSettings(late_seconds=5, retry_backoff_seconds=0))
 
 
-def runner(stage: Stage, owner: str, feed: Feed | None = None) -> Runner:
+def runner(
+    stage: Stage,
+    owner: str,
+    feed: Feed | None = None,
+    access: Access | None = None,
+    metrics: LiveMetrics | None = None,
+) -> Runner:
     return Runner(
-        stage.access(), Leases(stage.engine, owner, QUICK.lease_seconds), feed,
-        Snapshots(stage), LiveMetrics(CollectorRegistry()), QUICK,
+        access or stage.access(), Leases(stage.engine, owner, QUICK.lease_seconds), feed,
+        Snapshots(stage), metrics or LiveMetrics(CollectorRegistry()), QUICK,
     )  # fmt: skip
 
 
@@ -53,17 +59,24 @@ def test_a_runner_goes_on_where_another_was_killed(database: str, db: ClickHouse
         stage.keep(range(400))
         stage.now_ms = minute(150) + 6_000
         run = await stage.start(minute(99) + 5, **EMA)
-        tasks = [asyncio.create_task(runner(stage, name).run()) for name in ("one", "two")]
+        runners = {name: runner(stage, name) for name in ("one", "two")}
+        tasks = {name: asyncio.create_task(one.run()) for name, one in runners.items()}
         await until(reached(stage, run, 149))
-        # The one that holds it is gone without a word, the other one takes over.
+        # The one that holds it is gone and gives nothing back, the other one takes over.
         async with stage.engine.connect() as connection:
             owner = (await connection.execute(select(LEASES.c.owner))).scalar_one()
-        tasks[0 if owner == "one" else 1].cancel()
+
+        async def dead() -> None:
+            raise OSError("killed")
+
+        runners[owner]._leases.release = dead
+        tasks[owner].cancel()
         stage.now_ms = minute(300) + 6_000
         await until(reached(stage, run, 299))
-        for task in tasks:
+        for task in tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await stage.assert_once(run, 149, 299)
         await stage.assert_is_the_back_test(run)
 
     on_stage(database, db, "TWO", work)
