@@ -6,6 +6,7 @@ instrument's lease and the rows of the runs, so a runner that was replaced write
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,9 @@ from live.tables import ACCOUNTS, BARS, TRADES
 
 EVALUATED: Final = ("starting", "warming_up", "running")
 """States in which a run goes on with the next minute."""
+
+COMMITS: Final = 4
+"""At once. More do not end sooner, and who holds the leases of a process needs connections, too."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MONEY: Final = tuple(
@@ -82,7 +86,7 @@ class Ledger:
     """Writes outcomes, and reads what a runner goes on from."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self._engine, self._turns = engine, asyncio.Semaphore(COMMITS)
         self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def commit(self, lease: Lease, outcomes: Sequence[Outcome]) -> dict[UUID, Committed]:
@@ -91,7 +95,7 @@ class Ledger:
         Raises: LeaseLost when the instrument, or one of the runs, was taken over; nothing is
         written then.
         """
-        async with self._engine.begin() as connection:
+        async with self._turns, self._engine.begin() as connection:
             await lease.fence(connection)
             known = await _locked(connection, [outcome.run.run_id for outcome in outcomes])
             live = [one for one in outcomes if _goes_on(known.get(one.run.run_id), one)]

@@ -9,7 +9,7 @@ from typing import Final
 
 from cluster.postgres.schema import migrate
 from cluster.postgres.server import embedded_postgres
-from tests.benchmarks.findings import Findings, Goal, Table
+from tests.benchmarks.findings import Findings
 from tests.benchmarks.live_bars import bar_findings, bars
 from tests.benchmarks.live_load import Load, load, load_findings
 from tests.benchmarks.live_place import Crowd

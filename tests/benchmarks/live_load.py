@@ -168,8 +168,8 @@ class _Offers:
         origin = Origin("ws", _now_ms(), None)
         pipeline = self._place.feed.pipeline(transaction=False)
         for instrument, market in self._markets:
-            *prices, volume = (float(column[number]) for column in market.series())
-            candle = Candle(instrument, minute_ms, *prices, volume)
+            open_, high, low, close, volume = (float(column[number]) for column in market.series())
+            candle = Candle(instrument, minute_ms, open_, high, low, close, volume)
             name = f"{PREFIX}.{instrument_key(instrument)}"
             pipeline.xadd(
                 name, fields(candle, origin), id=f"{minute_ms}-0", maxlen=MAXLEN, approximate=True

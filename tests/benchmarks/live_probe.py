@@ -79,8 +79,8 @@ class Probe:
     async def _transaction(self, ids: list[UUID], at: datetime, bars: bool) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.executemany(
-                "UPDATE bare_strategy_runs SET checkpoint_ts_open = $2, updated_at = clock_timestamp(),"
-                " metadata_json = $3 WHERE run_id = $1",
+                "UPDATE bare_strategy_runs SET checkpoint_ts_open = $2, metadata_json = $3,"
+                " updated_at = clock_timestamp() WHERE run_id = $1",
                 [(one, at, _METADATA) for one in ids],
             )
             if not bars:
