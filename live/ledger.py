@@ -31,7 +31,8 @@ EVALUATED: Final = ("starting", "warming_up", "running")
 """States in which a run goes on with the next minute."""
 
 COMMITS: Final = 4
-"""At once. More do not end sooner, and who holds the leases of a process needs connections, too."""
+"""At once, readings of single runs included. More do not end sooner, and whoever renews the leases
+needs connections, too."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MONEY: Final = tuple(
@@ -107,7 +108,7 @@ class Ledger:
     async def account(self, run_id: UUID) -> Account | None:
         """The account of a run after its last bar, None before the first."""
         query = select(ACCOUNTS.c.account_json).where(ACCOUNTS.c.run_id == run_id)
-        async with self._reads.connect() as connection:
+        async with self._turns, self._reads.connect() as connection:
             record = (await connection.execute(query)).scalar_one_or_none()
         return None if record is None else Account.of_record(record)
 
@@ -131,7 +132,7 @@ class Ledger:
     async def spec(self, strategy_id: UUID) -> Mapping[str, Any]:
         """The specification of a strategy, deleted or not."""
         query = select(STRATEGIES.c.spec_json).where(STRATEGIES.c.strategy_id == strategy_id)
-        async with self._reads.connect() as connection:
+        async with self._turns, self._reads.connect() as connection:
             return (await connection.execute(query)).scalar_one()
 
 
