@@ -6,6 +6,7 @@ instrument's lease and the rows of the runs, so a runner that was replaced write
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -31,6 +32,10 @@ from live.tables import ACCOUNTS, BARS, TRADES
 
 EVALUATED: Final = ("starting", "warming_up", "running")
 """States in which a run goes on with the next minute."""
+
+COMMITS: Final = 4
+"""At once, readings of single runs included. More do not end sooner, and whoever renews the leases
+needs connections, too."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _OF_THE_DATA: Final = ("22", "23")  # classes of SQLSTATE: data exceptions, violated constraints
@@ -109,7 +114,7 @@ class Ledger:
     """Writes outcomes, and reads what a runner goes on from."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self._engine, self._turns = engine, asyncio.Semaphore(COMMITS)
         self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def commit(self, lease: Lease, outcomes: Sequence[Outcome]) -> dict[UUID, Committed]:
@@ -130,7 +135,7 @@ class Ledger:
     async def _committed(
         self, lease: Lease, outcomes: Sequence[Outcome], write: Write
     ) -> dict[UUID, Committed]:
-        async with self._engine.begin() as connection:
+        async with self._turns, self._engine.begin() as connection:
             await lease.fence(connection)
             known = await _locked(connection, [outcome.run.run_id for outcome in outcomes])
             live = [one for one in outcomes if _goes_on(known.get(one.run.run_id), one)]
@@ -151,14 +156,14 @@ class Ledger:
             .outerjoin(ACCOUNTS, ACCOUNTS.c.run_id == RUNS.c.run_id)
             .where(RUNS.c.run_id == run_id)
         )
-        async with self._reads.connect() as connection:
+        async with self._turns, self._reads.connect() as connection:
             row = (await connection.execute(query)).one()
         return Stored(row_of(Run, row), row.account_json, row.spec_json)
 
     async def spec(self, strategy_id: UUID) -> Mapping[str, Any]:
         """The specification of a strategy, deleted or not."""
         query = select(STRATEGIES.c.spec_json).where(STRATEGIES.c.strategy_id == strategy_id)
-        async with self._reads.connect() as connection:
+        async with self._turns, self._reads.connect() as connection:
             return (await connection.execute(query)).scalar_one()
 
     async def active(self) -> list[Active]:

@@ -29,6 +29,7 @@ class Minutes:
     absent: list[Period] = field(default_factory=list)
     _asked: Period | None = None
     _asked_at_ms: int = 0
+    _reached: dict[tuple[int, str], int] = field(default_factory=dict)  # what `until` has found
 
     def add(self, found: Candles) -> None:
         """Takes candles of the store, or of anywhere."""
@@ -36,6 +37,7 @@ class Minutes:
         kept, rows = np.unique(times, return_index=True)
         pairs = zip(self.candles.series(), found.series(), strict=True)
         self.candles = Candles(kept, *(np.concatenate(pair)[rows] for pair in pairs))
+        self._reached.clear()
 
     def offer(self, entries: Sequence[Entry], from_ms: int) -> None:
         """Takes candles of the feed; those before `from_ms` have been dealt with."""
@@ -52,12 +54,20 @@ class Minutes:
         """Takes what the store has of `period`, and what it knows not to be."""
         self.add(found)
         self.absent, self._asked, self._asked_at_ms = list(absent), period, now_ms
+        self._reached.clear()
 
     def until(self, next_ms: int, timeframe: Timeframe) -> int:
         """The first minute from `next_ms` on that is not settled for bars of `timeframe`.
 
-        One that is missing is given up only where the store was asked for it late enough.
+        One that is missing is given up only where the store was asked for it late enough. Most
+        runs of an instrument are at the same minute, so what was found is kept.
         """
+        key = next_ms, timeframe.code
+        if key not in self._reached:
+            self._reached[key] = self._settled(next_ms, timeframe)
+        return self._reached[key]
+
+    def _settled(self, next_ms: int, timeframe: Timeframe) -> int:
         times = self.candles.ts_open_ms
         here = times[int(np.searchsorted(times, next_ms)) :]
         absent = [gap for gap in self.absent if gap.end_ms > next_ms]
@@ -94,6 +104,7 @@ class Minutes:
 
     def forget(self, before_ms: int) -> None:
         """Drops what nobody will ask for again."""
+        self._reached.clear()
         newest = self.newest()
         if len(self.candles) and int(self.candles.ts_open_ms[0]) < before_ms:
             stop_ms = before_ms if newest is None else newest + 1

@@ -1,7 +1,7 @@
 """The benchmark: proves that results are right, then measures what they cost.
 
     python -m tests.benchmarks
-        [w1 votes w2 w3 w4 w5 scaling corners memory cold store backfill live ray
+        [w1 votes w2 w3 w4 w5 scaling corners memory cold store backfill feed ray live
         service peers]
         [--threads 1,2] [--json FILE] [--page FILE] [--quick] [--check]
 
@@ -45,8 +45,9 @@ SECTIONS: Final = {
     "cold": "cold",
     "store": "candle_store",
     "backfill": "backfill",
-    "live": "live_feed",
+    "feed": "market_feed",
     "ray": "spread",
+    "live": "live",
     "service": "service",
     "peers": "peers",
 }

@@ -1,5 +1,6 @@
-"""The exchanges of section live, in a process of their own: `python -m tests.benchmarks.live_source
-SYMBOLS_A_MARKET`.
+"""The exchanges of section feed, in a process of their own.
+
+    python -m tests.benchmarks.market_source SYMBOLS_A_MARKET
 
 Says on standard output where they are. For every line on standard input, the open of a minute, it
 closes that minute of every symbol at once and says when it began and when it had sent the last.

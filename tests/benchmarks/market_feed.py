@@ -1,4 +1,4 @@
-"""Section live: 1 000 instruments close in the same second, and are stored and published."""
+"""Section feed: 1 000 instruments close in the same second, and are stored and published."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ingest.stores.raw_tables import raw_rows
 from ingest.stores.settings import ClickHouseSettings
 from ingest.stores.valkey import RedisSettings, Valkey, open_valkey
 from tests.benchmarks.findings import Findings, Goal, Table
-from tests.benchmarks.live_source import MARKETS, now_ms
+from tests.benchmarks.market_source import MARKETS, now_ms
 from tests.benchmarks.observed import ROOT
 from tests.benchmarks.options import Options
 
@@ -86,7 +86,7 @@ class Source:
 
     def __init__(self, symbols: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.live_source", str(symbols)],
+            [sys.executable, "-m", "tests.benchmarks.market_source", str(symbols)],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         told = self._line()
@@ -98,7 +98,7 @@ class Source:
         self._process.wait()
 
     def burst(self, minute_ms: int, *, closed: bool) -> dict[str, int]:
-        """Sends a minute of every symbol; the answer of `live_source`."""
+        """Sends a minute of every symbol; the answer of `market_source`."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([minute_ms, closed]) + "\n")
         self._process.stdin.flush()
@@ -112,11 +112,11 @@ class Source:
         return json.loads(line)
 
 
-def section_live(options: Options) -> Findings:
+def section_feed(options: Options) -> Findings:
     """Close to stored and to published, a round a minute, beside the bare insert."""
     count = INSTRUMENTS // 10 if options.quick else INSTRUMENTS
     rounds = 3 if options.quick else 20
-    options.say(f"live: {count} instruments of {len(MARKETS)} markets, {rounds} minutes")
+    options.say(f"feed: {count} instruments of {len(MARKETS)} markets, {rounds} minutes")
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roehub-bench-")))
         source = Source(count // len(MARKETS))
@@ -252,7 +252,7 @@ def _findings(rounds: list[Round], bare: list[float], count: int, *, judged: boo
     rows += [(f"close to {name}", *_quantiles(seconds)) for name, seconds in parts.items()]
     rows.append(("bare insert_arrow of the same rows", *_quantiles(bare)))
     table = Table(
-        f"Live: {count} instruments close in the same second, {len(rounds)} minutes",
+        f"Feed: {count} instruments close in the same second, {len(rounds)} minutes",
         ("what", "p50 s", "p95 s", "longest s"),
         rows,
         "from the moment the first candle was sent; the exchanges are a process of their own on "
@@ -266,7 +266,7 @@ def _findings(rounds: list[Round], bare: list[float], count: int, *, judged: boo
         )
         for name in ("stored", "published")
     ]  # fmt: skip
-    return Findings("live", [table], goals)
+    return Findings("feed", [table], goals)
 
 
 def _quantiles(seconds: Sequence[float]) -> tuple[float, float, float]:
