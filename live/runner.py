@@ -51,6 +51,8 @@ class _Held:
         self.worker, self.wake = worker, asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.ending = False
+        self.reached_ms: float | None = None
+        """The close of the last minute of its runs, as far as known."""
 
 
 class Runner:
@@ -72,6 +74,18 @@ class Runner:
         self._stop = asyncio.Event()
         self.passed_at: float | None = None
         """When the last pass over the active runs succeeded, by the monotonic clock."""
+
+    def refresh(self) -> None:
+        """Sets the lag of each instrument as of now, also of one that does not move."""
+        for key, held in self._held.items():
+            self._tell_lag(key, held)
+
+    def _tell_lag(self, key: str, held: _Held) -> None:
+        now_ms, lag = self._access.clock(), held.worker.lag_seconds()
+        if lag is not None:
+            held.reached_ms = now_ms - 1000 * lag
+        if held.reached_ms is not None:
+            self._metrics.lag_seconds.labels(key).set(max(0.0, (now_ms - held.reached_ms) / 1000))
 
     def stop(self) -> None:
         """Asks the runner to end; what is being committed is finished first."""
@@ -181,9 +195,7 @@ class Runner:
                 await _woken(held.wake, pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
                 continue
-            lag = worker.lag_seconds()
-            if lag is not None:
-                self._metrics.lag_seconds.labels(key).set(lag)
+            self._tell_lag(key, held)
             if not more:
                 await _woken(held.wake, 1.0)
 
