@@ -64,9 +64,9 @@ def create_app(context: AppContext) -> FastAPI:
     for module in (backtests, indicators, market_data, health):
         app.include_router(module.router)
     if context.identity is not None:
-        from api.routes import access_tokens, account, auth, exchange_keys, two_factor
+        from api.routes import access_tokens, account, auth, chats, exchange_keys, two_factor
 
-        for module in (auth, access_tokens, account, two_factor, exchange_keys):
+        for module in (auth, access_tokens, account, chats, two_factor, exchange_keys):
             app.include_router(module.router)
     if "jobs" in context.parts:
         from api.routes import job_results, jobs

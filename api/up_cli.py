@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,6 @@ import typer
 
 from cluster.jobs.cli import METRICS_PORT
 from ingest.commands.options import Config, LogFormat, Logs, Whitelist, logs_to_stderr
-from live.cli import METRICS_PORT as LIVE_METRICS_PORT
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,7 +77,8 @@ def up(
         operator = _operator_file(given, host, served)
         if operator is not None:
             stack.enter_context(local_operator(dsn, operator, url_of(found)))
-        metrics, live_metrics = free_port(_INGEST_METRICS_PORT), free_port(LIVE_METRICS_PORT)
+        metrics = free_port(_INGEST_METRICS_PORT)
+        strategies = _live(served, environ) if live else None
         plan = Plan(
             found,
             directory / "logs",
@@ -87,10 +88,10 @@ def up(
             environment={RUNTIME_NAME: dsn},
             runner_ports=tuple(free_port(METRICS_PORT + i) for i in range(runners)),
             ingest=_ingestion(served, market_data_config, whitelist, metrics) if ingest else None,
-            live=_live(served, environ, live_metrics) if live else None,
+            live=strategies[0] if strategies else None,
             places={
                 **_places(served, place, metrics if ingest else None, operator),
-                **({"live": f"http://127.0.0.1:{live_metrics}/metrics"} if live else {}),
+                **({"live": strategies[1]} if strategies else {}),
             },
         )
         try:
@@ -191,8 +192,12 @@ def _places(
     return found
 
 
-def _live(context: AppContext, environ: Mapping[str, str], port: int) -> Work:
-    """The live runner over the open store. Raises: InvalidConfig, InvalidInput."""
+def _live(context: AppContext, environ: Mapping[str, str]) -> tuple[Work, str] | None:
+    """(the live runner over the open store, where its metrics are); None where it is not enabled.
+
+    Raises: InvalidConfig, InvalidInput.
+    """
+    from api.up import free_port
     from cluster.postgres.settings import RUNTIME_NAME
     from live.cli import live_settings, strategy_job
     from live.service import run_live
@@ -200,12 +205,16 @@ def _live(context: AppContext, environ: Mapping[str, str], port: int) -> Work:
     settings, job, db = live_settings(), strategy_job(), context.store
     settings.messages.telegram(environ)  # before anything is started
     assert db is not None
+    if not settings.worker.enabled:
+        logging.getLogger(__name__).info("component=live-runner status=disabled")
+        return None
+    port = free_port(settings.metrics.port)
 
     async def run(stop: asyncio.Event) -> int:
         await run_live(environ[RUNTIME_NAME], db, settings, job, environ, "127.0.0.1", port, stop)
         return 0
 
-    return run
+    return run, f"http://127.0.0.1:{port}/metrics"
 
 
 def _ingestion(context: AppContext, config: Path | None, listed: Path | None, port: int) -> Work:

@@ -1,8 +1,9 @@
 """Configuration files: which one is used, and the settings dataclasses it fills.
 
-Three layers, the later wins: the dataclass's own defaults, the environment's file, overrides from
-flags. Every fault is an `InvalidConfig` that names the file and the place in it. Only composition
-roots import this module; it knows nothing of the packages whose dataclasses it fills.
+Four layers, the later wins: the dataclass's own defaults, the environment's file, the variables
+that it has for single settings, overrides from flags. Every fault is an `InvalidConfig` that names
+the file, or the variable, and the place in it. Only composition roots import this module; it knows
+nothing of the packages whose dataclasses it fills.
 
     file = config("backtest")
     limits = file.settings(Limits, {"backtest.guards.max_variants_per_compute": 10**9})
@@ -46,16 +47,34 @@ _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "strategy": (
         ("version", "strategy"),
         (
-            "strategy",
             "strategy.api",
             "strategy.live_worker",
             "strategy.live_worker.redis_streams",
             "strategy.live_worker.repair",
-            "strategy.realtime_output",
+            "strategy.realtime_output.redis_streams",
             "strategy.telegram",
+            "strategy.metrics",
         ),
     ),
 }
+
+# Per file: the settings that a variable overrides, which counts as not set when it is blank.
+VARIABLES: dict[str, dict[str, tuple[str, type[bool] | type[int]]]] = {
+    "strategy": {
+        "ROEHUB_STRATEGY_API_ENABLED": ("strategy.api.enabled", bool),
+        "ROEHUB_STRATEGY_LIVE_WORKER_ENABLED": ("strategy.live_worker.enabled", bool),
+        "ROEHUB_STRATEGY_REALTIME_OUTPUT_REDIS_STREAMS_ENABLED": (
+            "strategy.realtime_output.redis_streams.enabled",
+            bool,
+        ),
+        "ROEHUB_STRATEGY_TELEGRAM_ENABLED": ("strategy.telegram.enabled", bool),
+        "ROEHUB_STRATEGY_METRICS_PORT": ("strategy.metrics.port", int),
+    }
+}
+_BOOLEANS = {
+    "1": True, "true": True, "yes": True, "on": True,
+    "0": False, "false": False, "no": False, "off": False,
+}  # fmt: skip
 
 
 class InvalidConfig(ValueError):
@@ -97,6 +116,30 @@ class ConfigFile:
                 values[key] = self._value(place, value, hints[key])
         return self._built(owned, target, values)
 
+    def check_groups(self, sections: Sequence[str]) -> None:
+        """Refuses what is beside the sections where there is nothing but sections."""
+        places = {section.rpartition(".")[0] for section in sections} - {""}
+        groups = {place for place in places if place not in sections}
+        groups |= {parent for one in groups if (parent := one.rpartition(".")[0])}
+        for group in sorted(groups):
+            if "." not in group and self.document.get(group) is None:
+                raise self._fault(group, "required")
+            known = [one for one in (*sections, *groups) if one.rpartition(".")[0] == group]
+            for key in self._section(group):
+                if f"{group}.{key}" not in known:
+                    names = ", ".join(sorted(one.rpartition(".")[2] for one in known))
+                    raise self._fault(f"{group}.{key}", f"unknown key; known are {names}")
+
+    def overridden(self, environ: Mapping[str, str]) -> ConfigFile:
+        """The file with the settings that variables give. Raises: InvalidConfig."""
+        document = self.document
+        for name, (place, kind) in VARIABLES.get(self.name, {}).items():
+            text = environ.get(name, "").strip()
+            if text:
+                self._section(place.rpartition(".")[0])  # that there is none is no fault
+                document = _with(document, place.split("."), _literal(name, text, kind))
+        return dataclasses.replace(self, document=document)
+
     def _built(self, sections: Sequence[str], target: type[_T], values: Mapping[str, Any]) -> _T:
         """The dataclass of some values, none of the required ones missing."""
         for key, item in _fields(target)[0].items():
@@ -120,12 +163,9 @@ class ConfigFile:
     def _entries(self, section: str, overrides: Mapping[str, object]) -> dict[str, object]:
         """Scalar entries of a section with its overrides; nested sections are left out."""
         sections = _FILES[self.name][1]
-        node: object = self.document
-        for part in section.split("."):
-            node = self._mapping(section, node).get(part)
         entries = {
             key: value
-            for key, value in self._mapping(section, node).items()
+            for key, value in self._section(section).items()
             if f"{section}.{key}" not in sections
         }
         for path, value in overrides.items():
@@ -133,6 +173,12 @@ class ConfigFile:
             if parent == section and value is not None:
                 entries[key] = value
         return entries
+
+    def _section(self, section: str) -> dict[str, object]:
+        node: object = self.document
+        for part in section.split("."):
+            node = self._mapping(section, node).get(part)
+        return self._mapping(section, node)
 
     def _refuse_strays(
         self,
@@ -210,6 +256,24 @@ def _fields(target: type[object]) -> tuple[dict[str, dataclasses.Field[Any]], di
     return found, typing.get_type_hints(target)
 
 
+def _literal(name: str, text: str, kind: type[bool] | type[int]) -> bool | int:
+    """The value of a variable. Raises: InvalidConfig."""
+    if kind is bool:
+        if text.lower() not in _BOOLEANS:
+            raise InvalidConfig(f"{name} must be one of {', '.join(_BOOLEANS)}, got {text!r}")
+        return _BOOLEANS[text.lower()]
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise InvalidConfig(f"{name} must be an integer > 0, got {text!r}")
+    return int(text)
+
+
+def _with(node: object, path: Sequence[str], value: object) -> dict[str, Any]:
+    """A mapping with a value at a path; what is none yet begins empty."""
+    entries = cast("dict[str, Any]", node) if isinstance(node, dict) else {}
+    head, *rest = path
+    return {**entries, head: _with(entries.get(head), rest, value) if rest else value}
+
+
 def environment(environ: Mapping[str, str] | None = None) -> str:
     """Name of the environment: `ROEHUB_ENV`, `dev` when it is unset or blank."""
     name = (os.environ if environ is None else environ).get("ROEHUB_ENV", "").strip() or "dev"
@@ -241,6 +305,11 @@ def config(
     repeats a key, another version, an unknown key at the top.
     """
     path = config_path(name, environ) if path is None else path
+    return parsed_config(name, document_of(path), path, environ)
+
+
+def document_of(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file is. Raises: InvalidConfig."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -252,15 +321,26 @@ def config(
         raise InvalidConfig(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise InvalidConfig(f"{path}: must be a mapping at the top")
-    document = cast("dict[str, Any]", raw)
-    keys, _ = _FILES[name]
+    return cast("dict[str, Any]", raw)
+
+
+def parsed_config(
+    name: str, document: dict[str, Any], path: Path, environ: Mapping[str, str] | None = None
+) -> ConfigFile:
+    """The file for `name` that a document is, with the variables of the environment over it.
+
+    Raises: InvalidConfig.
+    """
+    keys, sections = _FILES[name]
     for key in document:
         if key not in keys:
             raise InvalidConfig(f"{path}: {key}: unknown key; known are {', '.join(keys)}")
     version = document.get(keys[0])
     if isinstance(version, bool) or version != 1:
         raise InvalidConfig(f"{path}: {keys[0]}: must be 1, got {version!r}")
-    return ConfigFile(name, path, document)
+    file = ConfigFile(name, path, document)
+    file.check_groups(sections)
+    return file.overridden(os.environ if environ is None else environ)
 
 
 class _Loader(yaml.CSafeLoader):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from live.reconcile import Reconciliation
     from live.settings import LiveSettings
 
-METRICS_PORT = 9203
-
 app = typer.Typer(
     name="live",
     help="Strategies live: without a command, run those that were started until Ctrl-C.",
@@ -35,8 +34,12 @@ def live(
         str, typer.Option(help="Address of /metrics, /health and /ready.")
     ] = "127.0.0.1",
     metrics_port: Annotated[
-        int, typer.Option(min=0, max=65535, envvar="ROEHUB_STRATEGY_METRICS_PORT")
-    ] = METRICS_PORT,
+        int | None,
+        typer.Option(min=0, max=65535, help="Its port; default: the file's, 9203; 0: any."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Instead of ROEHUB_STRATEGY_CONFIG and ROEHUB_ENV's file.")
+    ] = None,
     log_format: Logs = LogFormat.text,
 ) -> None:
     """Strategies live: without a command, run those that were started until Ctrl-C.
@@ -61,7 +64,8 @@ def live(
     from live.service import run_live
 
     logs_to_stderr(log_format)
-    settings = live_settings()
+    settings = live_settings(config)
+    settings.messages.telegram(os.environ)  # before a store of ours is opened
     if not settings.worker.enabled:
         logging.getLogger(__name__).info("component=live-runner status=disabled")
         return
@@ -73,8 +77,8 @@ def live(
 
         async def run() -> None:
             await run_live(
-                dsn, db, settings, strategy_job(), os.environ, metrics_host, metrics_port,
-                stop_event(),
+                dsn, db, settings, strategy_job(), os.environ, metrics_host,
+                settings.metrics.port if metrics_port is None else metrics_port, stop_event(),
             )  # fmt: skip
 
         asyncio.run(run())
@@ -113,6 +117,44 @@ def reconcile(
         raise typer.Exit(1)
 
 
+@app.command()
+def bind(
+    token: Annotated[str, typer.Argument(help="Token of POST /account/telegram/chats.")],
+    chat: Annotated[int, typer.Option(help="Id of the chat; any where messages go to the log.")],
+) -> None:
+    """Bind a Telegram chat by hand, where no bot does it: with `telegram.mode: log_only`.
+
+    Exit codes: 0 bound, 1 a failure, 2 bad input.
+    """
+    import asyncio
+    import os
+
+    from cluster.postgres.server import postgres
+    from cluster.postgres.settings import PostgresSettings
+
+    with postgres(PostgresSettings.from_environment(os.environ)) as dsn:
+        asyncio.run(_bound(dsn, token, chat))
+    print(f"chat {chat} is bound")
+
+
+async def _bound(dsn: str, token: str, chat_id: int) -> None:
+    from cluster.postgres.engine import engine, typed
+    from cluster.postgres.schema import require_schema
+    from compute.errors import InvalidInput
+    from live.telegram.chats import Bound, bind
+
+    opened = engine(dsn, connections=1, application="roehub live")
+    try:
+        await require_schema(opened)
+        with typed():
+            async with opened.begin() as connection:
+                found = await bind(connection, token, chat_id)
+    finally:
+        await opened.dispose()
+    if found is not Bound.BOUND:
+        raise InvalidInput(f"chat {chat_id} was not bound: {found.value}")
+
+
 async def _checked(dsn: str, db: ClickHouse, run_id: UUID) -> Reconciliation:
     from cluster.postgres.engine import engine
     from live.checks import check_run
@@ -140,25 +182,27 @@ def _text(found: Reconciliation) -> str:
     return "\n".join([head, *lines])
 
 
-def live_settings() -> LiveSettings:
-    """The settings of this environment. Raises: InvalidConfig."""
-    from configs.load import config
+def live_settings(path: Path | None = None) -> LiveSettings:
+    """The settings of this environment, or of a file. Raises: InvalidConfig."""
+    from configs.legacy import runner_config
     from live.settings import (
         LiveSettings,
         MessageSettings,
+        MetricsSettings,
         PatienceSettings,
         RealtimeSettings,
         StreamSettings,
         WorkerSettings,
     )
 
-    file = config("strategy")
+    file = runner_config(path=path)
     return LiveSettings(
         file.settings(WorkerSettings),
         file.settings(StreamSettings),
         file.settings(PatienceSettings),
         file.settings(RealtimeSettings),
         file.settings(MessageSettings),
+        file.settings(MetricsSettings),
     )
 
 

@@ -63,3 +63,36 @@ class LiveMetrics:
             f"{_NAME}_instruments", "Instruments that this runner holds.", registry=registry
         )
         self.runs = Gauge(f"{_NAME}_runs", "Runs that have not ended.", registry=registry)
+
+
+class OutputMetrics:
+    """What the streams for users count; it is there where they are off, too."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.published, self.errors, self.late = (
+            Counter(f"strategy_realtime_output_publish{name}", text, registry=registry)
+            for name, text in (
+                ("", "Records that Redis took."),
+                ("_errors", "Records that Redis did not take."),
+                ("_duplicates", "Records older than the newest of their stream."),
+            )
+        )
+
+
+class TelegramMetrics:
+    """What messages and the bot count; it is there where Telegram is off, too."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"strategy_telegram_{name}", text, registry=registry)
+
+        self.notified = counter("notify", "Messages that were delivered.")
+        self.notify_errors = counter("notify_errors", "Messages that were not.")
+        self.notify_skipped = counter("notify_skipped", "Messages to users without a chat.")
+        self.updates = counter("updates", "Messages to the bot that were read.")
+        self.poll_errors = counter("poll_errors", "Reads of messages to the bot that failed.")
+        self.polling = Gauge(
+            "strategy_telegram_polling",
+            "1 while this process is the one that reads the bot's messages.",
+            registry=registry,
+        )

@@ -14,11 +14,12 @@ from datetime import timedelta
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from redis.exceptions import RedisError, ResponseError
 
 from compute.errors import InvalidInput
 from compute.market.period import EPOCH
+from live.metrics import OutputMetrics
 
 METRIC_TYPES: Final = (
     "warmup_required_bars", "warmup_processed_bars", "warmup_satisfied", "checkpoint_ts_open",
@@ -126,14 +127,7 @@ class Output:
         self, client: Client, registry: CollectorRegistry, settings: OutputSettings | None = None
     ) -> None:
         self._client, self._settings = client, settings or OutputSettings()
-        self._published, self._errors, self._late = (
-            Counter(f"strategy_realtime_output_publish{name}", text, registry=registry)
-            for name, text in (
-                ("", "Records that Redis took."),
-                ("_errors", "Records that Redis did not take."),
-                ("_duplicates", "Records older than the newest of their stream."),
-            )
-        )
+        self._metrics = OutputMetrics(registry)
         self._failing = False
 
     async def publish(self, records: Iterable[Told]) -> None:
@@ -147,13 +141,13 @@ class Output:
                 record for record, answer in zip(ordered, answers, strict=True) if _smaller(answer)
             ]
             if late:  # another process was ahead: they follow its records under the server's time
-                self._late.inc(len(late))
+                self._metrics.late.inc(len(late))
                 answers = [a for a in answers if not _smaller(a)] + await self._sent(late, "*")
         except (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             answers = [error] * len(ordered)
         failures = [answer for answer in answers if isinstance(answer, Exception)]
-        self._published.inc(len(answers) - len(failures))
-        self._errors.inc(len(failures))
+        self._metrics.published.inc(len(answers) - len(failures))
+        self._metrics.errors.inc(len(failures))
         if failures and not self._failing:
             log.warning("%d records of runs were not published: %s", len(failures), failures[0])
         elif not failures and self._failing:

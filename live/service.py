@@ -24,18 +24,22 @@ from ingest.health import HealthServer
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.gaps import GapLedger
-from ingest.stores.valkey import open_valkey
+from ingest.stores.valkey import RedisSettings, open_valkey
 from live.checks import checked_again_and_again
 from live.feed import FAILURES, Feed
 from live.instrument import Access
 from live.leases import Leases
 from live.ledger import Ledger
-from live.metrics import LiveMetrics
+from live.metrics import LiveMetrics, OutputMetrics, TelegramMetrics
 from live.output import Output
+from live.readiness import Check, Patient
 from live.runner import Runner
 from live.settings import LiveSettings
-from live.snapshots import Snapshots
-from live.telegram import BotSender, LogSender, Notifier
+from live.snapshots import Publisher, Snapshots
+from live.telegram.bot import Bot
+from live.telegram.chats import chat_of
+from live.telegram.listener import Listener
+from live.telegram.notifier import LogSender, Notifier
 
 _STALE_PASSES: Final = 5
 
@@ -70,18 +74,14 @@ async def run_live(
         await require_schema(opened)
         metrics = LiveMetrics(registry)
         client = None
-        if settings.streams.enabled or settings.realtime.enabled:
-            valkey = stack.enter_context(open_valkey(settings.streams.server(environ)))
-            client = valkey.client()
-            stack.push_async_callback(client.aclose)
+        if settings.streams.enabled:
+            client = await _client(stack, settings.streams.server(environ))
         owner = f"{socket.gethostname()}-{os.getpid()}"
-        feed = Feed(client, owner, settings.streams.feed()) if settings.streams.enabled else None
-        publisher = (
-            Output(client, registry, settings.realtime.output())
-            if client is not None and settings.realtime.enabled
-            else Silent()
+        feed = None if client is None else Feed(client, owner, settings.streams.feed())
+        publisher = await _publisher(stack, settings, environ, client, registry)
+        notifier = await stack.enter_async_context(
+            _telegram(settings, environ, opened, owner, TelegramMetrics(registry))
         )
-        notifier = await stack.enter_async_context(_notifier(settings, environ, opened, registry))
         threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="live")
         stack.callback(threads.shutdown)
         candles, gaps = CandleStore(db), GapLedger(db)
@@ -101,12 +101,7 @@ async def run_live(
             metrics,
             settings.runner(),
         )
-        checks = {
-            "database": lambda: _database(opened),
-            "runs": lambda: _passes(runner, settings),
-            "instruments": lambda: _troubles(runner),
-            **({"feed": lambda: _feed(client)} if client is not None else {}),
-        }
+        checks = _checks(opened, db, runner, settings, client)
         async with HealthServer(
             registry, checks, host=host, port=port, refresh=runner.measure
         ) as health:
@@ -130,47 +125,87 @@ async def _end(stop: asyncio.Event, runner: Runner) -> None:
     runner.stop()
 
 
+async def _client(stack: AsyncExitStack, server: RedisSettings) -> Any:
+    """A client of a Redis server, of our own where the settings say so."""
+    client = stack.enter_context(open_valkey(server)).client()
+    stack.push_async_callback(client.aclose)
+    return client
+
+
+async def _publisher(
+    stack: AsyncExitStack,
+    settings: LiveSettings,
+    environ: Mapping[str, str],
+    feeding: Any,
+    registry: CollectorRegistry,
+) -> Publisher:
+    """Where records of users go: to their own server, to that of the feed, or nowhere."""
+    if not settings.realtime.enabled:
+        OutputMetrics(registry)
+        return Silent()
+    own = settings.realtime.server(environ)
+    if own is not None or feeding is None:
+        feeding = await _client(stack, own or settings.streams.server(environ))
+    return Output(feeding, registry, settings.realtime.output())
+
+
 @asynccontextmanager
-async def _notifier(
+async def _telegram(
     settings: LiveSettings,
     environ: Mapping[str, str],
     opened: AsyncEngine,
-    registry: CollectorRegistry,
+    owner: str,
+    metrics: TelegramMetrics,
 ) -> AsyncIterator[Notifier | None]:
-    """The notifier while it sends; None where messages are off."""
+    """The notifier while it sends and the bot listens; None where Telegram is off."""
     telegram = settings.messages.telegram(environ)
     if not telegram.enabled:
         yield None
         return
-    sender = BotSender(telegram) if telegram.mode == "telegram" else LogSender()
+    bot = Bot(telegram) if telegram.talks else None
 
     async def chat(user_id: UUID) -> int | None:
         return await chat_of(opened, user_id)
 
-    notifier = Notifier(sender, chat, registry, telegram.debounce_failed_seconds)
-    sending = asyncio.create_task(notifier.run(), name="telegram")
+    notifier = Notifier(bot or LogSender(), chat, metrics, telegram.debounce_failed_seconds)
+    tasks = [asyncio.create_task(notifier.run(), name="telegram")]
+    if bot is not None:
+        listener = Listener(bot, opened, owner, metrics)
+        tasks.append(asyncio.create_task(listener.run(), name="telegram bot"))
     try:
         yield notifier
     finally:
-        sending.cancel()
-        if isinstance(sender, BotSender):
-            await sender.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if bot is not None:
+            await bot.close()
 
 
-async def chat_of(opened: AsyncEngine, user_id: UUID) -> int | None:
-    """The chat that a user confirmed last; None without any."""
-    query = text(
-        "SELECT chat_id FROM identity_telegram_channels WHERE user_id = :user_id AND is_confirmed "
-        "ORDER BY confirmed_at DESC NULLS LAST, chat_id LIMIT 1"
-    )
-    async with opened.connect() as connection:
-        return (await connection.execute(query, {"user_id": user_id})).scalar_one_or_none()
+def _checks(
+    opened: AsyncEngine, db: ClickHouse, runner: Runner, settings: LiveSettings, client: Any
+) -> dict[str, Check]:
+    """What must be there for runs to go on; each may be gone for a moment."""
+    checks: dict[str, Check] = {
+        "database": lambda: _database(opened),
+        "candle_store": lambda: _store(db),
+        "instruments": lambda: _troubles(runner),
+    }
+    if client is not None:
+        checks["feed"] = lambda: _feed(client)
+    patient: dict[str, Check] = {name: Patient(check).reason for name, check in checks.items()}
+    return {**patient, "runs": lambda: _passes(runner, settings)}
 
 
 async def _database(opened: AsyncEngine) -> str | None:
     async with opened.connect() as connection:
         await connection.execute(text("select 1"))
     return None
+
+
+async def _store(db: ClickHouse) -> str | None:
+    alive = await asyncio.to_thread(db.ping)
+    return None if alive else f"the store at {db.settings.place} does not answer"
 
 
 async def _feed(client: Any) -> str | None:

@@ -11,16 +11,31 @@ from live.feed import FeedSettings
 from live.instrument import RepairSettings
 from live.output import OutputSettings
 from live.runner import RunnerSettings
-from live.telegram import TelegramSettings
+from live.telegram.settings import TelegramSettings
 
 if TYPE_CHECKING:
     from ingest.stores.valkey import RedisSettings
+
+
+def _named(settings: object, *names: str) -> None:
+    """Refuses a text that is blank; None is none."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value.strip():
+            raise InvalidInput(f"{name} is blank")
 
 
 def _positive(settings: object, *names: str) -> None:
     for name in names:
         if not getattr(settings, name) > 0:
             raise InvalidInput(f"{name} must be > 0, got {getattr(settings, name)}")
+
+
+def _check_server(settings: StreamSettings | RealtimeSettings) -> None:
+    _named(settings, "host", "password_env")
+    _positive(settings, "port", "socket_timeout_s", "connect_timeout_s")
+    if settings.db < 0:
+        raise InvalidInput(f"db must be >= 0, got {settings.db}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,7 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         self.feed()
-        _positive(self, "port", "socket_timeout_s", "connect_timeout_s")
+        _check_server(self)
         if self.block_ms / 1000 >= self.socket_timeout_s:
             raise InvalidInput("block_ms must be shorter than socket_timeout_s")
 
@@ -120,18 +135,41 @@ class PatienceSettings:
 
 @dataclass(frozen=True, slots=True)
 class RealtimeSettings:
-    """Streams of metrics and events for users, on the server of the live feed."""
+    """Streams of metrics and events for users. Without a `host` they are on the feed's server."""
 
-    SECTIONS: ClassVar = ("strategy.realtime_output",)
+    SECTIONS: ClassVar = ("strategy.realtime_output.redis_streams",)
 
     enabled: bool = False
+    host: str | None = None
+    port: int = 6379
+    db: int = 0
+    password_env: str | None = "ROEHUB_REDIS_PASSWORD"  # nosec B105: the name of a variable
+    socket_timeout_s: float = 2.0
+    connect_timeout_s: float = 2.0
     metrics_stream_prefix: str = "strategy.metrics.v1.user"
     events_stream_prefix: str = "strategy.events.v1.user"
     metrics_maxlen: int = 10_000
     events_maxlen: int = 10_000
 
     def __post_init__(self) -> None:
-        self.output()
+        if self.enabled:
+            self.output()
+            _check_server(self)
+
+    def server(self, environ: Mapping[str, str]) -> RedisSettings | None:
+        """The server of their own, None where they have none. Raises: InvalidInput."""
+        from ingest.stores.valkey import RedisSettings
+
+        if self.host is None:
+            return None
+        return RedisSettings(
+            self.host,
+            self.port,
+            self.db,
+            environ.get(self.password_env or "", ""),
+            self.socket_timeout_s,
+            self.connect_timeout_s,
+        )
 
     def output(self) -> OutputSettings:
         """Names and lengths. Raises: InvalidInput."""
@@ -145,7 +183,7 @@ class RealtimeSettings:
 
 @dataclass(frozen=True, slots=True)
 class MessageSettings:
-    """Messages to Telegram; the token comes from the variable that `bot_token_env` names."""
+    """Messages to Telegram and what a bot is told; `bot_token_env` names its token's variable."""
 
     SECTIONS: ClassVar = ("strategy.telegram",)
 
@@ -155,6 +193,9 @@ class MessageSettings:
     api_base_url: str = "https://api.telegram.org"
     send_timeout_s: float = 3.0
     debounce_failed_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        _named(self, "bot_token_env")
 
     def telegram(self, environ: Mapping[str, str]) -> TelegramSettings:
         """With the token. Raises: InvalidInput where it is needed and not there."""
@@ -169,6 +210,19 @@ class MessageSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Where /metrics, /health and /ready are."""
+
+    SECTIONS: ClassVar = ("strategy.metrics",)
+
+    port: int = 9203
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port <= 65_535:
+            raise InvalidInput(f"port must be 1 to 65535, got {self.port}")
+
+
+@dataclass(frozen=True, slots=True)
 class LiveSettings:
     """All of them."""
 
@@ -177,6 +231,7 @@ class LiveSettings:
     patience: PatienceSettings = PatienceSettings()
     realtime: RealtimeSettings = RealtimeSettings()
     messages: MessageSettings = MessageSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     def runner(self) -> RunnerSettings:
         """What the runner takes."""

@@ -25,14 +25,6 @@ from configs.load import (
     environment,
     environment_file,
 )
-from live.settings import (
-    MessageSettings,
-    PatienceSettings,
-    RealtimeSettings,
-    StreamSettings,
-    WorkerSettings,
-)
-from live.strategies.settings import StrategySettings
 
 # Ids that are one output of another one: a request names their parameters.
 WITHOUT_DEFAULTS = {"structure.pivot_high", "structure.pivot_low"}
@@ -79,24 +71,6 @@ def test_shipped_operational_values(env: str, deadline: float) -> None:
         }
         file.settings(settings)
     assert document["jobs"]["heartbeat_seconds"] < document["jobs"]["lease_seconds"] / 2
-
-
-@pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_shipped_strategy_settings(env: str) -> None:
-    file = shipped("strategy", env)
-    assert file.settings(StrategySettings) == StrategySettings()
-    poll_s, count, block_ms, backoff_s = {
-        "dev": (5.0, 200, 100, 1.0), "test": (1.0, 50, 0, 0.0), "prod": (3.0, 500, 100, 1.0),
-    }[env]  # fmt: skip
-    assert file.settings(WorkerSettings) == WorkerSettings(poll_interval_seconds=poll_s)
-    assert file.settings(StreamSettings) == StreamSettings(read_count=count, block_ms=block_ms)
-    assert file.settings(PatienceSettings) == PatienceSettings(retry_backoff_seconds=backoff_s)
-    assert file.settings(RealtimeSettings) == RealtimeSettings(enabled=True)
-    assert file.settings(MessageSettings) == MessageSettings(
-        enabled=True,
-        mode="telegram" if env == "prod" else "log_only",
-        send_timeout_s=1.0 if env == "test" else 2.0,
-    )
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

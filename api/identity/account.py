@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import anyio.to_thread
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from api.identity.access_tokens import tokens_of
 from api.identity.exchange_keys import exported_keys
 from api.identity.limits import forget_limits_of
 from api.identity.refusals import unauthorized
 from api.identity.sessions import all_sessions
-from api.identity.tables import TELEGRAM_CHANNELS
 from api.identity.two_factor import exported_factor
 from api.identity.users import erased, get_user, held_to_erase
 from cluster.postgres.owners import ERASED_EVENT
+from live.telegram.chats import chats_of, exported_link
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -48,12 +48,12 @@ async def exported(
         user = await get_user(connection, user_id)
         if user is None:
             raise unauthorized("unknown_user")
-        chats = select(TELEGRAM_CHANNELS).where(TELEGRAM_CHANNELS.c.user_id == user_id)
         found = {
             "user": asdict(user),
             "sessions": [asdict(one) for one in await all_sessions(connection, user_id)],
             "access_tokens": [asdict(one) for one in await tokens_of(connection, user_id)],
-            "telegram_channels": [dict(row._mapping) for row in await connection.execute(chats)],
+            "telegram_channels": [asdict(one) for one in await chats_of(connection, user_id)],
+            "telegram_link": await exported_link(connection, user_id),
             "two_factor": await exported_factor(connection, user_id),
             "exchange_keys": await exported_keys(connection, user_id),
             "audit": await identity.audit.of(connection, user_id),

@@ -34,15 +34,6 @@ USERS: Final = Table(
     Column("is_deleted", Boolean),
 )
 
-TELEGRAM_CHANNELS: Final = Table(
-    "identity_telegram_channels",
-    METADATA,
-    Column("user_id", Uuid, primary_key=True),
-    Column("chat_id", BigInteger, primary_key=True),
-    Column("is_confirmed", Boolean),
-    Column("confirmed_at", TIME),
-)
-
 SESSIONS: Final = Table(
     "identity_sessions",
     METADATA,

@@ -147,3 +147,32 @@ def test_minutes_of_a_real_feed(database: str, db: ClickHouse, valkey: Any) -> N
         await stage.assert_is_the_back_test(run, least_trades=1)
 
     on_stage(database, db, "REAL", work)
+
+
+def test_the_lag_of_an_instrument_that_stands_still_grows(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        stage.keep(range(200))
+        stage.now_ms = minute(150) + 6_000
+        run = await stage.start(minute(149) + 5, **EMA)
+        registry = CollectorRegistry()
+        live = Runner(
+            stage.access(), Leases(stage.engine, "one", QUICK.lease_seconds), None,
+            Snapshots(stage), LiveMetrics(registry), QUICK,
+        )  # fmt: skip
+        task = asyncio.create_task(live.run())
+        await until(reached(stage, run, 149))
+
+        def lag() -> float | None:
+            live.measure()
+            labels = {"instrument_key": stage.key}
+            return registry.get_sample_value("strategy_live_runner_lag_seconds", labels)
+
+        assert lag() == 6
+        (held,) = live._held.values()
+        held.worker.forget()  # as after a step that failed
+        stage.now_ms += 600_000
+        assert lag() == 606
+        live.stop()
+        await asyncio.wait_for(task, 10)
+
+    on_stage(database, db, "STILL", work)

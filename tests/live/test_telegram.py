@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,49 +13,22 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from compute.errors import InvalidInput
+from live.metrics import TelegramMetrics
 from live.output import Source, Told, event, metric
-from live.telegram import BotSender, LogSender, Notifier, Sender, TelegramSettings, message
+from live.telegram.bot import Bot
+from live.telegram.notifier import LogSender, Notifier, Sender, message
+from live.telegram.settings import TelegramSettings
+from tests.live.bot_api import TOKEN, BotApi, Scripted, bot_api
 
-TOKEN = "123456:planted-secret"
 ABOUT = Source(UUID(int=1), UUID(int=2), "binance:spot:BTCUSDT", "15m", UUID(int=3))
 IDS = f"strategy_id={ABOUT.strategy_id} | run_id={ABOUT.run_id}"
 WHERE = "instrument=binance:spot:BTCUSDT | timeframe=15m"
 
 
-class BotApi:
-    """A Bot API that answers with the next of its answers, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.answers: list[tuple[int, str]] = []
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                api.asked.append((self.path, body))
-                status, text = api.answers.pop(0) if api.answers else (200, '{"ok": true}')
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, format: str, *args: object) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-
-
 @pytest.fixture
 def api() -> Iterator[BotApi]:
-    opened = BotApi()
-    thread = Thread(target=opened.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield opened
-    opened.server.shutdown()
-    thread.join()
-    opened.server.server_close()
+    with bot_api() as opened:
+        yield opened
 
 
 def delivered(
@@ -73,21 +43,21 @@ def delivered(
         return chats.get(user_id)
 
     async def run() -> None:
-        notifier = Notifier(sender, chat, registry, 600.0, clock)
+        notifier = Notifier(sender, chat, TelegramMetrics(registry), 600.0, clock)
         sending = asyncio.create_task(notifier.run())
         for record in records:
             notifier.tell(record)
         await notifier.drained()
         sending.cancel()
-        if isinstance(sender, BotSender):
+        if isinstance(sender, Bot):
             await sender.close()
 
     asyncio.run(run())
     return registry
 
 
-def bot(api: BotApi) -> BotSender:
-    return BotSender(
+def bot(api: BotApi) -> Bot:
+    return Bot(
         TelegramSettings(enabled=True, mode="telegram", api_base_url=api.url, bot_token=TOKEN)
     )
 
@@ -156,7 +126,7 @@ def test_a_refused_message_is_counted_and_the_next_one_sent(
     api: BotApi, answer: tuple[int, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    api.answers = [answer]
+    api.answers["sendMessage"] = [answer]
     signal = event(0, ABOUT, "signal", {"signal": "long"})
     registry = delivered([failed(), signal], bot(api), {ABOUT.user_id: 1})
     assert registry.get_sample_value("strategy_telegram_notify_errors_total") == 1
@@ -172,10 +142,46 @@ def test_a_server_that_is_gone_is_counted_without_its_address(
     settings = TelegramSettings(
         enabled=True, mode="telegram", api_base_url="http://127.0.0.1:1", bot_token=TOKEN
     )
-    registry = delivered([failed()], BotSender(settings), {ABOUT.user_id: 1})
+    registry = delivered([failed()], Bot(settings), {ABOUT.user_id: 1})
     assert registry.get_sample_value("strategy_telegram_notify_errors_total") == 1
     assert "ConnectError" in caplog.text
     assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (429, '{"ok": false, "parameters": {"retry_after": 0.3}}'),
+        (429, "", {"Retry-After": "0.3"}),
+    ],
+    ids=["body", "header"],
+)
+def test_after_too_many_messages_it_rests_as_long_as_it_is_told(
+    api: BotApi, answer: Scripted
+) -> None:
+    api.answers["sendMessage"] = [answer]
+    began = time.monotonic()
+    registry = delivered([failed("a"), failed("b")], bot(api), {ABOUT.user_id: 1})
+    assert time.monotonic() - began >= 0.3
+    assert registry.get_sample_value("strategy_telegram_notify_errors_total") == 1
+    assert [text.rpartition("=")[2] for _, text in api.said()] == ["a", "b"]
+
+
+def test_a_text_that_no_chat_takes_is_cut() -> None:
+    text = message(failed("x" * 1_000_000))
+    assert text.startswith(f"FAILED | {IDS} | error=xxx")
+    assert text.endswith("x…")
+    assert len(text) < 4_096
+
+
+def test_an_answer_that_repeats_the_token_is_told_without_it(
+    api: BotApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    api.answers["sendMessage"] = [(404, f"no /bot{TOKEN}/sendMessage, nor bot{TOKEN} at all")]
+    delivered([failed()], bot(api), {ABOUT.user_id: 1})
+    assert "HTTP 404: no /bot123456:…/sendMessage" in caplog.text
+    assert TOKEN.partition(":")[2] not in caplog.text
 
 
 def test_log_only_writes_the_message_down(caplog: pytest.LogCaptureFixture) -> None:
@@ -192,6 +198,7 @@ def test_log_only_writes_the_message_down(caplog: pytest.LogCaptureFixture) -> N
         {"send_timeout_s": 0},
         {"debounce_failed_seconds": -1},
         {"enabled": True, "mode": "telegram", "bot_token": " "},
+        {"enabled": True, "mode": "telegram", "bot_token": "1:a/../b"},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )

@@ -68,6 +68,7 @@ def test_the_export_has_everything_but_secrets(ann: httpx.Client) -> None:
     assert [one["network"] for one in found["sessions"]] == ["127.0.0.0/24"]
     assert [one["name"] for one in found["access_tokens"]] == ["n"]
     assert [one["chat_id"] for one in found["telegram_channels"]] == [-77]
+    assert found["telegram_link"] is None
     assert found["notes"] == ["a note of Ann"]
     assert [one["event"] for one in found["audit"]] == ["login.succeeded", "access_token.made"]
     assert token not in answer.text

@@ -68,6 +68,27 @@ ROWS = {
             {"instrument_key": "'k'", "owner": "'one'", "token": "1", "lease_until": NOW},
         ),
     ],
+    "0006": [
+        (
+            "identity_telegram_links",
+            {
+                "user_id": USER,
+                "token_hash": "sha256('t')",
+                "created_at": NOW,
+                "expires_at": f"{NOW} + interval '1 h'",
+            },
+        ),
+        (
+            "telegram_bots",
+            {
+                "bot_id": "1",
+                "username": "'a_bot'",
+                "owner": "'one'",
+                "token": "1",
+                "lease_until": NOW,
+            },
+        ),
+    ],
 }
 """What is written when a database is at a revision; the first has what services had before users.
 A new revision has rows here, too, as soon as another one follows."""

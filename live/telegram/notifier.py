@@ -7,21 +7,19 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-import httpx
-from prometheus_client import CollectorRegistry, Counter
-
-from compute.errors import InvalidInput
+from live.metrics import TelegramMetrics
 from live.output import Told
+from live.telegram.bot import BotFailed
 
-MODES: Final = ("log_only", "telegram")
 ROUTED: Final = ("signal", "trade_open", "trade_close", "run_failed")
-_BODY_CHARACTERS: Final = 300
 _REMEMBERED: Final = 10_000
 _QUEUED: Final = 1_000
+_LONGEST_REST_S: Final = 60.0
+_CHARACTERS: Final = 2_000
+"""Of a message; Telegram takes 4096 UTF-16 units."""
 
 log = logging.getLogger(__name__)
 
@@ -29,41 +27,12 @@ Chat = Callable[[UUID], Awaitable[int | None]]
 """The chat of a user: the newest confirmed one, None without any."""
 
 
-@dataclass(frozen=True, slots=True)
-class TelegramSettings:
-    """How messages are sent; `bot_token` comes from the environment alone. Raises: InvalidInput."""
-
-    enabled: bool = False
-    mode: str = "log_only"
-    api_base_url: str = "https://api.telegram.org"
-    send_timeout_s: float = 3.0
-    debounce_failed_seconds: float = 600.0
-    bot_token: str = field(default="", repr=False)
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise InvalidInput(f"telegram.mode must be {' or '.join(MODES)}, got {self.mode!r}")
-        if not self.api_base_url.startswith(("http://", "https://")):
-            raise InvalidInput("telegram.api_base_url must begin with http:// or https://")
-        object.__setattr__(self, "api_base_url", self.api_base_url.rstrip("/"))
-        if not self.send_timeout_s > 0:
-            raise InvalidInput("telegram.send_timeout_s must be > 0")
-        if not self.debounce_failed_seconds >= 0:
-            raise InvalidInput("telegram.debounce_failed_seconds must be >= 0")
-        if self.enabled and self.mode == "telegram" and not self.bot_token.strip():
-            raise InvalidInput("telegram.mode is telegram, but its bot token is not set")
-
-
 class Sender(Protocol):
     """Delivers a text to a chat."""
 
     async def send(self, chat_id: int, text: str) -> None:
-        """Raises NotSent."""
+        """Raises: BotFailed."""
         ...
-
-
-class NotSent(Exception):
-    """A message that was not delivered; the reason has no secret in it."""
 
 
 class LogSender:
@@ -73,42 +42,6 @@ class LogSender:
         log.info("telegram (log only) to chat %s: %s", chat_id, text)
 
 
-class BotSender:
-    """Sends through the Bot API; the token is in the path and must not leave this class."""
-
-    def __init__(self, settings: TelegramSettings) -> None:
-        self._url = f"{settings.api_base_url}/bot{settings.bot_token.strip()}/sendMessage"
-        self._client = httpx.AsyncClient(timeout=settings.send_timeout_s, trust_env=False)
-        self._silence = _Without(settings.bot_token.strip())
-        logging.getLogger("httpx").addFilter(self._silence)
-
-    async def send(self, chat_id: int, text: str) -> None:
-        try:
-            answer = await self._client.post(
-                self._url, json={"chat_id": str(chat_id), "text": text}
-            )
-        except httpx.HTTPError as error:
-            raise NotSent(type(error).__name__) from None  # its text has the URL
-        if answer.status_code != httpx.codes.OK or not _agreed(answer):
-            raise NotSent(f"HTTP {answer.status_code}: {answer.text[:_BODY_CHARACTERS]}")
-
-    async def close(self) -> None:
-        """Gives its connections back."""
-        await self._client.aclose()
-        logging.getLogger("httpx").removeFilter(self._silence)
-
-
-class _Without(logging.Filter):
-    """Keeps lines with a secret out of a log: the client tells the URL of each request."""
-
-    def __init__(self, secret: str) -> None:
-        super().__init__()
-        self._secret = secret
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return self._secret not in record.getMessage()
-
-
 class Notifier:
     """Turns events into messages and sends them one after the other, behind a bounded queue."""
 
@@ -116,22 +49,15 @@ class Notifier:
         self,
         sender: Sender,
         chat: Chat,
-        registry: CollectorRegistry,
+        metrics: TelegramMetrics,
         debounce_s: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sender, self._chat, self._clock = sender, chat, clock
+        self._metrics = metrics
         self._debounce_s = debounce_s
         self._failed_at: OrderedDict[tuple[UUID, UUID, str], float] = OrderedDict()
         self._queue: asyncio.Queue[Told] = asyncio.Queue(_QUEUED)
-        self._sent, self._errors, self._skipped = (
-            Counter(f"strategy_telegram_notify{name}", text, registry=registry)
-            for name, text in (
-                ("", "Messages that were delivered."),
-                ("_errors", "Messages that were not."),
-                ("_skipped", "Messages to users without a confirmed chat."),
-            )
-        )
 
     def tell(self, record: Told) -> None:
         """Takes an event; never waits. What is no routed event is left out."""
@@ -140,19 +66,23 @@ class Notifier:
         try:
             self._queue.put_nowait(record)
         except asyncio.QueueFull:
-            self._errors.inc()
+            self._metrics.notify_errors.inc()
 
     async def run(self) -> None:
         """Sends what comes until it is cancelled."""
         while True:
-            record = await self._queue.get()
+            record, rest_s = await self._queue.get(), 0.0
             try:
                 await self._deliver(record)
             except Exception as error:
-                self._errors.inc()
+                self._metrics.notify_errors.inc()
                 log.warning("a message of run %s was not sent: %s", record.source.run_id, error)
+                if isinstance(error, BotFailed):
+                    rest_s = min(error.retry_after_s or 0.0, _LONGEST_REST_S)
             finally:
                 self._queue.task_done()
+            if rest_s:
+                await asyncio.sleep(rest_s)
 
     async def drained(self) -> None:
         """Returns when everything that was told so far has been tried."""
@@ -161,11 +91,11 @@ class Notifier:
     async def _deliver(self, record: Told) -> None:
         chat_id = await self._chat(record.source.user_id)
         if chat_id is None:
-            self._skipped.inc()
+            self._metrics.notify_skipped.inc()
             log.warning("user %s has no confirmed chat", record.source.user_id)
             return
         await self._sender.send(chat_id, message(record))
-        self._sent.inc()
+        self._metrics.notified.inc()
 
     def _repeats(self, record: Told) -> bool:
         """Whether the same failure was told within the window; the mark is set before delivery."""
@@ -184,7 +114,12 @@ class Notifier:
 
 
 def message(record: Told) -> str:
-    """The plain text of a routed event."""
+    """The plain text of a routed event, cut where no chat would take all of it."""
+    text = _text(record)
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}…"
+
+
+def _text(record: Told) -> str:
     about, payload = record.source, record.payload or {}
     ids = [f"strategy_id={about.strategy_id}", f"run_id={about.run_id}"]
     if record.kind == "run_failed":
@@ -199,11 +134,3 @@ def message(record: Told) -> str:
 def _shown(payload: Mapping[str, Any], name: str) -> str:
     value = payload.get(name)
     return "n/a" if value is None or value == "" else str(value)
-
-
-def _agreed(answer: httpx.Response) -> bool:
-    try:
-        found = answer.json()
-    except ValueError:
-        return False
-    return isinstance(found, dict) and found.get("ok") is True
