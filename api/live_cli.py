@@ -1,8 +1,9 @@
-"""`roehub live reconcile`: over the stores, or by the service that has the candles."""
+"""`roehub live reconcile` and `replay`: what a run did, and what one would do."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,11 @@ from api.jobs_cli import Token
 from cluster.cli import AsJson, expects_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
+
+    from compute.backtest import Backtest
+    from live.replay import Replay
 
 
 def reconcile(
@@ -76,11 +81,84 @@ async def _strategy_of(dsn: str, run_id: UUID) -> UUID:
         await opened.dispose()
 
 
+def replay(
+    strategy: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON file: what POST /strategies takes, or what GET gives.", metavar="STRATEGY"
+        ),
+    ],
+    candles: Annotated[
+        Path, typer.Option(help="File of one-minute candles, Parquet or CSV.", metavar="FILE")
+    ],
+) -> None:
+    """Trade a strategy over recorded minutes as the live runner would, without any service.
+
+    Says what its user would be told, then whether that is what the back-test does.
+
+    Exit codes: 0 done, 2 bad input, 1 it is not the back-test's, which would be a defect.
+    """
+    from compute.cautions import GENERATED
+    from compute.errors import InvalidInput
+    from ingest.candle_files import read_candles
+    from live.replay import Replay
+
+    job = _job_of(strategy)
+    file = read_candles(candles, instrument=job.instrument)
+    if file.frame.code != "1m":
+        raise InvalidInput(f"{candles} holds candles of {file.frame.code}; live is made of 1m")
+    if file.synthetic:
+        print(f"WARNING: {GENERATED.message}")
+    run = Replay(job, file.candles)
+    for kind, payload in run.events():
+        print(event_text(kind, payload))
+    _print_end(run)
+
+
+def _print_end(run: Replay) -> None:
+    from live.output import moment_text
+
+    found = run.compared()
+    until = moment_text(found.until_ms)
+    head = f"{_counted(found.bars, found.trades)} until {until}, equity {run.equity:,.2f}"
+    if found.differing:
+        print(f"{head}: {found.differing} are not the back-test's, the first {found.found[0]}")
+        raise typer.Exit(1)
+    print(f"{head}: exactly those of the back-test")
+
+
+def _job_of(path: Path) -> Backtest:
+    """The back-test of a strategy in a file. Raises: InvalidInput."""
+    from cluster.inputs import read_request
+    from compute.settings import Defaults
+    from configs.load import config
+    from live.strategies.settings import StrategySettings
+    from live.strategies.spec import SpecRules, request_of, spec_of
+
+    rules = SpecRules(
+        config("strategy").settings(StrategySettings), config("backtest").settings(Defaults)
+    )
+    body: Any = read_request(path)
+    if isinstance(body, dict) and "spec" in body:
+        body = request_of(body["spec"])
+    return live.cli.strategy_job()(spec_of(body, rules))
+
+
+def event_text(kind: str, payload: Mapping[str, Any]) -> str:
+    """An event as a line."""
+    words = {
+        "signal": "signal {signal} at {price:.8g}",
+        "trade_open": "open {side} at {price:.8g}",
+        "trade_close": "close {side} at {price:.8g}, {reason}, net {net_pnl_quote:+,.2f}",
+    }
+    return f"{payload['close_ts'].removesuffix('.000Z')}Z  " + words[kind].format(**payload)
+
+
 def text_of(found: dict[str, Any]) -> str:
     """A report as lines."""
     if found["badge"] == "unchecked":
         return "the run has not traded on a stored bar yet"
-    head = f"{found['bars']} bars and {found['trades']} trades until {found['until']}: " + (
+    head = f"{_counted(found['bars'], found['trades'])} until {found['until']}: " + (
         "exactly those of the back-test"
         if found["badge"] == "exact"
         else f"{found['differing']} differ"
@@ -94,4 +172,10 @@ def text_of(found: dict[str, Any]) -> str:
     return "\n".join([head, *lines, *([f"  … and {hidden} more"] if hidden > 0 else [])])
 
 
+def _counted(bars: int, trades: int) -> str:
+    numbers = ((bars, "bar"), (trades, "trade"))
+    return " and ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in numbers)
+
+
 live.cli.app.command()(reconcile)
+live.cli.app.command()(replay)

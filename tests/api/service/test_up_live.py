@@ -279,6 +279,7 @@ def judged(up: Running, directory: Path, path: str, run_id: str, reader: Reader,
     assert [{name: one[name] for name in COMPARED} for one in trades] == some
     assert len(expected) - len(trades) in (0, 1)
 
+    assert "strategy_live_runner_runs 1.0" in httpx.get(up.place("live")).text
     up.post(f"{path}/stop")
     reader.joined()
     closed = reader.kinds("trade_close")
