@@ -300,7 +300,7 @@ def reconciled(directory: Path, run_id: str) -> dict[str, Any]:
         for name, value in environment(directory).items():
             patch.setenv(name, value)
         said = call("live", "reconcile", run_id, "--json")
-    assert said.status == 0, said
+    assert said.status == 0, (said.stdout, said.stderr)
     return json.loads(said.stdout)
 
 
