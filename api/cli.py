@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import api.jobs_cli
 import api.listing
+import api.live_cli
 import api.login_cli
 import api.secrets_cli
 import api.service_cli

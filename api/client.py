@@ -170,6 +170,11 @@ class Client:
         """Where the report page of a job is."""
         return f"{self.url}/backtests/jobs/{job_id}/report"
 
+    def reconcile(self, strategy_id: str, run_id: str) -> Record:
+        """The report of a run that is held against its back-test now."""
+        path = f"/strategies/{strategy_id}/runs/{run_id}/reconciliation"
+        return self._json("POST", path)
+
     def login_link(self) -> str:
         """Where a browser is logged in, once and within a minute, as the local operator."""
         return self.url + self._json("POST", "/auth/links")["path"]

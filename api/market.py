@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -45,10 +46,8 @@ class Market:
         """
 
         def guarded() -> Returned:
-            try:
+            with readable():
                 return call()
-            except (StoreFailed, StoreInUse, SchemaOutdated) as error:
-                raise StorageFailed(error.message) from error
 
         return await anyio.to_thread.run_sync(
             guarded, abandon_on_cancel=True, limiter=self._limiter
@@ -76,6 +75,15 @@ class Market:
     def bounds(self, instrument: Instrument) -> tuple[int, int] | None:
         """First and last stored minute of an instrument; blocks."""
         return self.candle_store.bounds(instrument)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Failures of the candle store inside as the API names them. Raises: StorageFailed."""
+    try:
+        yield
+    except (StoreFailed, StoreInUse, SchemaOutdated) as error:
+        raise StorageFailed(error.message) from error
 
 
 def market_of(market: Market | None) -> Market:

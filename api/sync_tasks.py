@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compute.control import Control, Report
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compute.market.candles import Candles
     from compute.market.timeline import Timeline
     from compute.pipeline import Outcome
+    from live.reconcile import Comparison
 
 
 class Task(Protocol):
@@ -108,6 +109,18 @@ class TensorTask:
             executor.each(checked, blocks)
 
         return self.job.tensor(candles, self.limits, each).record()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReconcileTask:
+    """What a run did, compared with its back-test."""
+
+    comparison: Comparison
+
+    def result(
+        self, candles: Candles, executor: LocalExecutor, control: Control, report: Report
+    ) -> Any:
+        return asdict(self.comparison.compared(candles))
 
 
 def _outcome(

@@ -4,77 +4,216 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import BigInteger, Column, Executable, cast, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compute.backtest import Backtest
 from compute.errors import InvalidInput
+from compute.market.candles import Candles
 from compute.market.instrument import Instrument
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
-from live.ledger import Ledger
+from live.ledger import Ledger, moment_of
+from live.member import course_of
 from live.metrics import LiveMetrics
-from live.reconcile import History, Reconciliation, done_by, keep, reconciled
-from live.strategies.rows import columns, row_of
+from live.reconcile import (
+    BAR,
+    MONEY,
+    TRADE,
+    Compared,
+    Comparison,
+    Done,
+    Reconciliation,
+    explained,
+)
+from live.strategies.rows import columns, moment, row_of
 from live.strategies.runs import Run
 from live.strategies.tables import RUNS, STRATEGIES
-from live.tables import BARS, RECONCILIATIONS
+from live.tables import BARS, RECONCILIATIONS, TRADES
+
+_ROWS: Final = 2000  # that are read at a time, a few milliseconds of the event loop
+_IDLE_SECONDS: Final = 60.0
+_AGAIN_SECONDS: Final = 3600.0
 
 Job = Callable[[Mapping[str, Any]], Backtest]
+Compare = Callable[[Comparison, Candles], Awaitable[Compared]]
 
 log = logging.getLogger(__name__)
 
 
-async def check_run(opened: AsyncEngine, db: ClickHouse, run_id: UUID, job: Job) -> Reconciliation:
-    """The `Reconciliation` of a run, which is stored. Raises: InvalidInput for an unknown run."""
+async def in_thread(comparison: Comparison, minutes: Candles) -> Compared:
+    """The comparison, made on a thread of this process."""
+    return await asyncio.to_thread(comparison.compared, minutes)
+
+
+async def check_run(
+    opened: AsyncEngine, db: ClickHouse, run_id: UUID, job: Job, compare: Compare = in_thread
+) -> Reconciliation:
+    """The `Reconciliation` of a run, which is stored if there was something to compare.
+
+    Raises: InvalidInput for an unknown run; NoMarketData, StoreFailed, and what `compare` raises.
+    """
+    run, instrument, done = await _what_it_did(opened, run_id)
+    course = course_of(run)
+    if course is None or course.trading_from_ms is None or not len(done.bars):
+        return Reconciliation(run_id)
+    spec = await Ledger(opened).spec(run.strategy_id)
+    comparison = Comparison(job(spec), course, done)
+    store = CandleStore(db)
+    minutes = await asyncio.to_thread(store.candles, instrument, comparison.period)
+    compared = await compare(comparison, minutes)
+    version = (run.metadata_json.get("live") or {}).get("engine_version")
+    differences = await asyncio.to_thread(
+        explained, compared, comparison, minutes, version,
+        lambda period: store.written(instrument, period),
+    )  # fmt: skip
+    found = Reconciliation(
+        run_id, compared.until_ms, compared.bars, compared.trades, compared.differing, differences
+    )
+    if found.until_ms is not None:
+        await _keep(opened, found)
+    return found
+
+
+async def strategy_of(opened: AsyncEngine, run_id: UUID) -> UUID:
+    """The strategy that a run is of. Raises: InvalidInput."""
+    query = select(RUNS.c.strategy_id).where(RUNS.c.run_id == run_id)
+    async with opened.connect() as connection:
+        found = (await connection.execute(query)).scalar_one_or_none()
+    if found is None:
+        raise InvalidInput(f"there is no run {run_id}")
+    return found
+
+
+async def reconciliation_record(connection: AsyncConnection, run_id: UUID) -> dict[str, Any]:
+    """The JSON-able report of the last check of a run, and when that was; null before the first."""
+    query = select(RECONCILIATIONS.c.checked_at, RECONCILIATIONS.c.report_json).where(
+        RECONCILIATIONS.c.run_id == run_id
+    )
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return {**Reconciliation(run_id).record(), "checked_at": None}
+    return {**row.report_json, "checked_at": moment(row.checked_at)}
+
+
+async def _what_it_did(opened: AsyncEngine, run_id: UUID) -> tuple[Run, Instrument, Done]:
+    """A run, what it trades, its bars and closed trades, all as of one moment.
+
+    Raises: InvalidInput.
+    """
     query = (
         select(*(RUNS.c[name] for name in columns(Run)), STRATEGIES.c.instrument_id)
         .join(STRATEGIES, STRATEGIES.c.strategy_id == RUNS.c.strategy_id)
         .where(RUNS.c.run_id == run_id)
     )
-    async with opened.connect() as connection:
+    snapshot = opened.execution_options(isolation_level="REPEATABLE READ")
+    async with snapshot.connect() as connection:
         row = (await connection.execute(query)).one_or_none()
         if row is None:
             raise InvalidInput(f"there is no run {run_id}")
-        done = await done_by(connection, run_id)
-    run = row_of(Run, row)
-    instrument = Instrument(row.instrument_id["market_id"], row.instrument_id["symbol"])
-    spec = await Ledger(opened).spec(run.strategy_id)
-    store = CandleStore(db)
-    history = History(
-        lambda period: store.candles(instrument, period),
-        lambda period: store.written(instrument, period),
+        done = await _done(connection, run_id)
+    place = row.instrument_id
+    return row_of(Run, row), Instrument(place["market_id"], place["symbol"]), done
+
+
+async def _done(connection: AsyncConnection, run_id: UUID) -> Done:
+    bar = BARS.c
+    bars = (
+        select(_ms(bar.bar_ts), bar.vote, bar.equity, _ms(bar.committed_at))
+        .where(bar.run_id == run_id)
+        .order_by(bar.bar_ts)
     )
-    found = await asyncio.to_thread(reconciled, run, done, job(spec), history)
-    await keep(opened, found)
-    return found
+    trade = TRADES.c
+    trades = (
+        select(
+            _ms(trade.entry_bar_ts), _ms(trade.exit_bar_ts), trade.side, trade.reason,
+            *(trade[name] for name in MONEY),
+        )
+        .where(trade.run_id == run_id)
+        .order_by(trade.number)
+    )  # fmt: skip
+    return Done(await _array(connection, bars, BAR), await _array(connection, trades, TRADE))
+
+
+def _ms(column: Column[Any]) -> Any:
+    return cast(func.floor(func.extract("epoch", column) * 1000), BigInteger)
+
+
+async def _array(
+    connection: AsyncConnection, query: Executable, dtype: np.dtype[Any]
+) -> NDArray[np.void]:
+    """The rows of a query, however many, as an array of records."""
+    parts = [np.empty(0, dtype)]
+    async with connection.stream(query, execution_options={"yield_per": _ROWS}) as found:
+        async for rows in found.partitions():
+            parts.append(np.array([tuple(row) for row in rows], dtype))
+    return np.concatenate(parts)
+
+
+async def _keep(opened: AsyncEngine, found: Reconciliation) -> None:
+    """Stores the report of a run instead of the one before."""
+    assert found.until_ms is not None
+    values: Mapping[str, Any] = {
+        "checked_at": func.clock_timestamp(),
+        "until_ts": moment_of(found.until_ms),
+        "bars": found.bars,
+        "trades": found.trades,
+        "differences": found.differing,
+        "report_json": found.record(),
+    }
+    query = insert(RECONCILIATIONS).values(run_id=found.run_id, **values)
+    async with opened.begin() as connection:
+        await connection.execute(
+            query.on_conflict_do_update(index_elements=["run_id"], set_=dict(values))
+        )
 
 
 async def checked_again_and_again(
     opened: AsyncEngine, db: ClickHouse, job: Job, metrics: LiveMetrics, hours: float
 ) -> None:
-    """Checks each run with bars that was not checked for so long, one at a time, for ever."""
+    """Checks each run with bars that was not checked for so long, one at a time, for ever.
+
+    One that cannot be checked holds up no other: it is looked at again an hour later.
+    """
+    put_off: dict[UUID, float] = {}
     while True:
+        run_id: UUID | None = None
         try:
-            run_id = await _due(opened, hours)
+            put_off = {one: at for one, at in put_off.items() if at > time.monotonic()}
+            run_id = await _due(opened, hours, put_off)
             if run_id is not None:
-                found = await check_run(opened, db, run_id, job)
-                metrics.reconciled.labels("exact" if found.exact else "different").inc()
-                if not found.exact:
-                    metrics.differences.inc(found.differing)
-                    log.warning("run %s differs from its back-test: %s", run_id, found.differences)
+                put_off[run_id] = time.monotonic() + _AGAIN_SECONDS
+                _count(metrics, await check_run(opened, db, run_id, job))
                 continue
         except Exception as error:
-            log.warning("a run could not be checked: %s", error)
-        await asyncio.sleep(60.0)
+            log.warning("run %s could not be checked: %s", run_id or "that is due", error)
+            if run_id is not None:
+                continue
+        await asyncio.sleep(_IDLE_SECONDS)
 
 
-async def _due(opened: AsyncEngine, hours: float) -> UUID | None:
+def _count(metrics: LiveMetrics, found: Reconciliation) -> None:
+    if found.badge == "unchecked":
+        return
+    metrics.reconciled.labels("exact" if found.exact else "different").inc()
+    if not found.exact:
+        metrics.differences.inc(found.differing)
+        log.warning(
+            "run %s differs from its back-test in %d places, the first: %s",
+            found.run_id, found.differing, found.differences[0],
+        )  # fmt: skip
+
+
+async def _due(opened: AsyncEngine, hours: float, but: Collection[UUID]) -> UUID | None:
     """A run that has traded and was not checked since it did, or not for so long."""
     newest = (
         select(func.max(BARS.c.committed_at))
@@ -86,6 +225,7 @@ async def _due(opened: AsyncEngine, hours: float) -> UUID | None:
         select(RUNS.c.run_id)
         .outerjoin(RECONCILIATIONS, RECONCILIATIONS.c.run_id == RUNS.c.run_id)
         .where(
+            RUNS.c.run_id.not_in(but),
             newest.is_not(None),
             or_(
                 RECONCILIATIONS.c.checked_at.is_(None) & (RUNS.c.started_at < old),

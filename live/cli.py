@@ -1,8 +1,7 @@
-"""`roehub live`: the runner of strategies, and the check of what it did."""
+"""`roehub live`: the runner of strategies; `api.live_cli` adds the check of what it did."""
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from compute.backtest import Backtest
     from ingest.stores.clickhouse import ClickHouse
-    from live.reconcile import Reconciliation
     from live.settings import LiveSettings
 
 app = typer.Typer(
@@ -84,37 +82,24 @@ def live(
         asyncio.run(run())
 
 
-@app.command()
-def reconcile(
-    run_id: Annotated[str, typer.Argument(help="Id of the run.", metavar="RUN")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout, nothing else.")] = False,
-) -> None:
-    """Hold what a run did against the back-test of the candles that are stored now.
+def reconciled(run_id: UUID) -> dict[str, Any]:
+    """The report of a run, checked over the stores of this environment.
 
-    Exit codes: 0 they agree to the bit, 1 they do not, or a failure; 2 bad input.
+    Raises: StoreInUse where another process has the candles; InvalidInput, StoreFailed.
     """
     import asyncio
     import os
-    from uuid import UUID
 
     from cluster.postgres.server import postgres
     from cluster.postgres.settings import PostgresSettings
-    from compute.errors import InvalidInput
     from ingest.stores.ready import ready_store
     from ingest.stores.settings import ClickHouseSettings
 
-    try:
-        wanted = UUID(run_id)
-    except ValueError:
-        raise InvalidInput(f"a run has an id like a UUID, got {run_id!r}") from None
     with (
         ready_store(ClickHouseSettings.from_environment(os.environ), "roehub live") as db,
         postgres(PostgresSettings.from_environment(os.environ)) as dsn,
     ):
-        found = asyncio.run(_checked(dsn, db, wanted))
-    print(json.dumps(found.record(), allow_nan=False) if as_json else _text(found))
-    if not found.exact:
-        raise typer.Exit(1)
+        return asyncio.run(_reconciled(dsn, db, run_id))
 
 
 @app.command()
@@ -155,31 +140,15 @@ async def _bound(dsn: str, token: str, chat_id: int) -> None:
         raise InvalidInput(f"chat {chat_id} was not bound: {found.value}")
 
 
-async def _checked(dsn: str, db: ClickHouse, run_id: UUID) -> Reconciliation:
+async def _reconciled(dsn: str, db: ClickHouse, run_id: UUID) -> dict[str, Any]:
     from cluster.postgres.engine import engine
     from live.checks import check_run
 
-    opened = engine(dsn, connections=1, application="roehub live")
+    opened = engine(dsn, connections=2, application="roehub live")
     try:
-        return await check_run(opened, db, run_id, strategy_job())
+        return (await check_run(opened, db, run_id, strategy_job())).record()
     finally:
         await opened.dispose()
-
-
-def _text(found: Reconciliation) -> str:
-    if found.until_ms is None:
-        return "the run has not traded on a bar yet"
-    from live.output import moment_text
-
-    head = f"{found.bars} bars and {found.trades} trades until {moment_text(found.until_ms)}: " + (
-        "exactly those of the back-test" if found.exact else f"{found.differing} differ"
-    )
-    lines = [
-        f"  {one.ts}  {one.kind}: live {one.live}, back-test {one.backtest} – {one.cause}"
-        + (f" ({one.detail})" if one.detail else "")
-        for one in found.differences
-    ]
-    return "\n".join([head, *lines])
 
 
 def live_settings(path: Path | None = None) -> LiveSettings:

@@ -97,7 +97,7 @@ class Member:
         bars = self.live.advance(minutes.between(self.live.next_ms, until_ms), until_ms)
         for bar in bars:
             vote = self.live.trading.allowed(bar.step.vote)
-            events += _told(bar, vote, before, self.live.job.timeframe.ms)
+            events += told(bar, vote, before, self.live.job.timeframe.ms)
             before = vote
         return Outcome(
             self.run,
@@ -171,18 +171,18 @@ def course_of(run: Run) -> Course | None:
     return Course(*(stored.get(name) for name in _COURSE))  # type: ignore[arg-type]
 
 
-def _told(bar: Bar, vote: int, before: int, frame_ms: int) -> list[tuple[str, Mapping[str, Any]]]:
+def told(bar: Bar, vote: int, before: int, frame_ms: int) -> list[tuple[str, Mapping[str, Any]]]:
     """The events of a bar: a position that ended, one that began, a vote that changed."""
     step = bar.step
-    told: list[tuple[str, Mapping[str, Any]]] = []
+    found: list[tuple[str, Mapping[str, Any]]] = []
     at = {"bar_ts": moment_text(step.bar_ms), "close_ts": moment_text(step.bar_ms + frame_ms)}
     if vote != before:
-        told.append(("signal", {**at, "signal": SIGNALS[vote], "price": bar.close}))
+        found.append(("signal", {**at, "signal": SIGNALS[vote], "price": bar.close}))
     if step.closed is not None:
-        told.append(("trade_close", {**at, **_closed(step.closed), "equity": step.equity}))
+        found.append(("trade_close", {**at, **_closed(step.closed), "equity": step.equity}))
     if step.opened is not None:
-        told.append(("trade_open", {**at, **_opened(step.opened), "equity": step.equity}))
-    return told
+        found.append(("trade_open", {**at, **_opened(step.opened), "equity": step.equity}))
+    return found
 
 
 def _closed(trade: Trade) -> dict[str, Any]:

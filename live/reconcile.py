@@ -6,33 +6,42 @@ minutes were others then, or the code was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from numpy.typing import NDArray
 
 from compute.backtest import Backtest
+from compute.errors import NoMarketData
+from compute.exact import REASONS
 from compute.market.candles import Candles
 from compute.market.period import Period
 from compute.results import ENGINE_VERSION
-from ingest.rows import MINUTE_MS
+from ingest.rows import DAY_MS, MINUTE_MS
 from live.batch import Batch, batch
 from live.evaluation import Course
-from live.ledger import moment_of, ms_of
-from live.member import course_of
 from live.output import moment_text
-from live.strategies.runs import Run
-from live.tables import BARS, RECONCILIATIONS, TRADES
 
 MOST: Final = 100
-"""Differences that a report lists; all are counted."""
-CAUSES: Final = ("late candle", "changed candle", "code version", "unexplained")
+"""Differences that a report lists, the first ones; all are counted."""
+CAUSES: Final = ("late candle", "changed candle", "missing candle", "code version", "unexplained")
+BADGES: Final = ("exact", "different", "unchecked")
+MONEY: Final = (
+    "entry_fill", "exit_fill", "entry_quote", "exit_quote", "entry_fee", "exit_fee", "gross", "net",
+    "locked",
+)  # fmt: skip
+BAR: Final = np.dtype([("ms", "i8"), ("vote", "i1"), ("equity", "f8"), ("committed_ms", "i8")])
+TRADE: Final = np.dtype(
+    [("entry_ms", "i8"), ("exit_ms", "i8"), ("side", "i1"), ("reason", "U16")]
+    + [(name, "f8") for name in MONEY]
+)
+_WRITTEN_MS: Final = 30 * DAY_MS  # minutes whose versions are looked at in one go
+
+Written = Callable[[Period], Sequence[tuple[int, int, int]]]
+"""When each minute was stored last, and how many versions of it there are: (minute, at, count)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +58,35 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """How far a run agrees with its back-test, up to its last bar; `differing` counts all."""
+    """How far a run agrees with its back-test, up to `until_ms`; `differing` counts all.
+
+    `until_ms` is None where there is nothing to compare yet.
+    """
 
     run_id: UUID
-    until_ms: int | None
-    bars: int
-    trades: int
-    differing: int
-    differences: Sequence[Difference]
+    until_ms: int | None = None
+    bars: int = 0
+    trades: int = 0
+    differing: int = 0
+    differences: Sequence[Difference] = ()
 
     @property
     def exact(self) -> bool:
         """Whether there is no difference at all."""
         return self.differing == 0
 
+    @property
+    def badge(self) -> str:
+        """One of `BADGES`."""
+        if self.until_ms is None:
+            return "unchecked"
+        return "exact" if self.exact else "different"
+
     def record(self) -> dict[str, Any]:
         """The JSON-able report."""
         return {
             "run_id": str(self.run_id),
-            "exact": self.exact,
+            "badge": self.badge,
             "until": None if self.until_ms is None else moment_text(self.until_ms),
             "bars": self.bars,
             "trades": self.trades,
@@ -76,189 +95,181 @@ class Reconciliation:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """The candles of now: `candles` from the store, `written` when a minute was stored last and
-    how many versions of it there are, in ms; both may block."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Done:
+    """What a run did, as it is stored: arrays of `BAR` and `TRADE`, in their order."""
 
-    candles: Callable[[Period], Candles]
-    written: Callable[[Period], Sequence[tuple[int, int, int]]]
+    bars: NDArray[np.void]
+    trades: NDArray[np.void]
 
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What a run did, as it is stored."""
-
-    bars: Sequence[Any]
-    trades: Sequence[Any]
-
-
-async def done_by(connection: AsyncConnection, run_id: UUID) -> _Done:
-    """Bars and closed trades of a run."""
-    bars = select(BARS).where(BARS.c.run_id == run_id).order_by(BARS.c.bar_ts)
-    trades = select(TRADES).where(TRADES.c.run_id == run_id).order_by(TRADES.c.number)
-    return _Done(list(await connection.execute(bars)), list(await connection.execute(trades)))
-
-
-def reconciled(run: Run, done: _Done, job: Backtest, history: History) -> Reconciliation:
-    """`Reconciliation` of a run with `job`, its strategy. Blocks; raises what `history` raises."""
-    course = course_of(run)
-    if course is None or course.trading_from_ms is None or not done.bars:
-        return Reconciliation(run.run_id, None, 0, 0, 0, ())
-    frame_ms = job.timeframe.ms
-    last_ms = (ms_of(done.bars[-1].bar_ts) or 0) + frame_ms
-    candles = history.candles(Period(course.anchor_ms, last_ms))
-    expected = batch(job, course, candles, last_ms)
-    found = [*_bar_differences(done, expected), *_trade_differences(done, expected)]
-    explained = _explained(found[:MOST], run, done, history, course, frame_ms)
-    return Reconciliation(
-        run.run_id, last_ms, len(done.bars), len(done.trades), len(found), explained
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    kind: str
-    bar_ms: int
-    live: Any
-    backtest: Any
-
-
-def _bar_differences(done: _Done, expected: Batch) -> list[_Found]:
-    ours = {ms_of(row.bar_ts) or 0: (row.vote, row.equity) for row in done.bars}
-    theirs = {
-        int(ms): (int(vote), float(equity))
-        for ms, vote, equity in zip(
-            expected.bar_ms, expected.votes, expected.replay.equity, strict=True
+    def until(self, close_ms: int, frame_ms: int) -> Done:
+        """What it did on bars that closed by then."""
+        opened_ms = close_ms - frame_ms
+        return Done(
+            self.bars[self.bars["ms"] <= opened_ms],
+            self.trades[self.trades["exit_ms"] <= opened_ms],
         )
-    }
-    found: list[_Found] = []
-    for ms in sorted(ours.keys() | theirs.keys()):
-        mine, other = ours.get(ms), theirs.get(ms)
-        if mine == other:
-            continue
-        if mine is None or other is None:
-            found.append(_Found("bar", ms, mine, other))
-        elif mine[0] != other[0]:
-            found.append(_Found("vote", ms, mine[0], other[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Bars and trades up to `until_ms` that were compared, and the first that differ, by time:
+    each `kind`, `ms`, `live`, `backtest`. Plain values, so that JSON holds it."""
+
+    until_ms: int | None
+    bars: int = 0
+    trades: int = 0
+    differing: int = 0
+    found: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What a run did on its course, to be compared with the back-test of `job`; can be pickled."""
+
+    job: Backtest
+    course: Course
+    done: Done
+
+    @property
+    def period(self) -> Period:
+        """The minutes that it needs."""
+        return Period(self.course.anchor_ms, int(self.done.bars["ms"][-1]) + self.job.timeframe.ms)
+
+    def compared(self, minutes: Candles) -> Compared:
+        """The comparison over the stored `minutes` of `period`, as far as they reach: a candle may
+        be traded on a moment before it is stored. Raises: NoMarketData, InvalidCandles.
+        """
+        start_ms, frame_ms = self.course.trading_from_ms, self.job.timeframe.ms
+        assert start_ms is not None
+        if not len(minutes):
+            raise NoMarketData(f"the store has no candle of {self.job.instrument} any more")
+        stored_ms = int(minutes.ts_open_ms[-1]) + MINUTE_MS
+        until_ms = min(self.period.end_ms, stored_ms // frame_ms * frame_ms)
+        if until_ms < start_ms:
+            return Compared(None)
+        done = self.done.until(until_ms, frame_ms)
+        expected = batch(self.job, self.course, minutes, until_ms)
+        bars, trades = _bar_differences(done, expected), _trade_differences(done, expected)
+        found = sorted([*bars[0], *trades[0]], key=lambda one: one["ms"])[:MOST]
+        return Compared(until_ms, len(done.bars), len(done.trades), bars[1] + trades[1], found)
+
+
+def _bar_differences(done: Done, expected: Batch) -> tuple[list[dict[str, Any]], int]:
+    """(the first bars that differ, how many do)."""
+    theirs = np.zeros(len(expected.bar_ms), BAR)
+    theirs["ms"], theirs["vote"] = expected.bar_ms, expected.votes
+    theirs["equity"] = expected.replay.equity
+    times = np.union1d(done.bars["ms"], theirs["ms"])
+    (mine, here), (other, there) = _placed(done.bars, times), _placed(theirs, times)
+    voted = mine["vote"] != other["vote"]
+    differing = np.flatnonzero((here != there) | voted | (mine["equity"] != other["equity"]))
+    found: list[dict[str, Any]] = []
+    for i in differing[:MOST]:
+        kind = "vote" if voted[i] else "equity"
+        if here[i] and there[i]:
+            found.append(_found(kind, times[i], mine[kind][i].item(), other[kind][i].item()))
         else:
-            found.append(_Found("equity", ms, mine[1], other[1]))
-    return found
+            both = ((mine, here), (other, there))
+            had = [[rows["vote"][i].item(), rows["equity"][i].item()] if is_[i] else None
+                   for rows, is_ in both]  # fmt: skip
+            found.append(_found("bar", times[i], *had))
+    return found, len(differing)
 
 
-_MONEY: Final = (
-    "entry_fill", "exit_fill", "entry_quote", "exit_quote", "entry_fee", "exit_fee", "gross", "net",
-    "locked",
-)  # fmt: skip
+def _placed(
+    bars: NDArray[np.void], times: NDArray[np.int64]
+) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
+    """(a bar for each of `times`, whether it is one of `bars`)."""
+    here = np.isin(times, bars["ms"])
+    rows = np.zeros(len(times), BAR)
+    rows[here] = bars
+    return rows, here
 
 
-def _trade_differences(done: _Done, expected: Batch) -> list[_Found]:
-    """Trades one by one, in their order; money is compared to the bit."""
-    from compute.exact import REASONS
-
+def _trade_differences(done: Done, expected: Batch) -> tuple[list[dict[str, Any]], int]:
+    """(the first trades that differ, how many do), one by one in their order, to the bit."""
     trades, start = expected.replay.trades, expected.replay.start
-    theirs = [
-        {
-            "side": int(trades.side[i]),
-            "entry_bar": moment_text(int(expected.bar_ms[trades.entry_bar[i] - start])),
-            "exit_bar": moment_text(int(expected.bar_ms[trades.exit_bar[i] - start])),
-            "reason": REASONS[trades.reason[i]],
-            **{name: float(getattr(trades, name)[i]) for name in _MONEY},
-        }
-        for i in range(len(trades))
+    theirs = np.zeros(len(trades), TRADE)
+    theirs["entry_ms"] = expected.bar_ms[np.asarray(trades.entry_bar, np.int64) - start]
+    theirs["exit_ms"] = expected.bar_ms[np.asarray(trades.exit_bar, np.int64) - start]
+    theirs["side"] = trades.side
+    theirs["reason"] = np.array(REASONS)[np.asarray(trades.reason, np.int64)]
+    for name in MONEY:
+        theirs[name] = getattr(trades, name)
+    mine = done.trades
+    both = min(len(mine), len(theirs))
+    differing = [
+        *np.flatnonzero(mine[:both] != theirs[:both]),
+        *range(both, max(len(mine), len(theirs))),
     ]
-    ours = [
-        {
-            "side": row.side,
-            "entry_bar": moment_text(ms_of(row.entry_bar_ts)),
-            "exit_bar": moment_text(ms_of(row.exit_bar_ts)),
-            "reason": row.reason,
-            **{name: getattr(row, name) for name in _MONEY},
-        }
-        for row in done.trades
-    ]
-    found: list[_Found] = []
-    for i in range(max(len(ours), len(theirs))):
-        mine = ours[i] if i < len(ours) else None
-        other = theirs[i] if i < len(theirs) else None
-        if mine != other:
-            at = (mine or other or {})["exit_bar"]
-            ms = int(np.datetime64(at.removesuffix("Z"), "ms").astype(np.int64))
-            found.append(_Found("trade", ms, mine, other))
-    return found
+    found: list[dict[str, Any]] = []
+    for i in differing[:MOST]:
+        ours, other = (_trade(some[i]) if i < len(some) else None for some in (mine, theirs))
+        ms = (mine if i < len(mine) else theirs)["exit_ms"][i]
+        found.append(_found("trade", ms, ours, other))
+    return found, len(differing)
 
 
-def _explained(
-    found: Sequence[_Found],
-    run: Run,
-    done: _Done,
-    history: History,
-    course: Course,
-    frame_ms: int,
+def _trade(row: Any) -> dict[str, Any]:
+    at = {f"{end}_bar": moment_text(int(row[f"{end}_ms"])) for end in ("entry", "exit")}
+    return at | {name: row[name].item() for name in ("side", "reason", *MONEY)}
+
+
+def _found(kind: str, ms: Any, live: Any, backtest: Any) -> dict[str, Any]:
+    return {"kind": kind, "ms": int(ms), "live": live, "backtest": backtest}
+
+
+def explained(
+    compared: Compared,
+    comparison: Comparison,
+    minutes: Candles,
+    engine_version: str | None,
+    written: Written,
 ) -> list[Difference]:
-    """The differences with their cause: the first minute that was stored after it was needed."""
-    if not found:
+    """The differences with their causes. `engine_version` is the one the run is of; `written` may
+    block, and is asked only where something differs."""
+    if not compared.found:
         return []
-    stop_ms = max(one.bar_ms for one in found) + frame_ms
-    written = history.written(Period(course.anchor_ms, stop_ms))
-    committed = sorted(
-        ((ms_of(row.bar_ts) or 0) + frame_ms, ms_of(row.committed_at) or 0) for row in done.bars
-    )
-    culprits = _too_late(written, committed)
-    version = (run.metadata_json.get("live") or {}).get("engine_version")
-    explained: list[Difference] = []
-    for one in found:
-        culprit = next((c for c in culprits if c[0] < one.bar_ms + frame_ms), None)
-        if culprit is not None:
-            cause = "changed candle" if culprit[1] > 1 else "late candle"
-            detail = f"the minute of {moment_text(culprit[0])} was stored after it was needed"
-        elif version != ENGINE_VERSION:
-            cause, detail = "code version", f"it ran on {version}, this is {ENGINE_VERSION}"
+    frame_ms = comparison.job.timeframe.ms
+    stop_ms = max(one["ms"] for one in compared.found) + frame_ms
+    period = Period(comparison.course.anchor_ms, stop_ms)
+    late = _first_too_late(comparison.done.bars, frame_ms, period, written)
+    first_ms = compared.found[0]["ms"]
+    missing_ms = _first_missing(minutes, Period(first_ms, first_ms + frame_ms))
+    told: list[Difference] = []
+    for one in compared.found:
+        if late is not None and late[0] < one["ms"] + frame_ms:
+            cause = "changed candle" if late[1] > 1 else "late candle"
+            detail = f"the minute of {moment_text(late[0])} was stored after it was needed"
+        elif engine_version != ENGINE_VERSION:
+            cause, detail = "code version", f"it ran on {engine_version}, this is {ENGINE_VERSION}"
+        elif missing_ms is not None:
+            cause = "missing candle"
+            detail = f"the store has no candle of {moment_text(missing_ms)}"
         else:
             cause, detail = "unexplained", ""
-        explained.append(
-            Difference(one.kind, moment_text(one.bar_ms), one.live, one.backtest, cause, detail)
-        )
-    return explained
+        values = one["live"], one["backtest"], cause, detail
+        told.append(Difference(one["kind"], moment_text(one["ms"]), *values))
+    return told
 
 
-def _too_late(
-    written: Sequence[tuple[int, int, int]], committed: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """(minute, versions) of those that were written after the bar they belong to was committed."""
-    closes = np.array([close for close, _ in committed], np.int64)
-    times = [at for _, at in committed]
-    late: list[tuple[int, int]] = []
-    for minute_ms, written_ms, versions in written:
-        at = int(np.searchsorted(closes, minute_ms + MINUTE_MS))
-        if at < len(times) and written_ms > times[at]:
-            late.append((minute_ms, versions))
-    return sorted(late)
+def _first_too_late(
+    bars: NDArray[np.void], frame_ms: int, period: Period, written: Written
+) -> tuple[int, int] | None:
+    """(minute, versions) of the first that was stored after the bar it belongs to was committed."""
+    closes = bars["ms"] + frame_ms
+    for start_ms in range(period.start_ms, period.end_ms, _WRITTEN_MS):
+        part = Period(start_ms, min(start_ms + _WRITTEN_MS, period.end_ms))
+        for minute_ms, written_ms, versions in written(part):
+            at = int(np.searchsorted(closes, minute_ms + MINUTE_MS))
+            if at < len(bars) and written_ms > bars["committed_ms"][at]:
+                return minute_ms, versions
+    return None
 
 
-async def keep(engine: AsyncEngine, found: Reconciliation) -> None:
-    """Stores the report of a run instead of the one before."""
-    values: Mapping[str, Any] = {
-        "checked_at": func.clock_timestamp(),
-        "until_ts": None if found.until_ms is None else moment_of(found.until_ms),
-        "bars": found.bars,
-        "trades": found.trades,
-        "differences": found.differing,
-        "report_json": found.record(),
-    }
-    query = insert(RECONCILIATIONS).values(run_id=found.run_id, **values)
-    async with engine.begin() as connection:
-        await connection.execute(
-            query.on_conflict_do_update(index_elements=["run_id"], set_=dict(values))
-        )
-
-
-async def kept(
-    connection: AsyncConnection, run_id: UUID
-) -> tuple[datetime, Mapping[str, Any]] | None:
-    """(when, report) of the last check of a run, None where there was none."""
-    query = select(RECONCILIATIONS.c.checked_at, RECONCILIATIONS.c.report_json).where(
-        RECONCILIATIONS.c.run_id == run_id
-    )
-    row = (await connection.execute(query)).one_or_none()
-    return None if row is None else (row.checked_at, row.report_json)
+def _first_missing(minutes: Candles, period: Period) -> int | None:
+    """The first minute of `period` without a candle."""
+    wanted = np.arange(period.start_ms, period.end_ms, MINUTE_MS)
+    lacking = wanted[~np.isin(wanted, minutes.ts_open_ms)]
+    return int(lacking[0]) if len(lacking) else None

@@ -1,4 +1,4 @@
-"""What a run has to show: its account, its trades, and how it agrees with its back-test."""
+"""What a run has to show: its account and its trades."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from live.ledger import moment_of
 from live.paper import SIDES
-from live.reconcile import kept
 from live.strategies.rows import moment
 from live.tables import ACCOUNTS, TRADES
 
@@ -18,12 +17,12 @@ Record = dict[str, Any]
 
 
 async def account_record(connection: AsyncConnection, run_id: UUID) -> Record | None:
-    """The account after the last bar, with the last reconciliation; None before the first bar."""
+    """The account after the last bar; None before the first one."""
     query = select(ACCOUNTS).where(ACCOUNTS.c.run_id == run_id)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
-    account, checked = row.account_json, await kept(connection, run_id)
+    account = row.account_json
     return {
         "equity_quote": row.equity,
         "bar_ts": moment(row.bar_ts),
@@ -31,7 +30,6 @@ async def account_record(connection: AsyncConnection, run_id: UUID) -> Record | 
         "safe_quote": account["balance"]["safe"],
         "position": account["position"] and _position(account["position"]),
         "num_trades": account["trades"],
-        "reconciliation": checked and {"checked_at": moment(checked[0]), **checked[1]},
     }
 
 

@@ -1,4 +1,4 @@
-"""Runs of strategies: started, stopped, shown; their accounts, trades and events."""
+"""Runs of strategies: started, stopped, shown; their accounts, trades, events and checks."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
+from api.context import Context
 from api.envelope import errors, json_response
 from api.errors import NotFound, invalid
 from api.events import MEDIA_TYPE, BoundedStream
 from api.openapi import event_stream
 from api.routes.strategies import OWNED, Cursor, Key, Limit, StrategyId, TheStrategies, page
+from api.run_check import run_check
 from api.run_feed import KINDS, RunFeed
 from api.schemas.strategies import (
     AccountBody,
+    ReconciliationBody,
     RunBody,
+    RunNowBody,
     RunPage,
     TradePage,
 )
 from api.strategies import stored
 from api.users import CurrentUser
 from cluster.postgres.keyset import page_limit
+from compute.market.period import epoch_ms
+from ingest.rows import MINUTE_MS
+from live.checks import reconciliation_record
 from live.results import account_record, trade_records
 from live.strategies.events import event_cursor
-from live.strategies.runs import run_cursor
+from live.strategies.runs import Run, run_cursor
 
 router = APIRouter(prefix="/strategies", tags=["strategies"])
 
@@ -99,18 +106,27 @@ async def runs(
 
 @router.get(
     "/{strategy_id}/runs/{run_id}",
-    response_model=RunBody,
+    response_model=RunNowBody,
     responses=errors(*OWNED),
     summary="How a run is doing",
 )
 async def one_run(
-    strategy_id: StrategyId, run_id: RunId, user: CurrentUser, strategies: TheStrategies
+    strategy_id: StrategyId,
+    run_id: RunId,
+    user: CurrentUser,
+    strategies: TheStrategies,
+    context: Context,
 ) -> Response:
-    """State, checkpoint, and why it failed if it did."""
+    """State, checkpoint, how far behind it is, and why it failed if it did."""
     with stored():
-        return json_response(
-            (await strategies.runs.get(strategy_id, run_id, user.user_id)).record()
-        )
+        found = await strategies.runs.get(strategy_id, run_id, user.user_id)
+    return json_response({**found.record(), "lag_seconds": _lag_seconds(found, context.now_ms())})
+
+
+def _lag_seconds(run: Run, now_ms: int) -> float | None:
+    if not run.active or run.checkpoint_ts_open is None:
+        return None
+    return max(0.0, (now_ms - epoch_ms(run.checkpoint_ts_open) - MINUTE_MS) / 1000)
 
 
 @router.get(
@@ -122,7 +138,7 @@ async def one_run(
 async def account(
     strategy_id: StrategyId, run_id: RunId, user: CurrentUser, strategies: TheStrategies
 ) -> Response:
-    """Equity, position and the last check against the back-test; 404 before its first bar."""
+    """Equity and position after its last bar; 404 before the first one."""
     with stored():
         await strategies.runs.get(strategy_id, run_id, user.user_id)
         async with strategies.engine.connect() as connection:
@@ -162,6 +178,45 @@ def _trade_number(raw: str | None) -> int:
     if text and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise invalid("not a cursor of this list", "invalid_cursor", "query.cursor")
     return int(text or 0)
+
+
+@router.get(
+    "/{strategy_id}/runs/{run_id}/reconciliation",
+    response_model=ReconciliationBody,
+    responses=errors(*OWNED),
+    summary="How a run agrees with its back-test",
+)
+async def reconciliation(
+    strategy_id: StrategyId, run_id: RunId, user: CurrentUser, strategies: TheStrategies
+) -> Response:
+    """The last check, by this operation's POST or by the live runner now and then."""
+    with stored():
+        await strategies.runs.get(strategy_id, run_id, user.user_id)
+        async with strategies.engine.connect() as connection:
+            return json_response(await reconciliation_record(connection, run_id))
+
+
+@router.post(
+    "/{strategy_id}/runs/{run_id}/reconciliation",
+    response_model=ReconciliationBody,
+    responses=errors(*OWNED, "too_many_requests", "unavailable"),
+    summary="Check a run against its back-test",
+)
+async def reconcile(
+    request: Request,
+    strategy_id: StrategyId,
+    run_id: RunId,
+    user: CurrentUser,
+    strategies: TheStrategies,
+    context: Context,
+) -> Response:
+    """Back-tests the strategy over the candles that are stored now and compares every bar and
+    trade of the run to the bit. A run that has not traded yet stays unchecked.
+    """
+    with stored():
+        await strategies.runs.get(strategy_id, run_id, user.user_id)
+        await run_check(request, context, strategies.engine, run_id)
+    return await reconciliation(strategy_id, run_id, user, strategies)
 
 
 @router.get(

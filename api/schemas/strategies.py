@@ -104,6 +104,15 @@ class RunBody(Answer):
     metadata: dict[str, Any] = Field(description="What the runner says of its progress.")
 
 
+class RunNowBody(RunBody):
+    """A run of a strategy, as it does now."""
+
+    lag_seconds: float | None = Field(
+        description="From the close of the last candle it processed to now, below 60 while it"
+        " keeps up; null before the first candle and when the run has ended."
+    )
+
+
 class RunPage(Answer):
     """A page of the runs, newest first."""
 
@@ -122,19 +131,34 @@ class PositionBody(Answer):
     entry_fee_quote: float = Field(description="Fee of the entry, in quote units.")
 
 
+class DifferenceBody(Answer):
+    """A bar or trade that is another in the back-test."""
+
+    kind: Literal["bar", "vote", "equity", "trade"] = Field(
+        description="What differs; bar: only one of the two has it."
+    )
+    ts: str = Field(description="UTC; open of the bar, of a trade that of its exit.")
+    live: Any = Field(description="What the run has; null for nothing.")
+    backtest: Any = Field(description="What the back-test has; null for nothing.")
+    cause: str = Field(
+        description="late candle, changed candle, missing candle, code version or unexplained."
+    )
+    detail: str = Field(description="Which candle, which version; may be blank.")
+
+
 class ReconciliationBody(Answer):
     """How what a run did agrees with the back-test of the candles that are stored."""
 
-    checked_at: str = Field(description="UTC; when it was looked at.", examples=[_TIME])
     run_id: str = Field(description="UUID of the run.", examples=[_ID])
-    exact: bool = Field(description="Whether every bar and trade is that of the back-test.")
+    badge: Literal["exact", "different", "unchecked"] = Field(
+        description="exact: every bar and trade is that of the back-test, to the bit."
+    )
+    checked_at: str | None = Field(description="UTC; when it was looked at.")
     until: str | None = Field(description="UTC; end of the last bar that was compared.")
     bars: int = Field(description="Bars that were compared.")
     trades: int = Field(description="Trades that were compared.")
     differing: int = Field(description="Bars and trades that differ.")
-    differences: list[dict[str, Any]] = Field(
-        description="The first of them: kind, ts, live, backtest, cause, detail."
-    )
+    differences: list[DifferenceBody] = Field(description="The first hundred of them, by time.")
 
 
 class AccountBody(Answer):
@@ -146,9 +170,6 @@ class AccountBody(Answer):
     safe_quote: float = Field(description="Profit that was locked away.")
     position: PositionBody | None = Field(description="The open position; null without one.")
     num_trades: int = Field(description="Closed trades.")
-    reconciliation: ReconciliationBody | None = Field(
-        description="The last check against the back-test; null before the first."
-    )
 
 
 class TradePage(Answer):

@@ -108,6 +108,8 @@ ATTEMPTS: list[tuple[str, str, Any, int]] = [
     ("POST", "/strategies/{strategy}/stop", None, 403),
     ("GET", "/strategies/{strategy}/runs", None, 403),
     ("GET", "/strategies/{strategy}/runs/{run}", None, 403),
+    ("GET", "/strategies/{strategy}/runs/{run}/reconciliation", None, 403),
+    ("POST", "/strategies/{strategy}/runs/{run}/reconciliation", None, 403),
     ("GET", "/strategies/{strategy}/events", None, 403),
     ("GET", "/strategies/{strategy}/events?run_id={run}", None, 403),
     ("POST", "/strategies/clone", {"source_strategy_id": "{strategy}"}, 403),

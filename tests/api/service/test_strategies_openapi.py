@@ -14,19 +14,21 @@ import pytest
 from api.app import add_strategies, create_app
 from api.schemas.strategies import CLONES, SPECS
 from cluster.postgres.engine import engine
+from ingest.stores.clickhouse import ClickHouse
 from live.strategies.settings import StrategySettings
-from tests.api.service.market import context_of
+from tests.api.service.market import context_of, store, store_directory
 from tests.api.service.strategy_service import PATH, own_database, strategy_service, user
 from tests.api.service.test_openapi import CHECKS, parts, said
 
+__all__ = ["store", "store_directory"]
 QUICK = ("--phases", "examples,fuzzing", "--max-examples", "10")
 
 
 @pytest.fixture(scope="module")
-def client(postgres: str) -> Iterator[httpx.Client]:
+def client(postgres: str, store: ClickHouse) -> Iterator[httpx.Client]:
     with (
         own_database(postgres, "test_strategies_openapi") as dsn,
-        strategy_service(dsn, max_strategies_per_user=10_000) as found,
+        strategy_service(dsn, store=store, max_strategies_per_user=10_000) as found,
     ):
         yield found
 
@@ -54,7 +56,7 @@ def test_everything_is_described(document: dict[str, Any]) -> None:
     assert not bare, bare
     assert all(one.get("description") for one in schemas.values())
     operations = [one for methods in document["paths"].values() for one in methods.values()]
-    assert len(operations) == 14
+    assert len(operations) == 16
     for operation in operations:
         assert operation["tags"] == ["strategies"]
         assert operation["summary"]

@@ -71,12 +71,12 @@ def exchange() -> Iterator[BinanceServer]:
 def up(
     store_directory: Path, tmp_path_factory: pytest.TempPathFactory, exchange: BinanceServer
 ) -> Iterator[Running]:
-    """Everything, with ingestion from `exchange`, the live runner and Ray's dashboard."""
+    """Everything, with ingestion from `exchange` and Ray's dashboard."""
     root = tmp_path_factory.mktemp("up")
     directory = copied(store_directory, root / "data")
     try:
         yield Running(
-            directory, "--threads", 1, "--dashboard", "--ingest", "--live",
+            directory, "--threads", 1, "--dashboard", "--ingest",
             "--whitelist", written_whitelist(root, f"1,{FOLLOWED},1"),
             MARKET_DATA_CONFIG_PATH=str(written_config(root, {1: exchange})),
         )  # fmt: skip
@@ -207,31 +207,6 @@ def test_ingestion_shares_the_candles_with_the_api(up: Running, exchange: Binanc
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_ms / 1000))
     assert stored()["last"] >= moment
     assert up.get("/market-data/instruments", **params)["items"]
-
-
-def test_a_strategy_runs_on_what_is_ingested(up: Running) -> None:
-    body = {
-        "schema_version": 2,
-        "instrument_id": {"market_id": 1, "symbol": FOLLOWED},
-        "timeframe": "1m",
-        "indicators": [{"id": "ma.ema", "inputs": {"source": "close"}, "params": {"window": 3}}],
-        "warmup_bars": 5,
-    }
-    path = f"/strategies/{up.post('/strategies', body)['strategy_id']}"
-    run = up.post(f"{path}/run")
-
-    def caught_up() -> bool:
-        found = up.get(f"{path}/runs/{run['run_id']}")
-        stored = up.get("/market-data/coverage", market_id=1, symbol=FOLLOWED)["items"][0]["last"]
-        return found["state"] == "running" and (found["checkpoint_ts_open"] or "") >= stored
-
-    until(caught_up, lambda: (up.get(f"{path}/runs/{run['run_id']}"), up.said))
-    metrics = up.place("live")
-    assert "strategy_live_runner_runs 1.0" in answer(metrics)
-    up.post(f"{path}/stop")
-    until(lambda: up.get(f"{path}/runs/{run['run_id']}")["state"] == "stopped", lambda: up.said)
-    kinds = [one["event_type"] for one in up.get(f"{path}/events")["items"]]
-    assert kinds[-2:] == ["run_stop_requested", "run_stopped"]
 
 
 def test_a_second_one_over_the_same_directory_is_refused(

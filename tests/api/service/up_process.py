@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -36,7 +36,9 @@ def until(
 
 
 class Running:
-    """A `roehub up` over a directory of data."""
+    """A `roehub up` over a directory of data; `program` is the module that is `roehub`."""
+
+    program = "api.cli"
 
     def __init__(self, directory: Path, *options: object, **environ: str) -> None:
         self.directory, self.options, self.environ = directory, options, environ
@@ -44,14 +46,14 @@ class Running:
         self.output = directory / f"output-{time.monotonic_ns()}"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "api.cli", "up", "--port", "0", *map(str, options)],
+                [sys.executable, "-m", self.program, "up", "--port", "0", *map(str, options)],
                 cwd=ROOT, env={**os.environ, **environment(directory), **environ},
                 stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
-    def again(self) -> Running:
+    def again(self) -> Self:
         """Another one like this."""
-        return Running(self.directory, *self.options, **self.environ)
+        return type(self)(self.directory, *self.options, **self.environ)
 
     @property
     def said(self) -> str:
@@ -91,12 +93,14 @@ class Running:
     def get(self, path: str, **params: Any) -> Any:
         """The answer at `path`, for whoever started it."""
         bearer = {"Authorization": f"Bearer {self.token()}"}
-        return httpx.get(f"{self.url()}{path}", params=params, headers=bearer).json()
+        return httpx.get(
+            f"{self.url()}{path}", params=params, headers=bearer, timeout=STARTS_S
+        ).json()
 
     def post(self, path: str, body: Any = None) -> Any:
         """The answer to what whoever started it sends."""
         bearer = {"Authorization": f"Bearer {self.token()}"}
-        return httpx.post(f"{self.url()}{path}", json=body, headers=bearer).json()
+        return httpx.post(f"{self.url()}{path}", json=body, headers=bearer, timeout=STARTS_S).json()
 
     def family(self) -> list[psutil.Process]:
         """All its processes, found by the directory in their environment."""
@@ -113,7 +117,7 @@ class Running:
     def end(self, number: int) -> int:
         """Its exit status after a signal, when nothing of it is left."""
         family = self.family()
-        assert len(family) > 3
+        assert self.process.pid in [one.pid for one in family]
         self.process.send_signal(number)
         status = self.process.wait(STOPS_S)
         until(
