@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from compute.errors import InvalidInput, NoMarketData
 if TYPE_CHECKING:
     from compute.backtest import Backtest
     from compute.cautions import Caution
+    from compute.device import Facts
     from compute.market.timeline import Timeline
     from compute.settings import Cpu, Limits
 
@@ -125,6 +126,19 @@ def threads(wanted: int | None) -> int:
 
     cpu: Cpu = config(CONFIG).settings(Cpu)
     return cpu.threads(wanted)
+
+
+def card(wanted: str | None, say: Callable[[str], None]) -> Facts | None:
+    """The card that searches, None for the processor: by the flag, else by the setting.
+
+    Raises: DeviceUnavailable.
+    """
+    from compute.device import card_wanted
+    from compute.settings import Search
+    from configs.load import config
+
+    search: Search = config(CONFIG).settings(Search)
+    return card_wanted(wanted or search.device, say)
 
 
 def read_market(job: Backtest, path: Path | None, frame: str | None) -> Market:

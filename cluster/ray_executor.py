@@ -59,6 +59,7 @@ class RayExecutor:
     """
 
     name = "ray"
+    device = "cpu"
 
     def __init__(self, threads: int | None = None, *, smallest_ns: float = SMALLEST_NS) -> None:
         """Asks every node for its build. Raises: ForeignNode, ClusterUnavailable, ClusterLost."""

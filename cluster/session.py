@@ -24,6 +24,7 @@ from compute.quantities import spaced
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
+    from compute.device import Facts
     from compute.executor import Executor
     from compute.pipeline import Outcome
     from compute.settings import Limits
@@ -37,6 +38,7 @@ class Options:
 
     executor: Literal["ray", "local"] = "ray"
     ray_address: str | None = None
+    device: str | None = None
     threads: int | None = None
     top_k: int | None = None
     out: Path | None = None
@@ -53,6 +55,7 @@ class Session:
     market: Market
     limits: Limits
     options: Options
+    card: Facts | None
     out: Outputs | None
     say: Say
     started: datetime
@@ -107,6 +110,7 @@ def _prepared(
     job = inputs.effective(body, options.top_k)
     limits = inputs.limits(options.max_variants, options.memory_bytes)
     check_variants(job, limits)
+    card = inputs.card(options.device, say)
     out = None if options.out is None else outputs(options.out)
     market = inputs.read_market(job, candles, frame)
     bars = market.timeline
@@ -134,7 +138,7 @@ def _prepared(
             else f"{shortlist} scored exactly"
         )
     )
-    return Session(job, market, limits, options, out, say, started, {})
+    return Session(job, market, limits, options, card, out, say, started, {})
 
 
 @contextmanager
@@ -143,10 +147,11 @@ def executor(session: Session) -> Iterator[Executor]:
     options = session.options
     workers = inputs.threads(options.threads)
     if options.executor == "local":
+        from compute.device import searching
         from compute.executor import LocalExecutor
 
         with LocalExecutor(workers) as pool:
-            yield pool
+            yield searching(pool, session.card)
         return
     from cluster.ray_executor import RayExecutor
     from cluster.ray_session import ray_session
@@ -181,7 +186,7 @@ def _document(session: Session, outcome: Outcome, pool: Executor, control: Contr
     )  # fmt: skip
     result["run"] = {
         "executor": pool.name,
-        "device": "cpu",
+        "device": pool.device,
         "threads": pool.workers,
         "estimated_memory_bytes": outcome.plan.total_bytes,
         "blocks": len(outcome.plan.boxes),
