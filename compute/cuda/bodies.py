@@ -1,9 +1,10 @@
 """One variant at a time: what a thread of a card computes, compiled for it and for the processor.
 
 The arithmetic is that of the other engines, by the same functions: `base_*` score a base variant
-word by word as `compute.products` and `compute.sequences` do, `pair_score` trades one pair of stops
-with the account's own two functions, as exact rescoring does. What differs is that nothing is
-kept from one variant to the next, and that no run is stored.
+word by word as `compute.products` and `compute.sequences` do, `all_pairs` scores every pair of
+stops at once as `compute.stops` does, `pair_score` trades one pair with the account's own two
+functions, as exact rescoring does. What differs is that nothing is kept from one variant to the
+next, and no run longer than its word.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from compute.bits import ctz, popcount
 from compute.exact import OFF, walk_exit
 from compute.jit import inlined, kernel
 from compute.products import TINY
+from compute.stops import pair_products, real_levels, touch_factors
 from compute.words import (
+    NEAR,
     carried,
     first_entry,
     last_close,
@@ -139,6 +142,64 @@ def base_fixed(planes, lid, sid, conflict, i, close, terms, table):
         count, doubtful, carry, available, won, lost, wins, close, terms, fixed
     )
     return available, count, doubtful, wins, won, lost
+
+
+@kernel
+def all_pairs(
+    planes, lid, sid, conflict, i, close, calm, terms, table, sl, tp, entry, exit_, side,
+    by_sl, by_tp, by_end, growth,
+):  # fmt: skip
+    """(trades, doubtful) of variant `i`; fills growth f8[S, T] of the account of every pair.
+
+    As `compute.stops.product_pairs`, which has all runs at a time: here `entry`, `exit_` and
+    `side`, 65 of each, hold those that end in one word.
+    """
+    by_sl[:, :] = 1.0
+    by_tp[:, :] = 1.0
+    by_end[:, :] = 1.0
+    words = planes.shape[1]
+    last_top = np.uint64((close.size - 1) & 63)
+    real_sl, real_tp = real_levels(sl), real_levels(tp)
+    least = 1.0
+    untouched = 1.0
+    trades = 0
+    carry = 0
+    for w in range(words):
+        lw, sw = vote_word(planes, lid, sid, conflict, i, w, terms.direction)
+        if (lw | sw) == _ZERO and carry == 0:
+            continue
+        top = last_top if w == words - 1 else _LAST
+        base = np.uint64(w << 6)
+        entries, exits = word_events(lw, sw, carry, top)
+        entered, d, entries = first_entry(entries, sw, carry, base)
+        runs = popcount(exits)
+        for r in range(runs):
+            entry[r] = np.int64(entered)
+            exit_[r] = np.int64(base) + ctz(exits)
+            side[r] = 1 - 2 * np.int64(d)
+            exits &= exits - _ONE
+            bit = np.uint64(ctz(entries))
+            entries &= entries - _ONE
+            entered = base + bit
+            d = (sw >> (bit & _LAST)) & _ONE
+        carry = carried(lw, sw, top, entered, d)
+        if w == words - 1 and carry != 0:  # forced close on the last bar
+            entry[runs] = abs(carry) - 1
+            exit_[runs] = close.size - 1
+            side[runs] = 1 if carry > 0 else -1
+            runs += 1
+        least, untouched = touch_factors(
+            close, calm, entry, exit_, side, runs, terms.slippage, table,
+            sl, tp, real_sl, real_tp, by_sl, by_tp, by_end, least, untouched,
+        )  # fmt: skip
+        trades += runs
+    by_end[0, 0] *= untouched
+    pair_products(by_sl, by_tp, by_end, growth)
+    smallest = 1.0
+    for s in range(growth.shape[0]):
+        for t in range(growth.shape[1]):
+            smallest = min(smallest, growth[s, t])
+    return trades, least <= NEAR or smallest < TINY
 
 
 @inlined

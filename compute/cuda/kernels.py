@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import cuda as numba_cuda
 
-from compute.cuda.bodies import base_columns, base_fixed, base_product, pair_score
+from compute.cuda.bodies import all_pairs, base_columns, base_fixed, base_product, pair_score
 
 cuda: Any = numba_cuda  # its types are those of its stubs
+_RUNS = 65  # that end in one word: 64, and one that is closed on the last bar
 
 
 @cuda.jit
@@ -53,8 +55,28 @@ def fixed_kernel(inputs, terms, outputs):
 
 
 @cuda.jit
+def pairs_kernel(inputs, terms, outputs):
+    """Stage B of compounding accounts: a thread a variant, whose runs serve all pairs at once."""
+    planes, lid, sid, conflict, close, table, calm, sl, tp, pair = inputs
+    equity, trades, doubts, by_sl, by_tp, by_end, growth = outputs
+    i = cuda.grid(1)
+    if i < doubts.size:
+        entry = cuda.local.array(_RUNS, np.int32)
+        exit_ = cuda.local.array(_RUNS, np.int32)
+        side = cuda.local.array(_RUNS, np.int8)
+        count, doubts[i] = all_pairs(
+            planes, lid, sid, conflict, i, close, calm, terms, table, sl, tp, entry, exit_, side,
+            by_sl[i], by_tp[i], by_end[i], growth[i],
+        )  # fmt: skip
+        for s in range(sl.size):
+            for t in range(tp.size):
+                equity[i, pair[s, t]] = growth[i, s, t]
+                trades[i, pair[s, t]] = count
+
+
+@cuda.jit
 def pair_kernel(inputs, terms, outputs):
-    """Stage B of every account: a thread a pair of stops, so that a warp walks one run together."""
+    """Stage B of other accounts: a thread a pair of stops; a warp walks one run together."""
     planes, lid, sid, conflict, close, calm, sl, tp = inputs
     equity, trades, wins, sums = outputs
     n = cuda.grid(1)

@@ -6,6 +6,7 @@ span stays on the card for the next ones, so that short spans cost no launch of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,24 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.account import FIXED_QUOTE, PROFIT_LOCK, factor_table
 from compute.cuda.card import Card
-from compute.cuda.kernels import columns_kernel, fixed_kernel, pair_kernel, product_kernel
+from compute.cuda.layouts import layout_of
 from compute.cuda.memory import RESERVE_BYTES, CardMemory, Needs, Room, refused, room
 from compute.executor import Span
-from compute.ranking import PROFIT_FACTOR, RETURN, Scores, joined, margin, settled
+from compute.ranking import RETURN, Scores, joined, margin, settled
 from compute.selection import Best, Scan
 from compute.stage_a import StageA
 from compute.stage_b import StageB
 
 Check = Callable[[], None]
-Ids = NDArray[np.int32]
 Each = Callable[[Callable[[Any], None], Sequence[Any]], None]
 
 # A launch ends within a tenth of a second on a card that is as fast as twenty reference cores.
 _LAUNCH_NS = 2e9
 _MOST, _LEAST = 1 << 20, 4096
-_WALK_NS = 0.05  # per bar and pair of Stage B
 _REDUCING = 24  # bytes a score: masks, places and merits of candidates
 
 
@@ -63,7 +61,7 @@ class CardStage:
 
     def __init__(self, stage: Any, card: Card, runs: Sequence[Span], each: Each) -> None:
         self._stage, self._card, self._runs, self._each = stage, card, runs, each
-        self._layout = _Base(stage) if isinstance(stage, StageA) else _Pairs(stage)
+        self._layout = layout_of(stage)
         self._launch: Launch | None = None
         self._kept: dict[str, Any] = {}
         self._shrunk = False
@@ -219,14 +217,15 @@ class CardStage:
         more = (self._keep(name, array) for name, array in self._layout.tables())
         ids = (np.ascontiguousarray(lid), np.ascontiguousarray(sid))
         inputs = (table, *map(self._card.put, ids), conflict, close, *more)
+        layout, count = self._layout, stop - start
         named = {
-            name: self._card.empty((*lead, len(index)), kind)
-            for name, (lead, kind) in self._layout.outputs.items()
+            name: self._card.empty(shape, kind)
+            for name, (shape, kind) in layout.outputs(count).items()
         }
         self._card.launch(
-            self._layout.kernel, len(index), inputs, self._stage.terms, tuple(named.values())
+            layout.kernel, layout.threads(count), inputs, self._stage.terms, tuple(named.values())
         )
-        return Launch(start, stop, self._layout.each, index, **named)
+        return Launch(start, stop, layout.each, index, **layout.scores(named, self._card.arrays))
 
     def _keep(self, name: str, array: NDArray[Any]) -> Any:
         """The array on the card, put there once."""
@@ -238,76 +237,12 @@ class CardStage:
         votes, layout = self._stage.votes, self._layout
         shared = self._stage.close.nbytes + sum(array.nbytes for _, array in layout.tables())
         outputs = sum(
-            int(np.prod(lead, dtype=int)) * np.dtype(kind).itemsize
-            for lead, kind in layout.outputs.values()
+            math.prod(shape) * np.dtype(kind).itemsize for shape, kind in layout.outputs(1).values()
         )
         # The last launch is read while the next one runs, and reducing it takes room too.
-        position = 8 * len(votes.conflict) + (2 * outputs + _REDUCING) * layout.each
+        position = 8 * len(votes.conflict) + 2 * outputs + _REDUCING * layout.each
         self._needs = Needs(
             len(votes.planes), votes.planes.shape[1] * 8, position, shared + votes.conflict.nbytes
         )
         length = min(max(_LEAST, int(_LAUNCH_NS / layout.nanoseconds())), _MOST)
         return room(self._needs, self._card.free_bytes(), length)
-
-
-_FEW: dict[str, tuple[tuple[int, ...], Any]] = {
-    "equity": ((), np.float64), "trades": ((), np.int32), "doubts": ((), np.uint8),
-}  # fmt: skip
-_WINS: dict[str, tuple[tuple[int, ...], Any]] = {
-    "wins": ((), np.int32), "sums": ((2,), np.float64),
-}  # fmt: skip
-
-
-class _Base:
-    """Stage A on a card: its kernel, its arrays."""
-
-    each = 1
-
-    def __init__(self, stage: StageA) -> None:
-        self._stage, sizing = stage, stage.terms.sizing
-        self.money = stage.terms.init_cash
-        detailed = stage.columns or stage.ranking.primary == PROFIT_FACTOR
-        self.kernel: Any = product_kernel
-        self.outputs = _FEW
-        if sizing in (FIXED_QUOTE, PROFIT_LOCK) or detailed:
-            self.kernel = fixed_kernel if sizing == FIXED_QUOTE else columns_kernel
-            self.outputs = _FEW | _WINS
-
-    def positions(self, start: int, stop: int) -> tuple[NDArray[np.int64], Ids, Ids]:
-        """(index, LONG and SHORT plane ids) of positions [start, stop)."""
-        flat, rows = self._stage.route.visit(start, stop)
-        return flat, *self._stage.votes.pairs(rows)
-
-    def tables(self) -> list[tuple[str, NDArray[Any]]]:
-        """What all positions read besides votes and closes."""
-        return [("table", factor_table(self._stage.terms))]
-
-    def nanoseconds(self) -> float:
-        """Model cost of one position on a reference core."""
-        return self._stage.nanoseconds()
-
-
-class _Pairs:
-    """Stage B on a card. Its scores are the exact engine's, to the bit: nothing is in doubt."""
-
-    kernel: Any = pair_kernel
-    money = 1.0
-    outputs = {name: _FEW[name] for name in ("equity", "trades")} | _WINS
-
-    def __init__(self, stage: StageB) -> None:
-        self._stage, self.each = stage, stage.units_per_position
-
-    def positions(self, start: int, stop: int) -> tuple[NDArray[np.int64], Ids, Ids]:
-        """(index of every pair, LONG and SHORT plane ids) of ranks [start, stop)."""
-        first = self._stage.first_rank
-        index = np.arange((first + start) * self.each, (first + stop) * self.each)
-        return index, *self._stage.votes.pairs(self._stage.rows[start:stop])
-
-    def tables(self) -> list[tuple[str, NDArray[Any]]]:
-        """What all positions read besides votes and closes."""
-        sl, tp = self._stage.rates()
-        return [("calm", self._stage.calm), ("sl", sl), ("tp", tp)]
-
-    def nanoseconds(self) -> float:
-        """Model cost of one rank on a reference core."""
-        return _WALK_NS * self.each * max(64, len(self._stage.close))

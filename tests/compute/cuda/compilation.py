@@ -67,11 +67,16 @@ def signatures() -> dict[str, tuple[Any, Any]]:
 
     votes = ((word, 2), (count, 2), (count, 2), (word, 1), (real, 1))
     scores, sums = ((real, 1), (count, 1)), ((count, 1), (real, 2))
+    cells = ((real, 3),) * 4
     base = arrays(*votes, (real, 2))
     return {
         "product": (base, arrays(*scores, (flag, 1))),
         "columns": (base, arrays(*scores, (flag, 1), *sums)),
         "fixed": (base, arrays(*scores, (flag, 1), *sums)),
+        "pairs": (
+            arrays(*votes, (real, 2), (count, 2), (real, 1), (real, 1), (types.int64, 2)),
+            arrays((real, 2), (count, 2), (flag, 1), *cells),
+        ),
         "pair": (arrays(*votes, (count, 2), (real, 1), (real, 1)), arrays(*scores, *sums)),
     }
 

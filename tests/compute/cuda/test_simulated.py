@@ -18,7 +18,7 @@ def test_the_search_on_a_simulated_card_is_that_of_the_processor() -> None:
         ],
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         cwd=HERE.parents[2],
-        capture_output=True, text=True, check=False, timeout=280,
+        capture_output=True, text=True, check=False, timeout=560,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert " passed" in done.stdout.splitlines()[-1]

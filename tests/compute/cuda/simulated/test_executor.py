@@ -122,9 +122,9 @@ def test_more_candidates_than_a_part_may_carry_are_cut_on_the_card(
     same(found(one, Ranking(), card, top_k=3), found(one, Ranking(), None, top_k=3))
 
 
-@pytest.mark.parametrize(("limit", "launches"), [(3_900, 6), (4_900, 4), (20_000, 1)])
+@pytest.mark.parametrize(("limit", "launches"), [(4_400, 6), (6_000, 4), (20_000, 1)])
 def test_little_memory_makes_blocks(limit: int, launches: int) -> None:
-    """Stage B reads 3 136 bytes of closes, touches and levels; a rank takes 544 and its planes."""
+    """Stage B reads 3 176 bytes of closes, touches and levels; a rank takes 978 and its planes."""
     one, card = market(), Counted(limit)
     same(found(one, Ranking(), card), found(one, Ranking(), None))
     assert card.most <= limit
