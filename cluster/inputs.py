@@ -128,17 +128,20 @@ def threads(wanted: int | None) -> int:
     return cpu.threads(wanted)
 
 
-def card(wanted: str | None, say: Callable[[str], None]) -> Facts | None:
-    """The card that searches, None for the processor: by the flag, else by the setting.
-
-    Raises: DeviceUnavailable.
-    """
-    from compute.device import card_wanted
+def device(wanted: str | None) -> str:
+    """What shall search: the flag, else the setting."""
     from compute.settings import Search
     from configs.load import config
 
     search: Search = config(CONFIG).settings(Search)
-    return card_wanted(wanted or search.device, say)
+    return wanted or search.device
+
+
+def card(wanted: str | None, say: Callable[[str], None]) -> Facts | None:
+    """The card of this machine that searches, None for the processor. Raises: DeviceUnavailable."""
+    from compute.device import card_wanted
+
+    return card_wanted(device(wanted), say)
 
 
 def read_market(job: Backtest, path: Path | None, frame: str | None) -> Market:

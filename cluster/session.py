@@ -110,7 +110,8 @@ def _prepared(
     job = inputs.effective(body, options.top_k)
     limits = inputs.limits(options.max_variants, options.memory_bytes)
     check_variants(job, limits)
-    card = inputs.card(options.device, say)
+    # The cards of a cluster that runs already are its nodes': who is there says so on joining.
+    card = None if options.ray_address else inputs.card(options.device, say)
     out = None if options.out is None else outputs(options.out)
     market = inputs.read_market(job, candles, frame)
     bars = market.timeline
@@ -158,7 +159,14 @@ def executor(session: Session) -> Iterator[Executor]:
 
     address = options.ray_address
     session.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
-    with ray_session(address, workers), RayExecutor(options.threads) as pool:
+    card = session.card
+    device = inputs.device(options.device) if address else ("cuda" if card else "cpu")
+    with (
+        ray_session(address, workers, num_gpus=card and card.count),
+        RayExecutor(options.threads, device=device) as pool,
+    ):
+        if device == "auto" and pool.device == "cpu":
+            session.say("device auto: searching on the CPU, no node of the cluster has a card")
         yield pool
 
 

@@ -6,13 +6,14 @@ what is ranked, returned and reported comes from the exact engine on the process
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from compute.control import Control, Meter
 from compute.cuda.card import Card
 from compute.cuda.memory import held
-from compute.cuda.stages import CardStage, served
+from compute.cuda.stages import CardStage, Check, Each, served
 from compute.executor import Executor, Query, Sink, Span
 
 P = TypeVar("P")
@@ -50,18 +51,27 @@ class CudaExecutor:
             control.check(stage.name)
 
         merged: list[P] = []
-        with held(self._card.lock, check):
-            on_card = CardStage(stage, self._card, joined_spans(spans), self._inner.each)
+        with on_card(stage, self._card, spans, self._inner.each, check) as placed:
             for start, stop in spans:
-                part = query.part(on_card, start, stop, check)
+                part = query.part(placed, start, stop, check)
                 if sink is not None:
                     for block in getattr(part, "columns", None) or ():
                         sink(block)
                 merged = [query.merge([*merged, part])]
                 meter.add((stop - start) * stage.units_per_position)
-            del on_card
-            self._card.release()
         return merged[0]
+
+
+@contextmanager
+def on_card(
+    stage: Any, card: Card, spans: Sequence[Span], each: Each, check: Check
+) -> Iterator[CardStage]:
+    """`stage` on `card`, which is held meanwhile; `each` runs exact scores on threads."""
+    with held(card.lock, check):
+        try:
+            yield CardStage(stage, card, joined_spans(spans), each)
+        finally:
+            card.release()
 
 
 def joined_spans(spans: Sequence[Span]) -> list[Span]:
