@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from compute.errors import InvalidInput, NoMarketData
 if TYPE_CHECKING:
     from compute.backtest import Backtest
     from compute.cautions import Caution
-    from compute.device import Facts
     from compute.market.timeline import Timeline
     from compute.settings import Cpu, Limits
 
@@ -135,13 +134,6 @@ def device(wanted: str | None) -> str:
 
     search: Search = config(CONFIG).settings(Search)
     return wanted or search.device
-
-
-def card(wanted: str | None, say: Callable[[str], None]) -> Facts | None:
-    """The card of this machine that searches, None for the processor. Raises: DeviceUnavailable."""
-    from compute.device import card_wanted
-
-    return card_wanted(device(wanted), say)
 
 
 def read_market(job: Backtest, path: Path | None, frame: str | None) -> Market:

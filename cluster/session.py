@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cluster import inputs
 from cluster.columns import MAX_ROWS
+from cluster.executors import opened
 from cluster.inputs import Market
 from cluster.interrupts import INTERRUPTED, interruptible
 from cluster.outputs import REPORT, RESULT, Outputs, outputs, report_html
@@ -24,7 +25,6 @@ from compute.quantities import spaced
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
-    from compute.device import Facts
     from compute.executor import Executor
     from compute.pipeline import Outcome
     from compute.settings import Limits
@@ -55,7 +55,6 @@ class Session:
     market: Market
     limits: Limits
     options: Options
-    card: Facts | None
     out: Outputs | None
     say: Say
     started: datetime
@@ -110,8 +109,6 @@ def _prepared(
     job = inputs.effective(body, options.top_k)
     limits = inputs.limits(options.max_variants, options.memory_bytes)
     check_variants(job, limits)
-    # The cards of a cluster that runs already are its nodes': who is there says so on joining.
-    card = None if options.ray_address else inputs.card(options.device, say)
     out = None if options.out is None else outputs(options.out)
     market = inputs.read_market(job, candles, frame)
     bars = market.timeline
@@ -139,34 +136,19 @@ def _prepared(
             else f"{shortlist} scored exactly"
         )
     )
-    return Session(job, market, limits, options, card, out, say, started, {})
+    return Session(job, market, limits, options, out, say, started, {})
 
 
 @contextmanager
 def executor(session: Session) -> Iterator[Executor]:
     """Threads of this process, a Ray cluster started for the occasion, or one that runs already."""
     options = session.options
-    workers = inputs.threads(options.threads)
-    if options.executor == "local":
-        from compute.device import searching
-        from compute.executor import LocalExecutor
-
-        with LocalExecutor(workers) as pool:
-            yield searching(pool, session.card)
-        return
-    from cluster.ray_executor import RayExecutor
-    from cluster.ray_session import ray_session
-
-    address = options.ray_address
-    session.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
-    card = session.card
-    device = inputs.device(options.device) if address else ("cuda" if card else "cpu")
-    with (
-        ray_session(address, workers, num_gpus=card and card.count),
-        RayExecutor(options.threads, device=device) as pool,
-    ):
-        if device == "auto" and pool.device == "cpu":
-            session.say("device auto: searching on the CPU, no node of the cluster has a card")
+    if options.executor == "ray":
+        address = options.ray_address
+        session.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
+    with opened(
+        options.executor, options.ray_address, options.threads, options.device, session.say
+    ) as pool:
         yield pool
 
 

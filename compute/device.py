@@ -134,7 +134,9 @@ def unusable(found: Facts) -> Unusable | None:
     return None
 
 
-def card_wanted(wanted: str, say: Callable[[str], None], probe: Probe = facts) -> Facts | None:
+def card_wanted(
+    wanted: str, say: Callable[[str], None], probe: Probe | None = None
+) -> Facts | None:
     """The card to search on, None for the processor; `auto` says once why it takes that.
 
     Raises: DeviceUnavailable where `cuda` was asked for in vain.
@@ -143,7 +145,7 @@ def card_wanted(wanted: str, say: Callable[[str], None], probe: Probe = facts) -
         raise InvalidInput(f"device must be one of {', '.join(DEVICES)}, got {wanted!r}")
     if wanted == CPU:
         return None
-    found = probe()
+    found = (probe or facts)()
     lacking = unusable(found)
     if lacking is None:
         return found

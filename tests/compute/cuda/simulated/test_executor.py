@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cluster.jobs.spanwise import Spanwise
 from compute.control import Control, Meter
 from compute.cuda.card import SimulatedCard
 from compute.cuda.executor import CudaExecutor, joined_spans
@@ -235,3 +236,17 @@ def test_spans_share_launches_and_gaps_are_not_computed() -> None:
     assert joined_spans(spans) == [(0, 5), (9, 16)]
     assert sorted(best.index) == sorted(expected.index)
     assert (best.eligible, best.most_trades) == (expected.eligible, expected.most_trades)
+
+
+def test_a_job_gets_every_span_of_its_own() -> None:
+    one, card = market(), Counted()
+    stage, scan = one.stage_a(Ranking()), Scan(3, "total_return_pct", 0, 0)
+    spans = [(0, 4), (4, 9), (9, 16)]
+    pieces: list[Any] = []
+    with LocalExecutor(1) as inner:
+        executor = CudaExecutor(inner, card)
+        meter = Meter("stage_a", 16)
+        executor.fold(stage, Spanwise(scan), spans, meter, Control(), pieces.append)
+    assert [(start, stop) for start, stop, _ in pieces] == spans
+    assert [len(best.index) for _, _, best in pieces] == [4, 5, 7]
+    assert card.launches == [16]
