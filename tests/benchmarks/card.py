@@ -19,6 +19,7 @@ from compute.device import card_wanted
 from compute.executor import Executor, LocalExecutor, lattice
 from compute.ranking import SCORE_FIELDS, Scores, joined
 from compute.selection import Scan
+from compute.stage_b import StageB
 from tests.benchmarks.arena import COLUMNS, FIXED, LOCK, PROFIT_FACTOR, SCORE, Arena, Mode
 from tests.benchmarks.card_model import Model, Work, base_work, model_of, pair_work, pairs_work
 from tests.benchmarks.findings import Findings, Table
@@ -76,7 +77,7 @@ def proved(arena: Arena, card: Card, mode: Mode, ranks: int) -> int:
     for stage in (arena.stage_a(mode), arena.stage_b(flat, mode)):
         on_card = CardStage(stage, card, [(0, stage.total)], arena.executor.each)
         found = joined(list(on_card.scores(0, stage.total, lambda: None)))
-        alone = stage.name == "stage_b" and not stage.product
+        alone = isinstance(stage, StageB) and not stage.product
         expected = stage.exact(found.index) if alone else joined(list(stage.scores(0, stage.total)))
         count += _equal(found, expected, f"{stage.name}, {mode.name}")
     return count
