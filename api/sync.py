@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.2
 ROOT: Final = Path(__file__).resolve().parents[1]
 TENSOR: Final = "tensor"
+PREVIEW: Final = "preview"
+ESTIMATE: Final = "estimate"
+NO_JOBS: Final = (TENSOR, PREVIEW, ESTIMATE)
+"""Kinds of runs that cannot be sent as jobs."""
 AS_A_JOB: Final = "send it as a job (POST /backtests/jobs)"
 
 Disconnected = Callable[[], Awaitable[bool]]
@@ -167,7 +171,7 @@ class SyncPool:
             self.metrics.runs.labels(kind, "refused").inc()
             raise TooManyRequests(
                 f"{most} runs are being computed, no more are at a time; try again in a moment"
-                + ("" if kind == TENSOR else f", or {AS_A_JOB}"),
+                + ("" if kind in NO_JOBS else f", or {AS_A_JOB}"),
                 details={"error": "max_concurrent_runs_exceeded", "max_concurrent_runs": most},
                 headers={"Retry-After": "1"},
             )
