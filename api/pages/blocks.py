@@ -1,4 +1,4 @@
-"""What the form shows of an indicator: its axes with their bounds, its outputs, what it begins with."""
+"""What the form shows of an indicator: axes and their bounds, outputs, what it begins with."""
 
 from __future__ import annotations
 

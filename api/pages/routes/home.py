@@ -15,7 +15,10 @@ _LAST = 5
 @router.get("/")
 async def home(request: Request, user: Somebody) -> Response:
     """The last jobs of a user; of a stranger what this is."""
-    jobs = []
-    if user is not None and "jobs" in request.app.state.context.running:
+    context = request.app.state.context
+    jobs, is_empty = [], False
+    if user is not None and "jobs" in context.running:
         jobs = (await (await jobs_of(request)).page(user, None, _LAST, None)).record()["items"]
-    return page(request, "home.html", user, {"jobs": jobs})
+        if context.market is not None:
+            is_empty = await context.market.read(context.market.candle_store.is_empty)
+    return page(request, "home.html", user, {"jobs": jobs, "is_empty": is_empty})
