@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from api.bodies import check_axes
 from api.context import AppContext
 from api.market import MINUTE, Market, no_market_data
-from api.running import computed, threaded
+from api.running import BRIEF_PATIENCE_S, computed, threaded
 from api.sync import ESTIMATE
 from cluster.columns import MAX_ROWS
 from cluster.estimates import Estimate, bars_of, timeline_bars, untimed
@@ -68,7 +68,9 @@ async def timed_estimate(request: Request, job: Backtest, context: AppContext) -
     def load(market: Market) -> tuple[EstimateTask, Candles]:
         return EstimateTask(job, context.limits, market.generated(job)), market.candles(job)
 
-    return await computed(request, context, ESTIMATE, load)
+    return await computed(
+        request, context, ESTIMATE, load, patience_seconds=BRIEF_PATIENCE_S
+    )
 
 
 def _sized(job: Backtest, bars: int, traded: int, limits: Limits, workers: int) -> Estimate:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from compute.market.candles import Candles
 
 POLL_S: Final = 0.2
+_ROOM_POLL_S: Final = 0.05
 ROOT: Final = Path(__file__).resolve().parents[1]
 TENSOR: Final = "tensor"
 PREVIEW: Final = "preview"
@@ -160,6 +161,12 @@ class SyncPool:
         """Starts a worker, so that the first request need not wait for it."""
         if not self._all:
             self._idle.append(self._started())
+
+    async def room(self, seconds: float) -> None:
+        """Returns when a run has a place, after so many seconds in any case."""
+        until = time.monotonic() + seconds
+        while self.active >= self.settings.max_concurrent_runs and time.monotonic() < until:
+            await asyncio.sleep(_ROOM_POLL_S)
 
     def slot(self, kind: str) -> Slot:
         """A place for one run, to be entered; it is free again when the block is left.

@@ -298,6 +298,8 @@ def _moment(ms: int) -> str:
 
 
 def _sent_moment(text: str) -> str | None:
+    if re.search(r"T\d\d:\d\d$", text):
+        text += ":00"
     zoned = re.search(r"(Z|[+-]\d\d:?\d\d)$", text, re.IGNORECASE)
     return (text if zoned else f"{text}Z") if text else None
 

@@ -71,11 +71,6 @@ def lasting(seconds: float | None) -> str:
     return f"{left} s"
 
 
-def about(seconds: float) -> str:
-    """A duration that is but estimated."""
-    return "under a second" if seconds < 1 else f"about {lasting(seconds)}"
-
-
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "count": count,
     "number": number,
@@ -84,7 +79,6 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "side": side,
     "moment": moment,
     "lasting": lasting,
-    "about": about,
     "size": size_text,
 }
 """By the names that templates use."""

@@ -13,7 +13,7 @@ from api.envelope import JSON, errors, json_response
 from api.indicators import registry_record
 from api.openapi import body_of
 from api.previews import PreviewTask, preview_candles
-from api.running import computed, threaded
+from api.running import BRIEF_PATIENCE_S, computed, threaded
 from api.schemas import examples
 from api.schemas.indicators import EstimateTotals, IndicatorList, PreviewSeries, TensorFacts
 from api.sync import PREVIEW, TENSOR
@@ -111,7 +111,9 @@ async def preview(
         candles, generated = preview_candles(task.job, market, context.api.max_candles)
         return replace(task, generated=generated), candles
 
-    return await computed(request, context, PREVIEW, load)
+    return await computed(
+        request, context, PREVIEW, load, patience_seconds=BRIEF_PATIENCE_S
+    )
 
 
 def _preview_task(body: object, context: AppContext) -> PreviewTask:

@@ -1,5 +1,5 @@
 // The form of a back-test: its blocks, its counts, and each indicator drawn as it is chosen.
-import { post } from "/assets/api.js";
+import { call } from "/assets/api.js";
 import { axis, draw, forget, tooltip } from "/assets/charts.js";
 import { say } from "/assets/page.js";
 
@@ -159,7 +159,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (!form()) return;
   if (target.id === "estimate") {
     markFaults();
-    look();
+    if (target.querySelector("[data-counted]")) look();
   } else if (target.id === "blocks" || target.closest?.("#blocks") || target.id === "build") {
     form().querySelectorAll(".axis").forEach(count);
     markAdded();
@@ -188,56 +188,86 @@ function markFaults() {
   }
 }
 
-// ---- pictures, one after the other
+// ---- pictures, then the time it takes: one after the other, until something is edited
 
 const shown = new WeakMap();
-let turn = 0;
+let asking = new AbortController();
 
-async function look() {
-  const mine = ++turn;
-  let request;
-  try { request = JSON.parse(document.getElementById("as-json").textContent); } catch { return; }
-  const { template, time_range: range } = request;
-  for (const grid of template.indicator_grids) {
-    const place = form().querySelector(`[data-block="${CSS.escape(grid.indicator_id)}"] [data-look]`);
-    const words = place?.parentElement.querySelector("[data-look-words]");
-    if (!place) continue;
-    const body = {
-      instrument_id: template.instrument_id, timeframe: template.timeframe, time_range: lastBars(range, template.timeframe),
-      indicator: grid, signals: template.signal_grids?.[grid.indicator_id] ?? {}, points: BARS_SHOWN,
-    };
-    const key = JSON.stringify(body);
-    if (shown.get(place) === key) continue;
-    const found = await preview(body, () => mine === turn);
-    if (mine !== turn || !place.isConnected) return;
-    shown.set(place, key);
-    if (found.error) {
-      forget(place);
-      place.classList.remove("drawn");
-      words.textContent = found.error;
-    } else {
-      picture(place, words, found, body.timeframe);
+async function ask(path, body) {
+  const { signal } = asking;
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await call("POST", path, body, { signal });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      if (error.status !== 429 || attempt > 20) return { error: error.message };
+      await new Promise((done) => setTimeout(done, 1000));
+      signal.throwIfAborted();
     }
   }
 }
 
-async function preview(body, wanted) {
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      return await post("/indicators/preview", body);
-    } catch (error) {
-      if (error.status !== 429 || attempt > 20 || !wanted()) return { error: error.message };
-      await new Promise((done) => setTimeout(done, 700));
-    }
+async function look() {
+  asking.abort();
+  asking = new AbortController();
+  const request = JSON.parse(document.getElementById("as-json").textContent);
+  try {
+    for (const grid of request.template.indicator_grids) await lookAt(grid, request);
+    const place = document.getElementById("seconds");
+    if (place) tellSeconds(place, await ask("/backtests/estimate?timed=true", request));
+  } catch (error) {
+    if (error.name !== "AbortError") throw error;
+  }
+}
+
+async function lookAt(grid, { template, time_range: range }) {
+  const block = form().querySelector(`[data-block="${CSS.escape(grid.indicator_id)}"]`);
+  if (!block) return;
+  const place = block.querySelector("[data-look]"), words = block.querySelector("[data-look-words]");
+  const body = {
+    instrument_id: template.instrument_id, timeframe: template.timeframe, time_range: lastBars(range, template.timeframe),
+    indicator: grid, signals: template.signal_grids?.[grid.indicator_id] ?? {}, points: BARS_SHOWN,
+  };
+  const key = JSON.stringify(body);
+  if (shown.get(place) === key) return;
+  const found = await ask("/indicators/preview", body);
+  if (!place.isConnected) return;
+  shown.set(place, key);
+  if (found.error) {
+    forget(place);
+    place.classList.remove("drawn");
+    words.textContent = found.error;
+  } else {
+    picture(place, words, found, body.timeframe);
+  }
+}
+
+function tellSeconds(place, found) {
+  const [figure, words] = place.children;
+  if (!found.seconds) {
+    figure.textContent = "–";
+    words.textContent = found.error ?? "It would be refused.";
+    return;
+  }
+  const total = Object.values(found.seconds).reduce((a, b) => a + b, 0);
+  const [, size, unit] = [[7200, 3600, "h"], [90, 60, "min"], [0, 1, "s"]].find(([from]) => total >= from);
+  figure.textContent = total < 1 ? "under a second" : `about ${Math.round(total / size)} ${unit}`;
+  words.textContent = `on ${found.threads} core${found.threads === 1 ? "" : "s"}, measured on a piece of it; starting comes on top`;
+  for (const { code, message } of found.cautions) {
+    if (code === "synthetic_candles" || code === "signals_ignored") continue;
+    const notice = document.createElement("p");
+    notice.className = "notice";
+    notice.textContent = `${message}.`;
+    place.closest(".estimate").append(notice);
   }
 }
 
 // The end of the range, where the bars can be told apart.
 function lastBars(range, frame) {
-  const end = Date.parse(range?.end), start = Date.parse(range?.start);
-  if (!Number.isFinite(end) || !Number.isFinite(start)) return range;
-  const from = Math.max(start, end - BARS_SHOWN * FRAME_MS[frame]);
-  return { start: new Date(from).toISOString(), end: range.end };
+  const stored = document.querySelector(".coverage")?.dataset.end ?? Infinity;
+  const end = Math.min(Date.parse(range.end), stored);
+  const from = Math.max(Date.parse(range.start), end - BARS_SHOWN * FRAME_MS[frame]);
+  return { start: new Date(from).toISOString(), end: new Date(end).toISOString() };
 }
 
 function picture(place, words, found, frame) {

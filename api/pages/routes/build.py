@@ -13,8 +13,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.bodies import decoded
 from api.context import AppContext, Context
-from api.errors import Forbidden, ServiceError
-from api.estimates import estimate, job_backtest, timed_estimate
+from api.errors import Forbidden
+from api.estimates import estimate, job_backtest
 from api.market import Market, market_of
 from api.pages.blocks import block_view, listing, start_pairs
 from api.pages.coverage import WIDTH, stored
@@ -42,7 +42,6 @@ _MOST_FIELDS: Final = 5_000
 _SUGGESTED: Final = 20
 _START_DAYS: Final = 90
 _PRESET_DAYS: Final = (7, 30, 90, 365)
-_RETRY_S: Final = 4
 
 MarketId = Annotated[int, Query(alias="template.instrument_id.market_id", ge=1, le=65_535)]
 Symbol = Annotated[str, Query(alias="template.instrument_id.symbol", max_length=64)]
@@ -189,21 +188,6 @@ async def estimated(
         fault = {"field": _widest(job, found.refusal.details), "message": found.refusal.message}
         values |= {"error": "The grid is too large.", "fault_fields": [fault]}
     return part("_estimate.html", values)
-
-
-@router.post("/_partial/build/seconds")
-async def seconds(request: Request, user: Visitor, context: Context, form: SentForm) -> Response:
-    """How long the job of a form will compute, measured on a piece of it."""
-    values: dict[str, Any] = {"found": None, "wait": _RETRY_S}
-    try:
-        job = await threaded(job_backtest, request_of(form), context)
-        answer = await timed_estimate(request, job, context)
-        values["found"] = json.loads(bytes(answer.body))
-    except InvalidInput:
-        values["wait"] = None
-    except ServiceError:
-        pass  # no worker is free: asked again
-    return part("_seconds.html", values)
 
 
 @router.post("/_partial/build/submit")
