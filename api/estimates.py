@@ -68,9 +68,7 @@ async def timed_estimate(request: Request, job: Backtest, context: AppContext) -
     def load(market: Market) -> tuple[EstimateTask, Candles]:
         return EstimateTask(job, context.limits, market.generated(job)), market.candles(job)
 
-    return await computed(
-        request, context, ESTIMATE, load, patience_seconds=BRIEF_PATIENCE_S
-    )
+    return await computed(request, context, ESTIMATE, load, patience_seconds=BRIEF_PATIENCE_S)
 
 
 def _sized(job: Backtest, bars: int, traded: int, limits: Limits, workers: int) -> Estimate:

@@ -1,4 +1,4 @@
-"""What is stored of an instrument as a page shows it: its days, its gaps, the part that is asked for."""
+"""What is stored of an instrument, to be drawn: its days, its gaps, the part that is asked for."""
 
 from __future__ import annotations
 

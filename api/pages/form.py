@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from compute.indicators.definition import SOURCE
@@ -30,23 +30,67 @@ KEPT: Final = "kept"
 AS: Final = "as"
 RANGE, LIST = "range", "list"
 _RANGE_FIELDS: Final = ("start", "stop_incl", "step")
-_TEXTS: Final = (
-    "template.instrument_id.symbol", "template.timeframe", "template.direction_mode",
-    "template.sizing_mode", "ranking.primary_metric", "ranking.secondary_metric",
-)  # fmt: skip
-_NUMBERS: Final = (
-    "template.instrument_id.market_id", "template.execution.init_cash_quote",
-    "template.execution.fee_pct", "template.execution.slippage_pct",
-    "template.execution.fixed_quote", "template.execution.safe_profit_percent",
-    "ranking.min_trades", "validation.holdout_fraction", "warmup_bars", "top_k", "preselect",
-    "top_trades_n",
-)  # fmt: skip
-_FLAGS: Final = (
-    "ranking.distinct", "template.risk_grid.sl_enabled", "template.risk_grid.tp_enabled",
-)  # fmt: skip
-_MOMENTS: Final = ("time_range.start", "time_range.end")
 _STOPS: Final = ("sl", "tp")
 _WHOLE: Final = 2**53
+
+
+def number(text: str) -> int | float | str | None:
+    """The number that a text is; the text itself where it is none, None where it is empty."""
+    if not text:
+        return None
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else text
+    return text
+
+
+def _sent_moment(text: str) -> str | None:
+    if re.search(r"T\d\d:\d\d$", text):
+        text += ":00"
+    zoned = re.search(r"(Z|[+-]\d\d:?\d\d)$", text, re.IGNORECASE)
+    return (text if zoned else f"{text}Z") if text else None
+
+
+def _flag(text: str) -> bool | None:
+    return True if text else None
+
+
+def _word(text: str) -> str | None:
+    return text or None
+
+
+Meant = Callable[[str], Any]
+_WHERE: Final[dict[str, Meant]] = {
+    "time_range.start": _sent_moment,
+    "time_range.end": _sent_moment,
+    "template.instrument_id.market_id": number,
+    "template.instrument_id.symbol": _word,
+    "template.timeframe": _word,
+}
+_HOW: Final[dict[str, Meant]] = {
+    "template.direction_mode": _word,
+    "template.sizing_mode": _word,
+    "template.execution.init_cash_quote": number,
+    "template.execution.fee_pct": number,
+    "template.execution.slippage_pct": number,
+    "template.execution.fixed_quote": number,
+    "template.execution.safe_profit_percent": number,
+    "template.risk_grid.sl_enabled": _flag,
+    "template.risk_grid.tp_enabled": _flag,
+    "ranking.primary_metric": _word,
+    "ranking.secondary_metric": _word,
+    "ranking.min_trades": number,
+    "ranking.distinct": _flag,
+    "validation.holdout_fraction": number,
+    "warmup_bars": number,
+    "top_k": number,
+    "preselect": number,
+    "top_trades_n": number,
+}
+"""Fields of one value, and what their texts mean: what is tested stands between these two."""
 
 
 class Fields:
@@ -81,21 +125,17 @@ class Fields:
 def request_of(fields: Fields) -> Request:
     """The request that a form means, valid or not; what is left empty is left out."""
     found: Request = {}
-    for name in _TEXTS:
-        _put(found, name, fields.text(name) or None)
-    for name in _NUMBERS:
-        _put(found, name, number(fields.text(name)))
-    for name in _FLAGS:
-        _put(found, name, True if fields.text(name) else None)
-    for name in _MOMENTS:
-        _put(found, name, _sent_moment(fields.text(name)))
-    for name in _STOPS:
-        path = f"template.risk_grid.{name}"
-        _put(found, path, axis_of(fields, path))
+    for name, meant in _WHERE.items():
+        _put(found, name, meant(fields.text(name)))
     signals: Request = {}
     blocks = [_block(fields, one, signals) for one in fields.indicators]
     _put(found, "template.indicator_grids", blocks)
     _put(found, "template.signal_grids", signals or None)
+    for name, meant in _HOW.items():
+        _put(found, name, meant(fields.text(name)))
+    for name in _STOPS:
+        path = f"template.risk_grid.{name}"
+        _put(found, path, axis_of(fields, path))
     for text in fields.texts(KEPT):
         _keep(found, fields.indicators, text)
     return found
@@ -110,11 +150,12 @@ def fields_of(body: Mapping[str, Any], defaults: Defaults) -> Fields:
     template, stops = request.template, request.template.risk_grid
     sent = _plain(request, defaults)
     pairs: Pairs = []
-    for name in (*_TEXTS, *_NUMBERS, *_MOMENTS):
+    for name in (*_WHERE, *_HOW):
         value = _at(sent, name)
-        if value is not None:
+        if isinstance(value, bool):
+            pairs += [(name, "on")] if value else []
+        elif value is not None:
             pairs.append((name, value if isinstance(value, str) else _text(_tidy(value))))
-    pairs += [(name, "on") for name in _FLAGS if _at(sent, name)]
     for name in _STOPS if stops is not None else ():
         axis, scalar = getattr(stops, name), getattr(stops, f"{name}_pct")
         spec = axis.spec() if axis is not None else None
@@ -153,19 +194,6 @@ def axis_of(fields: Fields, name: str) -> Request | None:
     numbers = {one: number(fields.text(f"{name}.{one}")) for one in _RANGE_FIELDS}
     given = {one: value for one, value in numbers.items() if value is not None}
     return {"mode": "range", **given} if given else None
-
-
-def number(text: str) -> int | float | str | None:
-    """The number that a text is; the text itself where it is none, None where it is empty."""
-    if not text:
-        return None
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if math.isfinite(value) else text
-    return text
 
 
 def axis_pairs(name: str, spec: Mapping[str, Any]) -> Pairs:
@@ -295,13 +323,6 @@ def _moment(ms: int) -> str:
     """A time as the browser's field has it: in UTC, to the minute where that is all of it."""
     text = instant(ms).removesuffix("Z")
     return text.removesuffix(":00") if ms % 60_000 == 0 else text
-
-
-def _sent_moment(text: str) -> str | None:
-    if re.search(r"T\d\d:\d\d$", text):
-        text += ":00"
-    zoned = re.search(r"(Z|[+-]\d\d:?\d\d)$", text, re.IGNORECASE)
-    return (text if zoned else f"{text}Z") if text else None
 
 
 def _text(value: float) -> str:

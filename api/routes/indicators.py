@@ -111,9 +111,7 @@ async def preview(
         candles, generated = preview_candles(task.job, market, context.api.max_candles)
         return replace(task, generated=generated), candles
 
-    return await computed(
-        request, context, PREVIEW, load, patience_seconds=BRIEF_PATIENCE_S
-    )
+    return await computed(request, context, PREVIEW, load, patience_seconds=BRIEF_PATIENCE_S)
 
 
 def _preview_task(body: object, context: AppContext) -> PreviewTask:

@@ -181,11 +181,16 @@ function markFaults() {
   for (const one of form().querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
   for (const fault of form().querySelectorAll("[data-field]")) {
     const name = fault.dataset.field;
-    if (!name) continue;
-    for (const one of form().elements) {
-      if (one.name === name || one.name.startsWith(`${name}.`)) one.setAttribute("aria-invalid", "true");
-    }
+    const found = [...form().elements].filter((one) => one.name === name || one.name.startsWith(`${name}.`));
+    for (const one of found) one.setAttribute("aria-invalid", "true");
+    if (found.length) fault.querySelector("a").textContent = called(found[0]);
   }
+}
+
+// A field as the page calls it.
+function called(one) {
+  const group = one.closest(".axis[aria-label]");
+  return (group?.getAttribute("aria-label") ?? one.labels?.[0]?.firstChild.textContent ?? one.name).trim();
 }
 
 // ---- pictures, then the time it takes: one after the other, until something is edited

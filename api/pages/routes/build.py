@@ -109,7 +109,9 @@ async def symbols(
     def found() -> list[tuple[str, bool]]:
         have = [one.symbol for one in market.candle_store.instruments()
                 if one.market_id == market_id and one.symbol.startswith(start)]  # fmt: skip
-        known = market.references.search(market_id, start, _SUGGESTED) if start.isprintable() else []
+        known = (
+            market.references.search(market_id, start, _SUGGESTED) if start.isprintable() else []
+        )
         others = [one.symbol for one in known if one.symbol not in have]
         return [(one, True) for one in have[:_SUGGESTED]] + [(one, False) for one in others]
 
@@ -168,10 +170,8 @@ async def opened(user: Visitor, context: Context, form: SentForm) -> Response:
 
 
 @router.post("/_partial/build/estimate")
-async def estimated(
-    request: Request, user: Visitor, context: Context, form: SentForm
-) -> Response:
-    """What the job of a form will take, or why there would be none; and the request in all forms."""
+async def estimated(request: Request, user: Visitor, context: Context, form: SentForm) -> Response:
+    """What the job of a form will take, or why there would be none; and its request to copy."""
     body = request_of(form)
     values: dict[str, Any] = {
         "found": None, "error": None, "fault_fields": [], "fields": form,
@@ -183,7 +183,7 @@ async def estimated(
     except InvalidInput as error:
         values |= {"error": error.message, "fault_fields": _faults(error, body)}
         return part("_estimate.html", values)
-    values |= {"found": found.record(), "trades_cut": job.min_trades}
+    values["found"] = found.record()
     if found.refusal is not None:
         fault = {"field": _widest(job, found.refusal.details), "message": found.refusal.message}
         values |= {"error": "The grid is too large.", "fault_fields": [fault]}
@@ -226,7 +226,7 @@ def form_values(fields: Fields, context: AppContext) -> dict[str, Any]:
 
 def _start(market: Market, sample: bool) -> dict[str, Any]:
     """A request to begin with: that of the demonstration, over what is stored; blocks."""
-    body = {name: value for name, value in REQUEST.items()}
+    body = dict(REQUEST)
     template = {name: value for name, value in REQUEST["template"].items() if name != "execution"}
     have = market.candle_store.instruments()
     if not sample and have != [SAMPLE]:

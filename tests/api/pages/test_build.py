@@ -7,7 +7,6 @@ import html as markup
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -118,7 +117,7 @@ def test_the_page_begins_with_what_is_stored(client: httpx.Client) -> None:
 
 def test_the_estimate_counts_and_says_all_forms_of_the_request(client: httpx.Client) -> None:
     found = post(client, "/_partial/build/estimate", pairs_of(STOPS)).text
-    assert "<b class=\"figure\">12</b> base variants" in found
+    assert '<b class="figure">12</b> base variants' in found
     assert "SYNTHETIC" not in found  # said beside the coverage
     text = markup.unescape(re.search(r'id="as-json".*?>(.*?)</pre>', found, re.DOTALL)[1])  # type: ignore[index]
     assert meaning(json.loads(text)) == meaning(STOPS)
@@ -135,7 +134,8 @@ def test_the_estimate_counts_and_says_all_forms_of_the_request(client: httpx.Cli
         ({"time_range__start": "2030-01-01T00:00"}, "time_range", "start < end"),
         ({"time_range__start": "tomorrow"}, "time_range.start", "ISO 8601"),
         ({"blocks__ma__sma__params__window__start": "1"}, "blocks.ma.sma.params.window", "2..2000"),
-        ({"blocks__ma__sma__params__window__start": "x"}, "blocks.ma.sma.params.window.start", "number"),
+        ({"blocks__ma__sma__params__window__step": "x"},
+         "blocks.ma.sma.params.window.step", "number"),
         ({"signals__momentum__rsi__long_threshold__values": EVIL},
          "signals.momentum.rsi.long_threshold", "numeric"),
         ({"template__risk_grid__sl__start": "-1"}, "template.risk_grid", ">= 0"),

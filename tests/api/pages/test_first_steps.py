@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -55,9 +54,24 @@ def jobs(client: httpx.Client) -> list[dict[str, object]]:
     return client.get("/backtests/jobs").json()["items"]
 
 
+@pytest.mark.browser
+def test_two_clicks_from_nothing_to_a_job(
+    url: str, client: httpx.Client, window: BrowserContext
+) -> None:
+    assert "Load sample data" in client.get("/backtests", headers=html()).text
+    with watched(window) as tab:
+        tab.goto(f"{url}/")
+        assert unsound(tab) == []
+        tab.get_by_role("button", name="Load sample data").click()
+        start = tab.get_by_role("button", name="Start the job")
+        expect(start).to_be_enabled(timeout=PATIENCE_MS)
+        expect(tab.get_by_text("244 800").first).to_be_visible()
+        start.dblclick()
+        tab.wait_for_url("**/backtests/jobs/*")
+    assert len(jobs(client)) == 1
+
+
 def test_the_sample_is_stored_once_and_fills_the_form(client: httpx.Client) -> None:
-    for path in ("/", "/backtests"):
-        assert "Load sample data" in client.get(path, headers=html()).text
     found = post(client, "/_partial/sample", [("x", "")])
     assert found.headers["hx-redirect"] == "/backtests?sample=true"
     again = client.post("/market-data/sample").json()
@@ -69,23 +83,6 @@ def test_the_sample_is_stored_once_and_fills_the_form(client: httpx.Client) -> N
     pairs = sent(client.get("/backtests?sample=true", headers=html()).text)
     assert meaning(request_of(Fields(pairs))) == meaning(REQUEST)
     assert "synthetic" in post(client, "/_partial/build/coverage", pairs).text
-
-
-@pytest.mark.browser
-def test_two_clicks_from_nothing_to_a_job(
-    url: str, client: httpx.Client, empty: ClickHouse, window: BrowserContext
-) -> None:
-    empty.command("TRUNCATE TABLE canonical_candles_1m")
-    with watched(window) as tab:
-        tab.goto(f"{url}/")
-        assert unsound(tab) == []
-        tab.get_by_role("button", name="Load sample data").click()
-        start = tab.get_by_role("button", name="Start the job")
-        expect(start).to_be_enabled(timeout=PATIENCE_MS)
-        expect(tab.get_by_text("244 800").first).to_be_visible()
-        start.dblclick()
-        tab.wait_for_url("**/backtests/jobs/*")
-    assert len(jobs(client)) == 1
 
 
 @pytest.mark.browser
@@ -128,7 +125,7 @@ def test_what_is_wrong_is_shown_where_it_is_and_json_opens(
         top_k.fill("9999")
         expect(start).to_be_disabled()
         expect(top_k).to_have_attribute("aria-invalid", "true")
-        tab.get_by_role("link", name="top_k").click()
+        tab.get_by_role("link", name="Rows of the answer").click()
         expect(top_k).to_be_focused()
         top_k.press("Enter")  # not a way to start
         top_k.fill("20")
