@@ -120,7 +120,8 @@ def untimed(
 ) -> Estimate:
     """The `Estimate` of `job` over `bars` loaded bars of which `traded` are traded; no seconds.
 
-    `columns` says whether the columns of Stage A are kept. Raises: InvalidInput.
+    `columns` says whether the columns of Stage A are kept.
+    Raises: InvalidInput; GuardExceeded for rules of so many settings that counting is work itself.
     """
     from compute.plan import plan
     from compute.settings import Limits
@@ -134,6 +135,8 @@ def untimed(
     try:
         sizes = plan(job, bars, ranked, limits, workers=workers, columns=columns)
     except GuardExceeded as error:
+        if max(part.signal_total for part in job.grid.indicators) > limits.max_variants_per_compute:
+            raise
         refusal = error
         free = Limits(_UNGUARDED, _UNGUARDED)
         sizes = plan(job, bars, ranked, free, workers=workers, columns=columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated, Any, Final
@@ -15,7 +16,7 @@ from api.bodies import decoded
 from api.context import AppContext, Context
 from api.errors import Forbidden
 from api.estimates import estimate, job_backtest
-from api.market import Market, market_of
+from api.market import market_of
 from api.pages.blocks import block_view, listing, start_pairs
 from api.pages.coverage import WIDTH, stored
 from api.pages.form import Fields, field_of, fields_of, request_of
@@ -26,7 +27,7 @@ from api.running import threaded
 from cluster.demo import REQUEST
 from compute.account import DIRECTION_MODES, SIZING_MODES
 from compute.backtest import Backtest
-from compute.errors import InvalidGrid, InvalidInput, RoehubError
+from compute.errors import GuardExceeded, InvalidGrid, InvalidInput, RoehubError
 from compute.market.instrument import MARKETS, Instrument
 from compute.market.period import Period, instant
 from compute.market.timeframe import TIMEFRAMES
@@ -41,6 +42,8 @@ router = APIRouter()
 _MOST_FIELDS: Final = 5_000
 _SUGGESTED: Final = 20
 _START_DAYS: Final = 90
+_KNOWN_S: Final = 30.0
+_INSTRUMENTS: Final = "instruments_with_candles"
 _PRESET_DAYS: Final = (7, 30, 90, 365)
 
 MarketId = Annotated[int, Query(alias="template.instrument_id.market_id", ge=1, le=65_535)]
@@ -74,19 +77,20 @@ async def build(
     sample: bool = False,
 ) -> Response:
     """The form: of a job's request, of the sample, else of what is stored."""
-    market = market_of(context.market)
+    market, is_saved = market_of(context.market), False
     if job is not None:
         found = await jobs.job(job, user)
-        body = found.request_json if found.mode == "template" else found.effective_json
+        is_saved = found.mode != "template"
+        body = found.effective_json if is_saved else found.request_json
         fields = await threaded(fields_of, body, context.defaults)
     elif await market.read(market.candle_store.is_empty):
         return page(request, "build.html", user, {"fields": None, "from_job": None})
     else:
         fields = await threaded(
-            fields_of, await market.read(lambda: _start(market, sample)), context.defaults
+            fields_of, await market.read(lambda: _start(context, sample)), context.defaults
         )
     values = await threaded(form_values, fields, context)
-    return page(request, "build.html", user, {**values, "from_job": job})
+    return page(request, "build.html", user, {**values, "from_job": job, "is_saved": is_saved})
 
 
 @router.post("/_partial/sample")
@@ -95,6 +99,7 @@ async def sample(user: Visitor, context: Context, form: SentForm) -> Response:
     market = market_of(context.market)
     now_ms = context.now_ms()
     await market.read(lambda: store_sample(market.candle_store, now_ms))
+    context.running.pop(_INSTRUMENTS, None)
     return Response(status_code=204, headers={"HX-Redirect": "/backtests?sample=true"})
 
 
@@ -107,7 +112,7 @@ async def symbols(
     start = symbol.strip().upper()
 
     def found() -> list[tuple[str, bool]]:
-        have = [one.symbol for one in market.candle_store.instruments()
+        have = [one.symbol for one in _instruments(context)
                 if one.market_id == market_id and one.symbol.startswith(start)]  # fmt: skip
         known = (
             market.references.search(market_id, start, _SUGGESTED) if start.isprintable() else []
@@ -177,16 +182,19 @@ async def estimated(request: Request, user: Visitor, context: Context, form: Sen
         "found": None, "error": None, "fault_fields": [], "fields": form,
         **_copies(body, str(request.base_url).rstrip("/")),
     }  # fmt: skip
+    job: Backtest | None = None
+    refusal: InvalidInput | None = None
     try:
         job = await threaded(job_backtest, body, context)
         found = await estimate(job, market_of(context.market), context)
+        values["found"], refusal = found.record(), found.refusal
     except InvalidInput as error:
-        values |= {"error": error.message, "fault_fields": _faults(error, body)}
-        return part("_estimate.html", values)
-    values["found"] = found.record()
-    if found.refusal is not None:
-        fault = {"field": _widest(job, found.refusal.details), "message": found.refusal.message}
+        refusal = error
+    if job is not None and isinstance(refusal, GuardExceeded):
+        fault = {"field": _widest(job, refusal.details), "message": refusal.message}
         values |= {"error": "The grid is too large.", "fault_fields": [fault]}
+    elif refusal is not None:
+        values |= {"error": refusal.message, "fault_fields": _faults(refusal, body)}
     return part("_estimate.html", values)
 
 
@@ -224,11 +232,21 @@ def form_values(fields: Fields, context: AppContext) -> dict[str, Any]:
     }
 
 
-def _start(market: Market, sample: bool) -> dict[str, Any]:
+def _instruments(context: AppContext) -> list[Instrument]:
+    """The instruments with candles, looked at once in a while: a large store is long about it."""
+    now = time.monotonic()
+    until, found = context.running.get(_INSTRUMENTS, (now, []))
+    if now >= until:
+        found = market_of(context.market).candle_store.instruments()
+        context.running[_INSTRUMENTS] = (time.monotonic() + _KNOWN_S, found)
+    return found
+
+
+def _start(context: AppContext, sample: bool) -> dict[str, Any]:
     """A request to begin with: that of the demonstration, over what is stored; blocks."""
     body = dict(REQUEST)
     template = {name: value for name, value in REQUEST["template"].items() if name != "execution"}
-    have = market.candle_store.instruments()
+    market, have = market_of(context.market), _instruments(context)
     if not sample and have != [SAMPLE]:
         instrument = next((one for one in have if one != SAMPLE), SAMPLE)
         bounds = market.bounds(instrument)

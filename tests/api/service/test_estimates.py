@@ -102,6 +102,15 @@ def test_a_guard_that_would_refuse_is_told(client: httpx.Client) -> None:
     assert again["seconds"] is None
 
 
+def test_a_rule_of_too_many_settings_is_not_even_counted(client: httpx.Client) -> None:
+    body = copy.deepcopy(request())
+    many = {"mode": "range", "start": 1, "stop_incl": 40_000, "step": 1}
+    rule = {"long_threshold": many, "short_threshold": many}
+    body["template"]["signal_grids"] = {"momentum.rsi": rule}
+    found = refused(client.post(PATH, json=body))
+    assert found["details"]["error"] == "max_variants_per_compute_exceeded"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
