@@ -10,6 +10,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from api import envelope, openapi
 from api.bodies import BodyLimit
 from api.context import AppContext
 from api.metrics import HttpMetrics, Measured
+from api.pages.app import create_pages, has_page
+from api.pages.front import Front
 from api.readiness import readiness
 from api.routes import backtests, health, indicators, market_data
 from compute.results import ENGINE_VERSION
@@ -58,7 +61,9 @@ def create_app(context: AppContext) -> FastAPI:
     app.state.context = context
     app.state.readiness = readiness(context)
     envelope.install(app)
+    pages = create_pages(context)
     # What is added last is entered first.
+    app.add_middleware(Front, pages=pages, has_page=partial(has_page, pages))
     app.add_middleware(BodyLimit, max_body_bytes=context.api.max_body_bytes)
     app.add_middleware(Measured, metrics=HttpMetrics(context.registry))
     for module in (backtests, indicators, market_data, health):
@@ -84,7 +89,7 @@ def create_app(context: AppContext) -> FastAPI:
 
 
 async def _home() -> RedirectResponse:
-    """A browser that was given the address alone is shown what there is."""
+    """A program that was given the address alone is told what there is."""
     return RedirectResponse("/docs")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio.to_thread
 from fastapi import Request, Response
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from api.sync_tasks import Task
     from compute.market.candles import Candles
 
+BRIEF_PATIENCE_S: Final = 20.0
+"""Of a run that takes but a moment itself: it waits rather than be refused."""
+
 Returned = TypeVar("Returned")
 
 
@@ -33,14 +36,19 @@ async def computed(
     context: AppContext,
     kind: str,
     load: Callable[[Market], tuple[Task, Candles]],
+    *,
+    patience_seconds: float = 0.0,
 ) -> Response:
     """The response of the task over the candles that `load` gives.
+
+    Where all places are taken it waits for one for `patience_seconds`.
 
     Raises: TooManyRequests, Unavailable, StorageFailed, NoMarketData, Cancelled, and whatever the
     task raises.
     """
     market = market_of(context.market)
     deadline = started(request.scope) + context.sync.sync_deadline_seconds
+    await context.pool.room(patience_seconds)
     with context.pool.slot(kind) as slot:
         try:
             async with asyncio.timeout(deadline - asyncio.get_running_loop().time()):

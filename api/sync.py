@@ -33,9 +33,14 @@ if TYPE_CHECKING:
     from compute.market.candles import Candles
 
 POLL_S: Final = 0.2
+_ROOM_POLL_S: Final = 0.05
 ROOT: Final = Path(__file__).resolve().parents[1]
 TENSOR: Final = "tensor"
 RECONCILE: Final = "reconcile"
+PREVIEW: Final = "preview"
+ESTIMATE: Final = "estimate"
+NO_JOBS: Final = (TENSOR, RECONCILE, PREVIEW, ESTIMATE)
+"""Kinds of runs that cannot be sent as jobs."""
 AS_A_JOB: Final = "send it as a job (POST /backtests/jobs)"
 
 Disconnected = Callable[[], Awaitable[bool]]
@@ -158,6 +163,12 @@ class SyncPool:
         if not self._all:
             self._idle.append(self._started())
 
+    async def room(self, seconds: float) -> None:
+        """Returns when a run has a place, after so many seconds in any case."""
+        until = time.monotonic() + seconds
+        while self.active >= self.settings.max_concurrent_runs and time.monotonic() < until:
+            await asyncio.sleep(_ROOM_POLL_S)
+
     def slot(self, kind: str) -> Slot:
         """A place for one run, to be entered; it is free again when the block is left.
 
@@ -168,7 +179,7 @@ class SyncPool:
             self.metrics.runs.labels(kind, "refused").inc()
             raise TooManyRequests(
                 f"{most} runs are being computed, no more are at a time; try again in a moment"
-                + ("" if kind in (TENSOR, RECONCILE) else f", or {AS_A_JOB}"),
+                + ("" if kind in NO_JOBS else f", or {AS_A_JOB}"),
                 details={"error": "max_concurrent_runs_exceeded", "max_concurrent_runs": most},
                 headers={"Retry-After": "1"},
             )

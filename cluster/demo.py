@@ -9,10 +9,6 @@ from typing import Any, Final
 
 from cluster.outputs import outputs
 
-SEED: Final = 7
-BARS: Final = 366 * 1440
-"""Minutes of one leap year."""
-
 REQUEST: Final[dict[str, Any]] = {
     "time_range": {"start": "2024-01-15T00:00:00Z", "end": "2025-01-01T00:00:00Z"},
     "template": {
@@ -58,18 +54,15 @@ def write_inputs(directory: Path, say: Callable[[str], None]) -> tuple[dict[str,
 
     Raises: InvalidInput when it cannot be written.
     """
-    from compute.market.instrument import Instrument
-    from compute.market.period import Period
     from compute.market.timeframe import TIMEFRAMES
-    from ingest.synthetic import synthetic_candles, write_candles
+    from ingest.sample import INSTRUMENT, sample_candles
+    from ingest.synthetic import write_candles
 
     out = outputs(directory)
-    minute = TIMEFRAMES["1m"]
-    start_ms = Period.parse("2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z").start_ms
-    made = synthetic_candles(seed=SEED, bars=BARS, frame=minute, start_ms=start_ms)
     path = directory / "candles.parquet"
-    instrument = Instrument(**REQUEST["template"]["instrument_id"])
-    write_candles(path, made, frame=minute, instrument=instrument, synthetic=True)
+    write_candles(
+        path, sample_candles(), frame=TIMEFRAMES["1m"], instrument=INSTRUMENT, synthetic=True
+    )
     request = out.write("request.json", json.dumps(REQUEST, indent=2) + "\n")
     say(f"made {path} (SYNTHETIC) and {request}")
     return REQUEST, path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,32 +94,53 @@ def estimated(
     Raises: InvalidInput, InvalidConfig, StoreUnavailable.
     """
     from compute.cautions import ignored
-    from compute.plan import plan
     from compute.probe import forecast
-    from compute.settings import Limits
 
     job = inputs.effective(body)
-    limits = inputs.limits(max_variants, memory_bytes)
     workers = inputs.threads(threads)
     market: inputs.Market | None = None
     with suppress(inputs.NoStoredCandles):
         market = inputs.read_market(job, candles, frame)
     timeline = None if market is None else market.timeline
-    cautions = ignored(job) if market is None else market.cautions(job)
-    bars, traded = _bars(job) if timeline is None else _sizes(timeline)
+    bars, traded = bars_of(job) if timeline is None else timeline_bars(timeline)
+    found = untimed(job, bars, traded, inputs.limits(max_variants, memory_bytes), workers)
+    found = replace(
+        found,
+        made_up=timeline is None,
+        cautions=ignored(job) if market is None else market.cautions(job),
+    )
+    if found.refusal is not None:
+        return found
+    made = forecast(job, timeline or _made_up(job, bars, traded), found.plan, workers)
+    return replace(found, forecast=made)
+
+
+def untimed(
+    job: Backtest, bars: int, traded: int, limits: Limits, workers: int, *, columns: bool = True
+) -> Estimate:
+    """The `Estimate` of `job` over `bars` loaded bars of which `traded` are traded; no seconds.
+
+    `columns` says whether the columns of Stage A are kept.
+    Raises: InvalidInput; GuardExceeded for rules of so many settings that counting is work itself.
+    """
+    from compute.plan import plan
+    from compute.settings import Limits
+
     ranked = traded - int(traded * job.holdout_fraction)
     if ranked < 1:
         raise InvalidInput(
             f"no bar of {job.timeframe.code} closes within time_range {job.period}; lengthen it"
         )
+    refusal: GuardExceeded | None = None
     try:
-        sizes = plan(job, bars, ranked, limits, workers=workers, columns=True)
-    except GuardExceeded as refusal:
+        sizes = plan(job, bars, ranked, limits, workers=workers, columns=columns)
+    except GuardExceeded as error:
+        if max(part.signal_total for part in job.grid.indicators) > limits.max_variants_per_compute:
+            raise
+        refusal = error
         free = Limits(_UNGUARDED, _UNGUARDED)
-        sizes = plan(job, bars, ranked, free, workers=workers, columns=True)
-        return Estimate(job, sizes, limits, None, timeline is None, cautions, refusal)
-    made = forecast(job, timeline or _made_up(job, bars, traded), sizes, workers)
-    return Estimate(job, sizes, limits, made, timeline is None, cautions, None)
+        sizes = plan(job, bars, ranked, free, workers=workers, columns=columns)
+    return Estimate(job, sizes, limits, None, False, [], refusal)
 
 
 def text(found: Estimate) -> str:
@@ -190,25 +211,28 @@ def _over(refused: bool, guard: str = "") -> str:
     return f"{guard} – OVER" if refused else ""
 
 
-def _sizes(timeline: Timeline) -> tuple[int, int]:
+def timeline_bars(timeline: Timeline) -> tuple[int, int]:
+    """(loaded, traded) bars of a timeline."""
     return len(timeline.candles), timeline.stop - timeline.start
 
 
-def _bars(job: Backtest) -> tuple[int, int]:
-    """(loaded, traded) bars of a market without gaps: those whose close lies in the period.
+def bars_of(job: Backtest, first_ms: int | None = None) -> tuple[int, int]:
+    """(loaded, traded) bars of a market whose first candle opens at `first_ms`, long ago without.
 
-    Warm-up is counted back from the start, and the bar that closes there is traded.
+    Traded are those whose close lies in the period. Warm-up is counted back from the start, and
+    the bar that closes there is traded. No hole makes a bar less: the one before goes on.
     """
     step = job.timeframe.ms
-    first = -(-job.period.start_ms // step) - 1
     stop = -(-job.period.end_ms // step) - 1
-    return stop - job.period.start_ms // step + job.warmup_bars, stop - first
+    traded = -(-job.period.start_ms // step) - 1
+    loaded = job.period.start_ms // step - job.warmup_bars
+    if first_ms is not None:
+        loaded = max(loaded, first_ms // step)
+    return max(0, stop - loaded), max(0, stop - max(traded, loaded))
 
 
 def _made_up(job: Backtest, bars: int, traded: int) -> Timeline:
     """A plain walk as long as the probe looks at it."""
-    from dataclasses import replace
-
     from compute.market.period import Period
     from compute.market.timeline import timeline
     from ingest.synthetic import walk_candles

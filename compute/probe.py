@@ -63,8 +63,12 @@ class _Serial:
     device = "cpu"
     workers = 1
 
+    def __init__(self, control: Control) -> None:
+        self.control = control
+
     def each(self, work: Callable[[Any], None], items: Sequence[Any]) -> None:
         for item in items:
+            self.control.check("probe")
             work(item)
 
     def fold(self, *arguments: Any, **options: Any) -> Any:
@@ -72,14 +76,22 @@ class _Serial:
 
 
 def forecast(
-    job: Backtest, timeline: Timeline, sizes: Plan, workers: int, *, columns: bool = True
+    job: Backtest,
+    timeline: Timeline,
+    sizes: Plan,
+    workers: int,
+    *,
+    columns: bool = True,
+    control: Control | None = None,
 ) -> Forecast:
     """The `Forecast` of `job` with the sizes of `sizes`, timed on (a part of) `timeline`.
 
     Costs per bar are taken to be even: a longer run than the probe is extrapolated.
+    Raises: Cancelled.
     """
     short = _shortened(timeline)
-    run = Run(job, short, _Serial(), Control(), Clock())
+    control = control or Control()
+    run = Run(job, short, _Serial(control), control, Clock())
     scale = max(1, sizes.slice_bars) / max(1, run.stop - run.start)
     planes = sum(_plane_seconds(run, part) for part in job.grid.indicators)
     stage, best = _stage_a(run, columns)

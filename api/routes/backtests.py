@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api.backtests import SavedReport, TemplateReport, backtest_task, report_task
 from api.bodies import JsonBody
 from api.context import Context
 from api.envelope import errors, json_response
+from api.estimates import estimate as estimate_of
+from api.estimates import job_backtest, timed_estimate
+from api.market import market_of
 from api.openapi import body_of
 from api.running import computed, threaded
 from api.saved import SavedRequest, asked
 from api.schemas import examples
-from api.schemas.backtests import BacktestResult, Report, RuntimeDefaults
+from api.schemas.backtests import BacktestResult, EstimateBody, Report, RuntimeDefaults
 from api.users import CurrentUser
 from compute.request import BacktestRequest
 from compute.settings import Defaults
@@ -80,6 +83,34 @@ async def variant_report(
     return await computed(
         request, context, "report", lambda market: (task, market.candles(task.job))
     )
+
+
+@router.post(
+    "/estimate",
+    summary="What a job will take",
+    response_model=EstimateBody,
+    responses=_RUN,
+    openapi_extra=body_of(BacktestRequest, SavedRequest, examples=examples.BACKTESTS),
+)
+async def estimate(
+    request: Request,
+    user: CurrentUser,
+    context: Context,
+    body: JsonBody,
+    timed: Annotated[
+        bool,
+        Query(description="Whether its seconds are found, too: a piece of it is run for that."),
+    ] = False,
+) -> Response:
+    """Holds a request to all that the creation of a job would hold it to, and counts what it takes.
+
+    A guard that would refuse it is told in the answer, everything else as the creation tells it.
+    """
+    sent = await asked(body, user, context.strategies)
+    job = await threaded(job_backtest, sent.body, context)
+    if timed:
+        return await timed_estimate(request, job, context)
+    return json_response((await estimate_of(job, market_of(context.market), context)).record())
 
 
 @router.get(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter, Request, Response
 
 from api.bodies import JsonBody, check_axes
@@ -9,10 +12,11 @@ from api.context import AppContext, Context
 from api.envelope import JSON, errors, json_response
 from api.indicators import registry_record
 from api.openapi import body_of
-from api.running import computed, threaded
+from api.previews import PreviewTask, preview_candles
+from api.running import BRIEF_PATIENCE_S, computed, threaded
 from api.schemas import examples
-from api.schemas.indicators import EstimateTotals, IndicatorList, TensorFacts
-from api.sync import TENSOR
+from api.schemas.indicators import EstimateTotals, IndicatorList, PreviewSeries, TensorFacts
+from api.sync import PREVIEW, TENSOR
 from api.sync_tasks import TensorTask, encoded
 from api.users import CurrentUser
 from compute.indicator_requests import (
@@ -22,6 +26,11 @@ from compute.indicator_requests import (
     parsed,
     tensor_job,
 )
+from compute.preview import PreviewRequest, preview_job
+
+if TYPE_CHECKING:
+    from api.market import Market
+    from compute.market.candles import Candles
 
 router = APIRouter(prefix="/indicators", tags=["indicators"])
 
@@ -80,6 +89,34 @@ async def compute(
         TENSOR,
         lambda market: (task, market.candle_store.candles(job.instrument, job.period)),
     )
+
+
+@router.post(
+    "/preview",
+    summary="One setting of an indicator, to be drawn",
+    response_model=PreviewSeries,
+    responses=errors("unauthorized", "forbidden", *_BODY, "too_many_requests", "unavailable"),
+    openapi_extra=body_of(PreviewRequest, examples=examples.PREVIEWS),
+)
+async def preview(
+    request: Request, user: CurrentUser, context: Context, body: JsonBody
+) -> Response:
+    """Candles, the series of one setting and its votes, put together to as many points as wanted.
+
+    Of an axis with several values the middle one is taken.
+    """
+    task = await threaded(_preview_task, body, context)
+
+    def load(market: Market) -> tuple[PreviewTask, Candles]:
+        candles, generated = preview_candles(task.job, market, context.api.max_candles)
+        return replace(task, generated=generated), candles
+
+    return await computed(request, context, PREVIEW, load, patience_seconds=BRIEF_PATIENCE_S)
+
+
+def _preview_task(body: object, context: AppContext) -> PreviewTask:
+    check_axes(parsed(PreviewRequest, body), context.api)
+    return PreviewTask(preview_job(body, context.indicator_defaults))
 
 
 def _tensor_task(body: object, context: AppContext) -> TensorTask:

@@ -14,12 +14,19 @@ from api.context import Context
 from api.envelope import JSON, errors, json_response
 from api.errors import invalid
 from api.market import market_of
-from api.schemas.market_data import CandleList, CoverageList, InstrumentList, MarketList
+from api.schemas.market_data import (
+    CandleList,
+    CoverageList,
+    InstrumentList,
+    MarketList,
+    SampleBody,
+)
 from api.users import CurrentUser
 from compute.errors import InvalidInput, InvalidRequest
 from compute.market.instrument import Instrument
 from compute.market.period import Period
 from ingest.coverage import coverage as coverage_of
+from ingest.sample import store_sample
 
 router = APIRouter(prefix="/market-data", tags=["market-data"])
 
@@ -160,6 +167,23 @@ async def candles(
     if format is Form.arrow:
         return StreamingResponse(arrow_chunks(found), media_type=ARROW)
     return StreamingResponse(json_chunks(wanted, found), media_type=JSON)
+
+
+@router.post(
+    "/sample",
+    summary="Store made-up candles to try things on",
+    response_model=SampleBody,
+    responses=_READ,
+)
+async def sample(user: CurrentUser, context: Context) -> Response:
+    """Stores a year of SYNTHUSDT, which a generator made and which says so wherever it is shown.
+
+    Of the store nothing else is changed, and a second time nothing at all.
+    """
+    market = market_of(context.market)
+    now_ms = context.now_ms()
+    found = await market.read(lambda: store_sample(market.candle_store, now_ms))
+    return json_response(found.record())
 
 
 def _named(instrument: Instrument) -> dict[str, Any]:

@@ -250,3 +250,52 @@ class RuntimeDefaults(Answer):
     ranking: RankingDefaults = Field(description="What is looked for.")
     execution: ExecutionDefaults = Field(description="Costs and cash.")
     jobs: JobDefaults = Field(description="What jobs keep.")
+
+
+class PlaneRows(Answer):
+    """Rows of the votes of one indicator that are held."""
+
+    long: int = Field(description="Votes for LONG that differ.")
+    short: int = Field(description="Votes for SHORT that differ.")
+
+
+class CautionItem(Answer):
+    """A reason to trust the numbers of a run less."""
+
+    code: str = Field(description="Its stable name.")
+    message: str = Field(description="What it is and what helps.")
+
+
+class Refusal(Answer):
+    """Why a job of the request would be refused."""
+
+    message: str = Field(description="What is too much and what helps.")
+    details: Json = Field(description="The guard and its numbers.")
+
+
+class EstimateBody(Answer):
+    """What a job will take."""
+
+    loaded_bars: int = Field(description="Bars that are read, warm-up included.")
+    ranked_bars: int = Field(description="Bars that rows are ranked on.")
+    stage_a_variants_total: int = Field(description="Base variants: all without stops.")
+    stage_a_distinct_total: int = Field(description="Of them those whose votes can differ.")
+    idle_axes: list[str] = Field(description="Axes that change no vote.")
+    preselect: int = Field(description="Base variants that are tried with stops.")
+    risk_variants_total: int = Field(description="Pairs of stops.")
+    stage_b_variants_total: int = Field(description="Variants with stops.")
+    max_variants_per_compute: int = Field(description="Most variants of a stage.")
+    planes: dict[str, PlaneRows] = Field(description="Votes that are held, by indicator.")
+    memory_bytes: dict[str, int] = Field(description="Bytes by what they are for.")
+    estimated_memory_bytes: int = Field(description="Bytes at the peak.")
+    max_compute_bytes_total: int = Field(description="Most bytes of a run.")
+    contract_memory_bytes: int = Field(description="Bytes of tensors that nothing allocates.")
+    blocks: int = Field(description="Parts of the grid that are walked one after the other.")
+    spans: dict[str, int] | None = Field(description="Parts of each stage; null: not timed.")
+    threads: int | None = Field(description="Cores the seconds are for; null: not timed.")
+    seconds: dict[str, float] | None = Field(
+        description="Seconds of each step, extrapolated from a piece of it; null: not timed."
+    )
+    slow_metric: str | None = Field(description="A ranking metric that is dear, if there is one.")
+    cautions: list[CautionItem] = Field(description="What a reader of the result should know.")
+    refusal: Refusal | None = Field(description="Why a job would be refused; null: it would not.")

@@ -124,6 +124,34 @@ ESTIMATES: Final[dict[str, Any]] = {
     }
 }
 
+PREVIEWS: Final[dict[str, Any]] = {
+    "an average in the middle of a range": {
+        "instrument_id": {"market_id": 1, "symbol": "BTCUSDT"},
+        "timeframe": "1h",
+        "time_range": {"start": "2026-01-03T00:00:00Z", "end": "2026-01-08T00:00:00Z"},
+        "indicator": {
+            "indicator_id": "ma.sma",
+            "source": _CLOSE,
+            "params": {"window": {"mode": "range", "start": 5, "stop_incl": 15, "step": 5}},
+        },
+        "points": 60,
+    },
+    "a band and its thresholds": {
+        "instrument_id": {"market_id": 1, "symbol": "BTCUSDT"},
+        "timeframe": "15m",
+        "time_range": {"start": "2026-01-05T00:00:00Z", "end": "2026-01-06T00:00:00Z"},
+        "indicator": {
+            "indicator_id": "momentum.rsi",
+            "source": _CLOSE,
+            "params": {"window": {"mode": "explicit", "values": [14]}},
+        },
+        "signals": {
+            "long_threshold": {"mode": "explicit", "values": [50]},
+            "short_threshold": {"mode": "explicit", "values": [40]},
+        },
+    },
+}
+
 TENSORS: Final[dict[str, Any]] = {
     "bands over a day": {
         "market_id": 1,

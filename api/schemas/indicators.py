@@ -118,3 +118,25 @@ class TensorFacts(Answer):
     dtype: Literal["float32"] = Field(description="Type of the values.")
     c_contiguous: bool = Field(description="Whether it is one block in C order.")
     meta: TensorMeta = Field(description="Sizes and time.")
+
+
+class PreviewSeries(Answer):
+    """One setting of an indicator over a range, in columns of points, by time."""
+
+    indicator_id: str = Field(description="What was computed.")
+    output: str = Field(description="Which output.")
+    settings: dict[str, int | float | str] = Field(description="Value of each of its axes.")
+    signals: dict[str, int | float] = Field(description="Value of each parameter of its rule.")
+    meaning: str = Field(description="What its vote means.")
+    on_price: bool = Field(description="Whether its values are prices.")
+    generated: bool = Field(description="Whether a generator made some of the candles.")
+    bars: int = Field(description="Bars that are shown.")
+    bars_per_point: int = Field(description="Bars that a point stands for; the last may have less.")
+    ts_open: list[int] = Field(description="Open of the first bar of each point, epoch ms.")
+    open: list[float | None] = Field(description="First price of each point.")
+    high: list[float | None] = Field(description="Highest price of each point.")
+    low: list[float | None] = Field(description="Lowest price of each point.")
+    close: list[float | None] = Field(description="Last price of each point.")
+    value: list[float | None] = Field(description="The output at the last bar of each point.")
+    long: list[int] = Field(description="Bars of each point that vote LONG.")
+    short: list[int] = Field(description="Bars of each point that vote SHORT.")

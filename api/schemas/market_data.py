@@ -76,3 +76,14 @@ class CandleList(Answer):
     symbol: str = Field(description="The symbol.")
     timeframe: str = Field(description="Always 1m.")
     items: list[CandleItem] = Field(description="The candles.")
+
+
+class SampleBody(Answer):
+    """The sample as it is stored."""
+
+    market_id: int = Field(description="The market that it is listed under.")
+    symbol: str = Field(description="Its symbol; no exchange has it.")
+    start: str = Field(description="Its first minute.")
+    end: str = Field(description="The end of its last minute.")
+    minutes: int = Field(description="Its candles; some minutes are missing, as on a market.")
+    written: int = Field(description="Of them those that were not stored before.")

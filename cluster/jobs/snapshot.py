@@ -83,7 +83,7 @@ def snapshot(
     Raises: InvalidRequest, InvalidGrid, GuardExceeded, NoMarketData or another InvalidInput.
     """
     request = _storable(parse_request(body))
-    _check_top_k(request, defaults)
+    check_top_k(request, defaults)
     job = resolve(request, defaults, indicator_defaults)
     check_variants(job, limits)
     if saved is not None:
@@ -116,7 +116,8 @@ def snapshot(
     )
 
 
-def _check_top_k(request: BacktestRequest, defaults: Defaults) -> None:
+def check_top_k(request: BacktestRequest, defaults: Defaults) -> None:
+    """Raises RejectedRequest for more rows than a job keeps."""
     top_k, cap = request.top_k or defaults.top_k_default, defaults.top_k_persisted_default
     if top_k > cap:
         raise RejectedRequest(_ROWS_CAP.format(cap=cap, top_k=top_k), "body.top_k", "max_value")

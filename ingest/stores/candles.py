@@ -111,18 +111,26 @@ class CandleStore:
         found = present(self.candles(instrument, period), frame, period)
         return fingerprint(instrument, frame, period, found)
 
+    def is_empty(self) -> bool:
+        """Whether there is no candle at all."""
+        return not self.db.rows("SELECT 1 FROM canonical_candles_1m LIMIT 1")
+
     def bounds(
-        self, instrument: Instrument, before_ms: int | None = None
+        self,
+        instrument: Instrument,
+        before_ms: int | None = None,
+        from_ms: int = FIRST_STORED_MS,
     ) -> tuple[int, int] | None:
-        """First and last stored minute, of those that open before `before_ms`; None: no candle."""
+        """First and last stored minute that open in a range; None where there is no candle."""
+        start_ms = max(from_ms, FIRST_STORED_MS)
         end_ms = LAST_STORED_MS if before_ms is None else min(before_ms, LAST_STORED_MS)
-        if end_ms <= FIRST_STORED_MS:
+        if end_ms <= start_ms:
             return None
         ((first_ms, last_ms),) = self.db.rows(
             "SELECT toUnixTimestamp64Milli(minOrNull(ts_open)), "
             "toUnixTimestamp64Milli(maxOrNull(ts_open)) "
             f"FROM canonical_candles_1m {_WHERE}",
-            _asked(instrument, Period(FIRST_STORED_MS, end_ms)),
+            _asked(instrument, Period(start_ms, end_ms)),
         )
         return None if first_ms is None else (int(first_ms), int(last_ms))
 

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.schemas.examples import ESTIMATES, TENSORS
-from api.schemas.indicators import EstimateTotals, IndicatorList, TensorFacts
+from api.schemas.examples import ESTIMATES, PREVIEWS, TENSORS
+from api.schemas.indicators import EstimateTotals, IndicatorList, PreviewSeries, TensorFacts
 from compute.indicator_requests import indicator_tensor
 from compute.indicators.registry import definition, ids
 from compute.settings import Limits
@@ -177,3 +177,62 @@ def test_a_tensor_above_the_memory_guard(store: ClickHouse) -> None:
         details = refused(client.post("/indicators/compute", json=body))["details"]
     assert details["error"] == "max_compute_bytes_total_exceeded"
     assert details["estimated_memory_bytes"] == first
+
+
+def previewed(client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    response = client.post("/indicators/preview", json=body)
+    assert response.status_code == 200, response.text
+    return PreviewSeries.model_validate(response.json()).model_dump()
+
+
+@pytest.mark.parametrize("body", PREVIEWS.values(), ids=["average", "band"])
+def test_a_preview(client: httpx.Client, body: dict[str, Any]) -> None:
+    found = previewed(client, body)
+    assert found["generated"] is True
+    points = len(found["ts_open"])
+    assert points == -(-found["bars"] // found["bars_per_point"]) <= body.get("points", 400)
+    for name in ("open", "high", "low", "close", "value", "long", "short"):
+        assert len(found[name]) == points, name
+    assert all(low <= close <= high for low, close, high in
+               zip(found["low"], found["close"], found["high"], strict=True))  # fmt: skip
+    assert 0 < sum(found["long"]) + sum(found["short"]) <= found["bars"]
+
+
+def test_a_preview_is_the_middle_of_its_ranges_bar_by_bar(
+    client: httpx.Client, store: ClickHouse
+) -> None:
+    body = PREVIEWS["an average in the middle of a range"] | {"points": 2_000}
+    found = previewed(client, body)
+    assert found["settings"] == {"source": "close", "window": 10}
+    assert found["bars_per_point"] == 1
+    closes = found["close"]
+    for i in range(9, len(closes)):
+        mean = sum(closes[i - 9 : i + 1]) / 10
+        assert found["value"][i] == pytest.approx(mean, rel=1e-6)
+        assert (found["long"][i], found["short"][i]) == (
+            int(closes[i] > found["value"][i]), int(closes[i] < found["value"][i]),
+        )  # fmt: skip
+    # As many bars as a point of them stand for are put together.
+    rough = previewed(client, body | {"points": 30})
+    assert rough["bars_per_point"] == 4
+    assert rough["long"] == [sum(found["long"][i : i + 4]) for i in range(0, found["bars"], 4)]
+    assert rough["high"] == [max(found["high"][i : i + 4]) for i in range(0, found["bars"], 4)]
+    assert rough["value"][0] == found["value"][3]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"points": 2_001}, "body.points"),
+        ({"timeframe": "2m"}, "body.timeframe"),
+        ({"indicator": {"indicator_id": "ma.smma"}}, "unknown indicator"),
+        ({"indicator": {"indicator_id": "structure.pivot_low"}}, "structure.pivots"),
+        ({"signals": {"x": {"mode": "explicit", "values": [1]}}}, "unknown signal param"),
+        ({"instrument_id": {"market_id": 1, "symbol": "NO"}}, "no candle of 1:NO"),
+        ({"time_range": {"start": "2020-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}},
+         "max_candles"),
+    ],
+)  # fmt: skip
+def test_a_preview_that_is_refused(client: httpx.Client, change: dict[str, Any], said: str) -> None:
+    body = PREVIEWS["a band and its thresholds"] | change
+    assert said in str(refused(client.post("/indicators/preview", json=body)))

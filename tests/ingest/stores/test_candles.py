@@ -222,6 +222,11 @@ def test_bounds_are_those_before_a_limit(store: CandleStore) -> None:
     assert store.bounds(instrument, before_ms=at[0]) is None
     assert store.bounds(instrument, before_ms=at[0] + 1) == (at[0], at[0])
     assert store.bounds(instrument, before_ms=-5) is None
+    assert store.bounds(instrument, from_ms=at[0] + 1) == (at[1], at[2])
+    assert store.bounds(instrument, from_ms=at[1], before_ms=at[2]) == (at[1], at[1])
+    assert store.bounds(instrument, from_ms=at[2] + 1) is None
+    assert store.bounds(instrument, from_ms=at[1], before_ms=at[1]) is None
+    assert not store.is_empty()
     assert store.bounds(instrument, before_ms=1 << 60) == (at[0], at[2])
 
 

@@ -1,0 +1,342 @@
+// The form of a back-test: its blocks, its counts, and each indicator drawn as it is chosen.
+import { call } from "/assets/api.js";
+import { axis, draw, forget, tooltip } from "/assets/charts.js";
+import { say } from "/assets/page.js";
+
+const BARS_SHOWN = 240;
+const FRAME_MS = { "1m": 6e4, "5m": 3e5, "15m": 9e5, "1h": 36e5, "4h": 144e5, "1d": 864e5 };
+
+const form = () => document.getElementById("build");
+const field = (name) => form().elements.namedItem(name);
+const edited = (element) => element.dispatchEvent(new Event("edited", { bubbles: true }));
+
+// ---- presses
+
+document.addEventListener("click", (event) => {
+  const target = event.target.closest("[data-move], [data-days], [data-goes]");
+  if (!target) return;
+  if (target.dataset.days) return setRange(target.dataset.days);
+  if (target.dataset.goes !== undefined) {
+    event.preventDefault();
+    return goTo(target.dataset.goes);
+  }
+  if (target.dataset.move === "let-go") target.closest(".kept").remove();
+  else moveBlock(target.closest("[data-block]"), target.dataset.move, target);
+  edited(form());
+});
+
+function moveBlock(block, where, button) {
+  const title = block.querySelector("legend").firstChild.textContent.trim();
+  if (where === "out") {
+    const next = block.nextElementSibling ?? block.previousElementSibling;
+    const chart = block.querySelector("[data-look]");
+    forget(chart);
+    block.remove();
+    (next?.querySelector('[data-move="out"]') ?? document.querySelector(".adder summary")).focus();
+    say(`${title} is removed.`);
+    markAdded();
+    return;
+  }
+  const beside = where === "up" ? block.previousElementSibling : block.nextElementSibling;
+  if (beside) where === "up" ? beside.before(block) : beside.after(block);
+  button.focus();
+  say(`${title} is number ${[...block.parentElement.children].indexOf(block) + 1}.`);
+}
+
+function setRange(days) {
+  const stored = document.querySelector(".coverage");
+  if (!stored) return say("Choose a symbol that has candles first.");
+  const first = Math.floor(stored.dataset.first / 864e5) * 864e5;
+  const end = Math.ceil(stored.dataset.end / 864e5) * 864e5;
+  const start = days === "all" ? first : Math.max(first, end - days * 864e5);
+  field("time_range.start").value = new Date(start).toISOString().slice(0, 16);
+  field("time_range.end").value = new Date(end).toISOString().slice(0, 16);
+  edited(field("time_range.start"));
+}
+
+function goTo(name) {
+  const found = [...form().elements].find((one) => one.name === name)
+    ?? [...form().elements].find((one) => one.name.startsWith(`${name}.`) && one.offsetParent);
+  const place = found ?? document.querySelector(".build-form");
+  place.closest("details")?.setAttribute("open", "");
+  place.scrollIntoView({ block: "center" });
+  place.focus();
+}
+
+// ---- typing
+
+document.addEventListener("keydown", (event) => {
+  // In a long form Enter is not yet a decision.
+  if (event.key === "Enter" && event.target.matches("#build input")) {
+    event.preventDefault();
+    event.target.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+});
+
+document.addEventListener("input", (event) => {
+  if (event.target.dataset.filters) return filter(event.target);
+  const one = event.target.closest(".axis");
+  if (one) count(one);
+  if (event.target.name === "template.instrument_id.market_id") followFee();
+});
+
+document.addEventListener("change", async (event) => {
+  if (event.target.dataset.reads) {
+    const [file] = event.target.files;
+    if (file) event.target.form.elements.namedItem(event.target.dataset.reads).value = await file.text();
+  } else if (event.target.name?.endsWith(".as")) {
+    convert(event.target);
+  }
+});
+
+function filter(input) {
+  const wanted = input.value.trim().toLowerCase();
+  for (const group of document.querySelectorAll(`#${input.dataset.filters} .catalogue-group`)) {
+    const heading = group.querySelector("h3").textContent.toLowerCase();
+    let some = false;
+    for (const button of group.querySelectorAll("button")) {
+      const text = `${button.textContent} ${button.dataset.adds} ${heading}`.toLowerCase();
+      button.hidden = !text.includes(wanted);
+      some ||= !button.hidden;
+    }
+    group.hidden = !some;
+  }
+}
+
+function followFee() {
+  const market = field("template.instrument_id.market_id");
+  field("template.execution.fee_pct").placeholder = market.selectedOptions[0]?.dataset.fee ?? "";
+}
+
+// ---- axes
+
+function parts(one) {
+  const input = (name) => one.querySelector(`[name$=".${name}"]`);
+  return { as: input("as"), start: input("start"), stop: input("stop_incl"), step: input("step"), values: input("values") };
+}
+
+function rangeValues(start, stop, step, most) {
+  const size = Math.floor((stop - start) / step + 1e-9) + 1;
+  if (!(size > 0 && step > 0) || size > most) return null;
+  return Array.from({ length: size }, (_, i) => Number((start + i * step).toPrecision(12)));
+}
+
+// What was typed goes along when the way to type it is changed.
+function convert(select) {
+  const { start, stop, step, values } = parts(select.closest(".axis"));
+  if (select.value === "list") {
+    const found = start.value && stop.value && step.value
+      && rangeValues(+start.value, +stop.value, +step.value, 60);
+    if (found && !values.value) values.value = found.join(", ");
+  } else {
+    const numbers = values.value.split(/[\s,;]+/).filter(Boolean).map(Number).sort((a, b) => a - b);
+    if (numbers.length && numbers.every(Number.isFinite) && !start.value && !stop.value) {
+      start.value = numbers[0];
+      stop.value = numbers.at(-1);
+      step.value = Number((numbers.length > 1 ? numbers[1] - numbers[0] : 1).toPrecision(12));
+    }
+  }
+  count(select.closest(".axis"));
+  edited(select);
+}
+
+function count(one) {
+  const place = one.querySelector("[data-counts]");
+  if (!place) return;
+  const { as, start, stop, step, values } = parts(one);
+  let size = null;
+  if (as.value === "list") size = values.value.split(/[\s,;]+/).filter(Boolean).length || null;
+  else if (start.value && stop.value && step.value > 0 && +start.value <= +stop.value) {
+    size = Math.floor((stop.value - start.value) / step.value + 1e-9) + 1;
+  }
+  place.textContent = size === null ? "" : size === 1 ? "1 value" : `${size.toLocaleString("en").replaceAll(",", " ")} values`;
+}
+
+// ---- after parts have come
+
+document.addEventListener("htmx:afterSettle", (event) => {
+  const target = event.detail.target;
+  if (!form()) return;
+  if (target.id === "estimate") {
+    markFaults();
+    if (target.querySelector("[data-counted]")) look();
+  } else if (target.id === "blocks" || target.closest?.("#blocks") || target.id === "build") {
+    form().querySelectorAll(".axis").forEach(count);
+    markAdded();
+    if (target.id === "blocks") {
+      const block = target.lastElementChild;
+      block.scrollIntoView({ block: "nearest" });
+      say(`${block.querySelector("legend").firstChild.textContent.trim()} is added.`);
+    }
+    edited(form());
+  }
+});
+
+function markAdded() {
+  const chosen = new Set([...form().querySelectorAll("[data-block]")].map((one) => one.dataset.block));
+  for (const button of form().querySelectorAll("[data-adds]")) button.disabled = chosen.has(button.dataset.adds);
+}
+
+function markFaults() {
+  for (const one of form().querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
+  for (const fault of form().querySelectorAll("[data-field]")) {
+    const name = fault.dataset.field;
+    const found = [...form().elements].filter((one) => one.name === name || one.name.startsWith(`${name}.`));
+    for (const one of found) one.setAttribute("aria-invalid", "true");
+    if (found.length) fault.querySelector("a").textContent = called(found[0]);
+  }
+}
+
+// A field as the page calls it.
+function called(one) {
+  const group = one.closest(".axis[aria-label]");
+  return (group?.getAttribute("aria-label") ?? one.labels?.[0]?.firstChild.textContent ?? one.name).trim();
+}
+
+// ---- pictures, then the time it takes: one after the other, until something is edited
+
+const shown = new WeakMap();
+let asking = new AbortController();
+
+async function ask(path, body) {
+  const { signal } = asking;
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await call("POST", path, body, { signal });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      if (error.status !== 429 || attempt > 20) return { error: error.message };
+      await new Promise((done) => setTimeout(done, 1000));
+      signal.throwIfAborted();
+    }
+  }
+}
+
+async function look() {
+  asking.abort();
+  asking = new AbortController();
+  const request = JSON.parse(document.getElementById("as-json").textContent);
+  try {
+    for (const grid of request.template.indicator_grids) await lookAt(grid, request);
+    const place = document.getElementById("seconds");
+    if (place) tellSeconds(place, await ask("/backtests/estimate?timed=true", request));
+  } catch (error) {
+    if (error.name !== "AbortError") throw error;
+  }
+}
+
+async function lookAt(grid, { template, time_range: range }) {
+  const block = form().querySelector(`[data-block="${CSS.escape(grid.indicator_id)}"]`);
+  if (!block) return;
+  const place = block.querySelector("[data-look]"), words = block.querySelector("[data-look-words]");
+  const body = {
+    instrument_id: template.instrument_id, timeframe: template.timeframe, time_range: lastBars(range, template.timeframe),
+    indicator: grid, signals: template.signal_grids?.[grid.indicator_id] ?? {}, points: BARS_SHOWN,
+  };
+  const key = JSON.stringify(body);
+  if (shown.get(place) === key) return;
+  const found = await ask("/indicators/preview", body);
+  if (!place.isConnected) return;
+  shown.set(place, key);
+  if (found.error) {
+    forget(place);
+    place.classList.remove("drawn");
+    words.textContent = found.error;
+  } else {
+    picture(place, words, found, body.timeframe);
+  }
+}
+
+function tellSeconds(place, found) {
+  const [figure, words] = place.children;
+  if (!found.seconds) {
+    figure.textContent = "–";
+    words.textContent = found.error ?? "It would be refused.";
+    return;
+  }
+  const total = Object.values(found.seconds).reduce((a, b) => a + b, 0);
+  const [, size, unit] = [[7200, 3600, "h"], [90, 60, "min"], [0, 1, "s"]].find(([from]) => total >= from);
+  figure.textContent = total < 1 ? "under a second" : `about ${Math.round(total / size)} ${unit}`;
+  words.textContent = `on ${found.threads} core${found.threads === 1 ? "" : "s"}, measured on a piece of it; starting comes on top`;
+  for (const { code, message } of found.cautions) {
+    if (code === "synthetic_candles" || code === "signals_ignored") continue;
+    const notice = document.createElement("p");
+    notice.className = "notice";
+    notice.textContent = `${message}.`;
+    place.closest(".estimate").append(notice);
+  }
+}
+
+// The end of the range, where the bars can be told apart.
+function lastBars(range, frame) {
+  const stored = document.querySelector(".coverage")?.dataset.end ?? Infinity;
+  const end = Math.min(Date.parse(range.end), stored);
+  const from = Math.max(Date.parse(range.start), end - BARS_SHOWN * FRAME_MS[frame]);
+  return { start: new Date(from).toISOString(), end: new Date(end).toISOString() };
+}
+
+function picture(place, words, found, frame) {
+  const settings = Object.entries({ ...found.settings, ...found.signals }).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ");
+  const long = found.long.reduce((a, b) => a + b, 0), short = found.short.reduce((a, b) => a + b, 0);
+  const share = (votes) => `${Math.round(100 * votes / Math.max(1, found.bars))} %`;
+  words.textContent = `The last ${found.bars} bars of ${frame}${found.generated ? " (synthetic)" : ""}: ${found.output} with ${settings || "no setting"}. LONG on ${share(long)} of them, SHORT on ${share(short)}.`;
+  place.classList.add("drawn");
+  place.classList.toggle("two", !found.on_price);
+  const times = found.ts_open.map((ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " "));
+  const label = `${found.indicator_id} on candles, its votes below. ${words.textContent}`;
+  draw(place, label, (colour) => options(found, times, colour));
+}
+
+function options(found, times, colour) {
+  const below = !found.on_price;
+  const tall = below ? ["46%", "24%"] : ["74%"];
+  const heights = [...tall, "7%"];
+  const tops = below ? ["3%", "56%", "86%"] : ["3%", "83%"];
+  const last = heights.length - 1;
+  const grid = heights.map((height, i) => ({ left: 54, right: 8, top: tops[i], height }));
+  const xAxis = heights.map((_, i) => ({
+    type: "category", data: times, gridIndex: i, ...axis({ splitLine: { show: false } }),
+    axisLabel: { show: i === last, color: colour.soft, hideOverlap: true, fontSize: 11 },
+  }));
+  const yAxis = heights.map((_, i) => i === last
+    ? { gridIndex: i, min: 0, max: 1, show: false }
+    : { gridIndex: i, scale: true, splitNumber: 3, ...axis(), axisLabel: { color: colour.soft, fontSize: 11 } });
+  const vote = (votes, other, shade) => ({
+    type: "bar", xAxisIndex: last, yAxisIndex: last, stack: "votes", barCategoryGap: "0%", silent: true,
+    itemStyle: { color: shade }, data: votes.map((n, i) => n / Math.max(1, n + other[i], found.bars_per_point)),
+  });
+  return {
+    grid, xAxis, yAxis,
+    axisPointer: { link: [{ xAxisIndex: "all" }] },
+    tooltip: tooltip({ trigger: "axis", formatter: (points) => told(found, times, points[0]?.dataIndex) }),
+    series: [
+      {
+        type: "candlestick", xAxisIndex: 0, yAxisIndex: 0,
+        data: found.open.map((open, i) => [open, found.close[i], found.low[i], found.high[i]]),
+        itemStyle: { color: colour.gain, color0: colour.loss, borderColor: colour.gain, borderColor0: colour.loss },
+      },
+      {
+        type: "line", xAxisIndex: below ? 1 : 0, yAxisIndex: below ? 1 : 0, data: found.value, showSymbol: false,
+        lineStyle: { color: colour.accent, width: 2 }, itemStyle: { color: colour.accent },
+        markLine: below ? { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: colour.soft }, data: levels(found) } : undefined,
+      },
+      vote(found.long, found.short, colour.gain),
+      vote(found.short, found.long, colour.loss),
+    ],
+  };
+}
+
+const levels = (found) => Object.entries(found.signals)
+  .filter(([name]) => name.endsWith("threshold")).map(([, value]) => ({ yAxis: value }));
+
+function told(found, times, i) {
+  if (i === undefined) return "";
+  const vote = found.long[i] > found.short[i] ? "LONG" : found.short[i] > found.long[i] ? "SHORT" : "neutral";
+  const value = found.value[i];
+  return `${times[i]}\nclose ${found.close[i]}\n${found.output} ${value === null ? "–" : Number(value.toPrecision(7))}\n${vote}`;
+}
+
+if (form()) {
+  form().querySelectorAll(".axis").forEach(count);
+  markAdded();
+}
