@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.2
 ROOT: Final = Path(__file__).resolve().parents[1]
 TENSOR: Final = "tensor"
+VARIANT: Final = "variant"
 AS_A_JOB: Final = "send it as a job (POST /backtests/jobs)"
 
 Disconnected = Callable[[], Awaitable[bool]]
@@ -167,7 +168,7 @@ class SyncPool:
             self.metrics.runs.labels(kind, "refused").inc()
             raise TooManyRequests(
                 f"{most} runs are being computed, no more are at a time; try again in a moment"
-                + ("" if kind == TENSOR else f", or {AS_A_JOB}"),
+                + ("" if kind in (TENSOR, VARIANT) else f", or {AS_A_JOB}"),
                 details={"error": "max_concurrent_runs_exceeded", "max_concurrent_runs": most},
                 headers={"Retry-After": "1"},
             )

@@ -143,7 +143,7 @@ def surface(
     return Surface(
         axes=axes,
         pairs=tuple(_pairs(grid, axes)),
-        histogram=_histogram(finite),
+        histogram=histogram(finite),
         variants=len(returns),
         non_finite=len(returns) - len(finite),
         median=float(middle),
@@ -156,7 +156,7 @@ def surface(
             int(np.searchsorted(axis.edges, digit, side="right")) - 1
             for axis, digit in zip(axes, digits, strict=True)
         ),
-        neighbours=_neighbours(grid, tuple(int(d) for d in digits)),
+        neighbours=neighbours(grid, tuple(int(d) for d in digits)),
     )
 
 
@@ -247,7 +247,7 @@ def _aggregates(block: Values) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     return median, mean, nth(zero), nth(safe - 1), share
 
 
-def _histogram(finite: Values) -> Histogram:
+def histogram(finite: Values) -> Histogram:
     """Equal bins over the whole range, or over its body when a far tail would flatten it."""
     low, high = float(finite.min()), float(finite.max())
     body_low, body_high = (float(q) for q in np.quantile(finite, (_TAIL, 1.0 - _TAIL)))
@@ -267,7 +267,8 @@ def _histogram(finite: Values) -> Histogram:
     return Histogram(edges, counts.astype(np.int64), open_low, open_high)
 
 
-def _neighbours(grid: Values, digits: tuple[int, ...]) -> Neighbours | None:
+def neighbours(grid: Values, digits: tuple[int, ...]) -> Neighbours | None:
+    """The variants around the one at `digits` of `grid`, an axis of the array for each axis."""
     if not digits:
         return None
     window = tuple(slice(max(digit - 1, 0), digit + 2) for digit in digits)
