@@ -52,11 +52,14 @@ def sample(
     """
     block = columns.block(wanted, metric("metric", of)).ravel()
     there = np.flatnonzero(~np.isnan(block))
-    first = there[_greatest(block[there], best)]
-    rest = np.setdiff1d(there, first, assume_unique=True)
+    places = _greatest(block[there], best)
+    first = there[places]
+    left = np.ones(len(there), np.bool_)
+    left[places] = False
+    rest = there[left]
     drawn = np.random.default_rng(seed).choice(len(rest), min(random, len(rest)), replace=False)
     others = rest[np.sort(drawn)]
-    found = [columns.rows(columns.flat(wanted, places)) for places in (first, others)]
+    found = [columns.rows(columns.flat(wanted, chosen)) for chosen in (first, others)]
     return found[0], found[1], len(there)
 
 
