@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from api.column_parts import Wanted, metric, refused
 from api.columns import Columns
-from compute.report.surface import histogram, neighbours
+from compute.report.surface import histogram, neighbours, verdict
 
 Record = dict[str, Any]
 
@@ -87,10 +87,12 @@ def around(columns: Columns, flat: int) -> Record | None:
     found = neighbours(cube, tuple(int(digits[i]) for i in several))
     if found is None:
         return None
+    own = float(returns[flat])
     return {
-        "own": float(returns[flat]),
+        "own": own,
         "count": found.count,
         "median": found.median,
         "least": found.minimum,
         "greatest": found.maximum,
+        "words": verdict(own, found),
     }

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from api.context import AppContext
 from api.errors import merged_details, status_of
 from api.pages import rendering
-from api.pages.routes import home, jobs, login
+from api.pages.routes import home, job, jobs, login
 from api.pages.visitor import LoginNeeded
 from compute.errors import RoehubError
 
@@ -32,6 +32,7 @@ def create_pages(context: AppContext) -> FastAPI:
         app.include_router(module.router)
     if "jobs" in context.parts:
         app.include_router(jobs.router)
+        app.include_router(job.router)
     app.mount("/assets", _Assets(directory=rendering.HERE / "assets"), name="assets")
     _install(app)
     return app

@@ -159,6 +159,7 @@ class AroundBody(Answer):
     median: float = Field(description="Median of their returns.")
     least: float = Field(description="Least return.")
     greatest: float = Field(description="Greatest return.")
+    words: str = Field(description="The same as sentences.")
 
 
 class InspectionBody(Answer):

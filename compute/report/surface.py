@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.errors import InvalidInput
+from compute.quantities import spaced
 from compute.report.metrics import Floats, Ints
 
 MAX_BINS = 200
@@ -26,6 +27,8 @@ _BLOCK = 1 << 21
 """Variants copied at a time: 8 MiB of float32, whatever the size of the grid."""
 _TAIL = 0.002
 """Share of variants a histogram may gather into each of its two open end bins."""
+
+_THIN = "\N{NARROW NO-BREAK SPACE}"
 
 Values: TypeAlias = NDArray[np.floating[Any]]
 
@@ -265,6 +268,26 @@ def histogram(finite: Values) -> Histogram:
     counts[0] += np.count_nonzero(finite < low)
     counts[-1] += np.count_nonzero(finite > high)
     return Histogram(edges, counts.astype(np.int64), open_low, open_high)
+
+
+def verdict(own: float, near: Neighbours) -> str:
+    """How the variants around one did, as two sentences."""
+    others = "1 neighbour" if near.count == 1 else f"{spaced(near.count)} neighbours"
+    return (
+        f"Without its stops the marked variant returned {_percent(own)}. Its {others}, one step "
+        f"away on any axis, returned {_percent(near.median)} in the median, from "
+        f"{_percent(near.minimum)} to {_percent(near.maximum)}."
+    )
+
+
+def _percent(value: float) -> str:
+    size = abs(value)
+    places = 0 if size >= 1000 else 1 if size >= 100 else 2
+    text = f"{size:,.{places}f}".replace(",", _THIN)
+    sign = (
+        "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 and float(f"{size:.{places}f}") else ""
+    )
+    return f"{sign}{text}{_THIN}%"
 
 
 def neighbours(grid: Values, digits: tuple[int, ...]) -> Neighbours | None:

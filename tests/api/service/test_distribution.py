@@ -90,7 +90,10 @@ def test_neighbours_are_one_step_away_on_every_axis(columns: Columns) -> None:
     for flat in (0, 37, GRID.total - 1):
         near = np.abs(digits - digits[flat]).max(axis=1) == 1
         values = ROWS["total_return_pct"][near]
-        assert around(columns, flat) == {
+        found = around(columns, flat)
+        assert found is not None
+        assert f"Its {near.sum()} neighbours, one step away" in found.pop("words")
+        assert found == {
             "own": ROWS["total_return_pct"][flat],
             "count": near.sum(),
             "median": np.median(values),
