@@ -11,11 +11,15 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+
+T = TypeVar("T")
 
 TEMPLATE = "template_roehub"
 CHAIN = sorted(
@@ -82,7 +86,7 @@ def execute(dsn: str, *statements: str) -> None:
         finally:
             await connection.close()
 
-    asyncio.run(run())
+    _answered(run())
 
 
 def rows(dsn: str, query: str, *arguments: object) -> list[tuple[object, ...]]:
@@ -96,7 +100,13 @@ def rows(dsn: str, query: str, *arguments: object) -> list[tuple[object, ...]]:
         finally:
             await connection.close()
 
-    return asyncio.run(run())
+    return _answered(run())
+
+
+def _answered(work: Coroutine[None, None, T]) -> T:
+    """What `work` returns, in a thread of its own: in this one a browser's loop may run."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def kill_server(directory: Path, number: int = signal.SIGKILL) -> int:

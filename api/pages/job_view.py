@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -135,7 +136,12 @@ def tiles(result: Mapping[str, Any]) -> list[Record]:
     gain, trades = metrics["total_return_pct"], metrics["num_trades"]
     found = [
         ("Rank 1 returned", percent(gain), f"{count(trades)} trades", gain),
-        ("Its largest drawdown", number(metrics["max_drawdown_pct"]) + " %", "below its peak", None),
+        (
+            "Its largest drawdown",
+            number(metrics["max_drawdown_pct"]) + " %",
+            "below its peak",
+            None,
+        ),
     ]
     if held:
         later = held["total_return_pct"]
@@ -318,6 +324,8 @@ def _leaves(value: Any, name: str) -> list[tuple[str, str]]:
                 )
             ]
         return [(name, _listed(value))]
+    if isinstance(value, bool):
+        return [(name, "yes" if value else "no")]
     return [(name, NONE if value is None else str(value))]
 
 
@@ -330,11 +338,10 @@ def _joined(name: str, key: str) -> str:
 def _listed(values: Sequence[Any]) -> str:
     if len(values) <= 6:
         return ", ".join(str(value) for value in values)
-    steps = {round(b - a, 9) for a, b in zip(values, values[1:], strict=False)} if all(
-        isinstance(value, int | float) for value in values
-    ) else set()  # fmt: skip
+    are_numbers = all(isinstance(value, int | float) for value in values)
+    steps = {round(b - a, 9) for a, b in pairwise(values)} if are_numbers else set()
     step = f", step {steps.pop():g}" if len(steps) == 1 else ""
-    return f"{values[0]} to {values[-1]}{step} ({len(values)})"
+    return f"{values[0]} to {values[-1]}{step} ({len(values)} values)"
 
 
 METRIC_LABELS: Final = {name: label for name, label, _ in METRIC_COLUMNS}

@@ -1,4 +1,4 @@
-"""A job's page: it runs, its grid is explored, its variants are looked at; two jobs side by side."""
+"""A job's page: its run, its grid, its variants; and two jobs side by side."""
 
 from __future__ import annotations
 
@@ -167,4 +167,3 @@ def _why_no_columns(job: Job) -> str | None:
         "The grid is too large to keep every variant; its pictures would need them. Narrow an axis"
         " or split the back-test to explore it whole."
     )
-

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from api.app import add_jobs, add_strategies, add_users, configured, create_app, end_streams
@@ -31,7 +32,12 @@ CHROMIUM = next(
 
 @contextmanager
 def site(
-    store: ClickHouse | None, database: str, results_dir: Path, *, development: bool = True
+    store: ClickHouse | None,
+    database: str,
+    results_dir: Path,
+    *,
+    development: bool = True,
+    port: int = 0,
 ) -> Iterator[str]:
     """URL of the whole service; with `development` nobody has to log in."""
     contexts: list[AppContext] = []
@@ -47,13 +53,18 @@ def site(
         contexts.append(found)
         return found
 
-    with served(lambda: create_app(context()), stopping=lambda: end_streams(contexts[0])) as url:
+    with served(
+        lambda: create_app(context()), stopping=lambda: end_streams(contexts[0]), port=port
+    ) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A browser; skips where there is none."""
+    """A browser; skips where there is none.
+
+    Its event loop runs in this thread for as long as it is there: not longer than a module.
+    """
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine; apt-get install chromium")
     with sync_playwright() as playwright:
@@ -80,6 +91,12 @@ def watched(window: BrowserContext) -> Iterator[Page]:
     yield tab
     assert faults == []
     tab.close()
+
+
+def unsound(tab: Page) -> list[str]:
+    """What axe finds that keeps somebody from using the page, a line each."""
+    found = Axe().run(tab).response["violations"]
+    return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
 
 def html(**headers: Any) -> dict[str, Any]:

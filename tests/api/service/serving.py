@@ -18,9 +18,10 @@ def served(
     *,
     stopping: Callable[[], None] = lambda: None,
     unread_seconds: float = UNREAD_SECONDS,
+    port: int = 0,
 ) -> Iterator[str]:
     """URL of the application that `made` makes in the server's own thread and event loop."""
-    socket = listening("127.0.0.1", 0, unread_seconds)
+    socket = listening("127.0.0.1", port, unread_seconds)
     servers: list[Server] = []
     failures: list[BaseException] = []
     began = threading.Event()

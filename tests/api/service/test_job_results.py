@@ -256,7 +256,7 @@ def test_columns_above_the_limit_are_refused_with_the_cure(
         "update backtest_jobs set keep_columns = false,"
         " plan_json = jsonb_set(plan_json, '{stage_a_variants_total}', '5000001')",
     )
-    for path in ("variants", f"heatmap?x={X}&y={Y}"):
+    for path in ("variants", f"heatmap?x={X}&y={Y}", "histogram", "sample"):
         error = refused(client.get(f"{PATH}/{job_id}/{path}"), 409)
         assert error["details"] == {
             "error": "columns_not_kept",
