@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def heatmap(
 def _finite(cells: Floats) -> Cells:
     if np.isfinite(cells).all():
         return cells.tolist()
-    return np.where(np.isfinite(cells), cells, None).tolist()
+    return [[value if math.isfinite(value) else None for value in row] for row in cells.tolist()]
 
 
 def _greatest(values: Floats, counts: Counts) -> Floats:

@@ -147,9 +147,9 @@ TRADE_FORMS: Final = {
 def trades_csv(trades: Sequence[Mapping[str, Any]]) -> bytes:
     """Trades as CSV, a line each."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, TRADE_FIELDS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(trades)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(TRADE_FIELDS)
+    writer.writerows([trade[name] for name in TRADE_FIELDS] for trade in trades)
     return text.getvalue().encode()
 
 

@@ -110,7 +110,8 @@ async def shown(
         "parameters": parameter_values(found.payload),
         "around": await _around(jobs, found),
     }
-    return Response(json_response(head).body[:-1] + b"," + body[1:], media_type=JSON)
+    first = bytes(json_response(head).body)  # one object: the head, then what was computed
+    return Response(first[:-1] + b"," + body[1:], media_type=JSON)
 
 
 async def _around(jobs: Jobs, found: Chosen) -> dict[str, Any] | None:

@@ -89,7 +89,7 @@ export function explore(id, look, hasColumns) {
       visualMap: { ...scale(colours), orient: "horizontal", left: "center", bottom: 0, itemHeight: 220, itemWidth: 10,
         textStyle: { color: colours.soft }, text: [valueText(scale(colours).max), valueText(scale(colours).min)], dimension: 2, seriesIndex: 0 },
       series: [
-        { type: "heatmap", data: cells, progressive: 20000, emphasis: { itemStyle: { borderColor: colours.ink, borderWidth: 1 } } },
+        { type: "heatmap", data: cells, animation: false, progressive: 20000, emphasis: { itemStyle: { borderColor: colours.ink, borderWidth: 1 } } },
         { type: "custom", silent: true, data: inside, renderItem: outline(inside, colours) },
         { type: "custom", silent: true, data: state.at ? [state.at] : [], renderItem: ring(colours) },
       ],

@@ -161,3 +161,20 @@ def test_a_lonely_cell_is_called_so() -> None:
             plateau(drawn([[0.0, 1.0]]), *at)
     with pytest.raises(InvalidRequest, match="no cell of the map has a value"):
         plateau(drawn([[None]]))
+
+
+@pytest.mark.soak
+def test_five_million_variants_are_drawn(tmp_path: Path) -> None:
+    grid = small_grid(windows=1000, periods=833)
+    write_parts(tmp_path, grid.total, count=50)
+    columns = Columns(column_parts(tmp_path), grid, ColumnCache())
+    rows = numbers(np.arange(grid.total))
+    cube = np.moveaxis(rows["total_return_pct"].reshape(grid.sizes), (3, 1), (0, 1))
+    for aggregate, expected in (("median", np.median), ("min", np.min), ("mean", np.mean)):
+        found = heatmap(
+            columns, wanted(grid, axes=[f"{Y}:5..204"]), x=Y, y=X,
+            of="total_return_pct", aggregate=aggregate,
+        )  # fmt: skip
+        cells = expected(cube.reshape(833, 1000, -1)[:, :200], axis=-1)
+        assert np.allclose(np.array(found.cells, float), cells, rtol=1e-12)
+    assert columns.cache.size_bytes <= grid.total * 8

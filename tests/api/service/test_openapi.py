@@ -134,6 +134,10 @@ parameters = {{ "path.job_id" = "{done}" }}
 include-method = "DELETE"
 parameters = {{ "path.job_id" = {{ dictionary = "spare", probability = 0.8 }} }}
 
+[[operations]]  # each answer is a run of its own
+include-path-regex = "/variant(/|$)"
+phases = {{ coverage = {{ enabled = {all} }} }}
+
 [[operations]]
 include-method = "POST"
 phases = {{ coverage = {{ enabled = {all} }} }}
