@@ -315,7 +315,9 @@ def _leaves(value: Any, name: str) -> list[tuple[str, str]]:
             return [(name, _listed(value["values"]))]
         return [leaf for key, one in value.items() for leaf in _leaves(one, _joined(name, key))]
     if isinstance(value, list):
-        if value and all(isinstance(one, Mapping) and "indicator_id" in one for one in value):
+        if not value:
+            return []
+        if all(isinstance(one, Mapping) and "indicator_id" in one for one in value):
             return [
                 leaf
                 for one in value

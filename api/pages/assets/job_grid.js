@@ -9,6 +9,8 @@ const LABELS = {
 };
 const UNITS = { total_return_pct: " %", win_rate_pct: " %", num_trades: "", profit_factor: "" };
 
+const RESTS_MS = 250;
+
 export function explore(id, look, hasColumns) {
   const here = `/backtests/jobs/${id}`;
   const state = { map: null, plateau: null, at: null, histogram: null };
@@ -79,7 +81,7 @@ export function explore(id, look, hasColumns) {
     const inside = state.plateau?.cells ?? [], every = Math.ceil((y.values.length * 17) / (byId("heat").clientHeight - 90));
     const scale = (colours) => scaleOf(map.cells.flat(), colours, map.aggregate);
     const what = `${byId("aggregate").selectedOptions[0].textContent.trim()}, ${LABELS[map.metric]}`;
-    const chart = draw(byId("heat"), `Heat map of ${what}: ${x.name} across, ${y.name} up. The table below has its cells.`, (colours) => ({
+    const chart = draw(byId("heat"), `Heat map of ${what}: ${x.name} across, ${y.name} up. Arrow keys move between cells; the table below has them all.`, (colours) => ({
       tooltip: tooltip({ formatter: ({ data }) => [
         `${x.name} ${x.values[data[0]]}`, `${y.name} ${y.values[data[1]]}`,
         `${valueText(map.cells[data[1]][data[0]])}, ${countText(map.counts[data[1]][data[0]])} variants`].join("\n") }),
@@ -97,6 +99,21 @@ export function explore(id, look, hasColumns) {
     chart.off("click");
     chart.on("click", ({ seriesIndex, data }) => { if (seriesIndex === 0) around([data[0], data[1]]); });
   }
+
+  // With the keyboard: arrows move the ring, and the plateau follows when they rest.
+  let resting = null;
+  byId("heat")?.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (!step || !state.at) return;
+    event.preventDefault();
+    const { map } = state, [i, j] = [state.at[0] + step[0], state.at[1] + step[1]];
+    if (!(map.cells[j]?.[i] !== undefined)) return;
+    Object.assign(state, { at: [i, j], plateau: null });
+    byId("plateau").textContent = `${map.x.name} ${map.x.values[i]}, ${map.y.name} ${map.y.values[j]}: ${valueText(map.cells[j][i])}`;
+    paintHeat();
+    clearTimeout(resting);
+    resting = setTimeout(() => around([i, j]), RESTS_MS);
+  });
 
   // The border of the plateau: the sides of its cells that no other cell of it shares.
   function outline(inside, colours) {

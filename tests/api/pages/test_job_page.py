@@ -84,6 +84,10 @@ def test_a_job_is_watched_explored_looked_into_and_kept(
         assert box is not None
         tab.locator("#heat").click(position={"x": box["width"] / 2, "y": box["height"] / 2})
         expect(tab.locator("#plateau")).not_to_have_text(before)
+        pressed = tab.locator("#plateau").inner_text()
+        tab.locator("#heat").press("ArrowRight")
+        tab.locator("#heat").press("ArrowUp")
+        expect(tab.locator("#plateau")).not_to_have_text(pressed)
         tab.locator("#cell-best").click()
         expect(tab.locator("#variant-title")).to_contain_text("Base variant")
         expect(tab.locator("#variant-said")).to_contain_text("without stops")
