@@ -110,7 +110,7 @@ export function candleChart() {
         timeAxis({ gridIndex: 1, min: time(0), max: time(shown.bars - 1), axisLabel: { show: false }, axisLine: { show: false } }),
       ],
       yAxis: [
-        axis({ type: "value", min: floor, max: roof, gridIndex: 0, axisLabel: { color: colours.soft, showMinLabel: false, showMaxLabel: false, formatter: (value) => price(value) } }),
+        axis({ type: "value", min: floor, max: roof, gridIndex: 0, axisLabel: { color: colours.soft, showMinLabel: false, showMaxLabel: false, formatter: (value) => price(value).replace(/\.0+$/, "") } }),
         axis({ type: "category", gridIndex: 1, data: votes.map((one) => one.indicator_id.split(".").at(-1)), inverse: true, splitLine: { show: false }, axisLine: { show: false }, axisLabel: { color: colours.soft, fontSize: 11, width: 58, overflow: "truncate" } }),
       ],
       dataZoom: [
