@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 
 from api.column_parts import METRICS, wanted
-from api.errors import NotFound
+from api.errors import Conflict, NotFound
 from api.heatmap import AGGREGATES
 from api.jobs import Jobs, grid_of
 from api.pages import job_view
@@ -80,7 +80,7 @@ async def shown(
         "metrics": {name: job_view.METRIC_NAMES[name] for name in METRICS},
         "aggregates": list(AGGREGATES),
         "axes": _axes(grid),
-        "why_no_columns": _why_no_columns(job),
+        "why_no_columns": await _why_no_columns(jobs, job),
     }
     return page(request, "job.html", user, values)
 
@@ -160,10 +160,11 @@ def _axes(grid: Grid) -> list[str]:
     return several if len(several) > 1 else [name for name, _ in found]
 
 
-def _why_no_columns(job: Job) -> str | None:
-    if job.keep_columns:
-        return None
-    return (
-        "The grid is too large to keep every variant; its pictures would need them. Narrow an axis"
-        " or split the back-test to explore it whole."
-    )
+
+async def _why_no_columns(jobs: Jobs, job: Job) -> str | None:
+    """Why there is nothing to draw of a job's grid; None where there is."""
+    try:
+        await jobs.columns(job)
+    except Conflict as error:
+        return f"{error.message[:1].upper()}{error.message[1:]}."
+    return None
