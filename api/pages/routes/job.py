@@ -160,7 +160,6 @@ def _axes(grid: Grid) -> list[str]:
     return several if len(several) > 1 else [name for name, _ in found]
 
 
-
 async def _why_no_columns(jobs: Jobs, job: Job) -> str | None:
     """Why there is nothing to draw of a job's grid; None where there is."""
     try:
