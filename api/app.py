@@ -74,10 +74,10 @@ def create_app(context: AppContext) -> FastAPI:
         for module in (auth, access_tokens, account, chats, two_factor, exchange_keys):
             app.include_router(module.router)
     if "jobs" in context.parts:
-        from api.routes import job_results, jobs
+        from api.routes import job_pictures, job_results, job_variant, jobs
 
-        app.include_router(jobs.router)
-        app.include_router(job_results.router)
+        for module in (jobs, job_results, job_pictures, job_variant):
+            app.include_router(module.router)
     if "strategies" in context.parts:
         from api.routes import runs, strategies
 

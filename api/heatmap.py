@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from api.column_parts import Part, Slice, Wanted, axis_column, metric, refused, slices
+from api.column_parts import Wanted, axis_column, metric, refused
+from api.columns import Columns, Floats
 from compute.axes import Scalar
-from compute.grid import Grid
 from compute.quantities import spaced
 
 MAX_CELLS: Final = 250_000
+WINNERS: Final = "winners"
+RETURN: Final = "total_return_pct"
+_QUANTILE: Final = re.compile(r"q([1-9][0-9]?)")
+
+Counts = NDArray[np.int64]
+Cells = list[list[float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,7 @@ class Heatmap:
     y_values: Sequence[Scalar]
     metric: str
     aggregate: str
-    cells: list[list[float | None]]
+    cells: Cells
     counts: list[list[int]]
 
     def record(self) -> dict[str, Any]:
@@ -54,30 +62,23 @@ class Heatmap:
 
 
 def heatmap(
-    parts: Sequence[Part],
-    grid: Grid,
-    wanted: Wanted,
-    *,
-    x: str,
-    y: str,
-    of: str,
-    aggregate: str,
+    columns: Columns, wanted: Wanted, *, x: str, y: str, of: str, aggregate: str
 ) -> Heatmap:
     """The `Heatmap` of the metric `of` over the axes `x` and `y`, of the wanted variants.
 
     Values of the axes that `wanted` leaves out have no row or column.
     Raises: InvalidRequest for names that there are none of, and for too many cells.
     """
-    columns = axis_column(grid, "x", x), axis_column(grid, "y", y)
+    grid = columns.grid
+    at_x, at_y = axis_column(grid, "x", x), axis_column(grid, "y", y)
     if x == y:
         raise refused("y", "invalid_value", f"x and y are both {x}; choose two axes")
     metric("metric", of)
-    if aggregate not in AGGREGATES:
-        raise refused(
-            "aggregate", "invalid_value", f"no aggregate {aggregate!r}; {', '.join(AGGREGATES)}"
-        )
-    kept = [np.flatnonzero(wanted.axes.get(i, np.ones(grid.sizes[i], bool))) for i in columns]
-    width, height = map(len, kept)
+    aggregated = _aggregate(aggregate)
+    if aggregate == WINNERS:
+        of = RETURN
+    kept = columns.kept(wanted)
+    width, height = len(kept[at_x]), len(kept[at_y])
     if width * height > MAX_CELLS:
         raise refused(
             "axis",
@@ -85,94 +86,79 @@ def heatmap(
             f"{spaced(width)} × {spaced(height)} cells, at most {spaced(MAX_CELLS)} are given; "
             f"narrow one with axis={x}:LOW..HIGH",
         )
-    places = [np.full(grid.sizes[i], -1, np.int64) for i in columns]
-    for place, digits in zip(places, kept, strict=True):
-        place[digits] = np.arange(len(digits))
-
-    def cell(part: Slice) -> NDArray[np.int64]:
-        at_x, at_y = (place[part.digits[:, i]] for place, i in zip(places, columns, strict=True))
-        return at_y * width + at_x
-
-    counts = np.zeros(width * height, np.int64)
-    values = AGGREGATES[aggregate](_values(slices(parts, grid, wanted), cell, of, counts), counts)
+    block = np.moveaxis(columns.block(wanted, of), (at_y, at_x), (0, 1))
+    values = block.reshape(height, width, -1)
+    counts = np.count_nonzero(~np.isnan(values), axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cells = aggregated(values, counts)
     return Heatmap(
         x,
-        [grid.axes[columns[0]].values[i] for i in kept[0]],
+        [grid.axes[at_x].values[i] for i in kept[at_x]],
         y,
-        [grid.axes[columns[1]].values[i] for i in kept[1]],
+        [grid.axes[at_y].values[i] for i in kept[at_y]],
         of,
         aggregate,
-        [
-            [value if math.isfinite(value) else None for value in row]
-            for row in values.reshape(height, width).tolist()
-        ],
-        counts.reshape(height, width).tolist(),
+        _finite(cells),
+        counts.tolist(),
     )
 
 
-Block = tuple[NDArray[np.int64], NDArray[np.float64]]
+def _finite(cells: Floats) -> Cells:
+    if np.isfinite(cells).all():
+        return cells.tolist()
+    return [[value if math.isfinite(value) else None for value in row] for row in cells.tolist()]
 
 
-def _values(
-    found: Iterable[Slice],
-    cell: Callable[[Slice], NDArray[np.int64]],
-    name: str,
-    counts: NDArray[np.int64],
-) -> Iterable[Block]:
-    """(cells, values) of the variants that have a value; `counts` is kept along the way."""
-    for part in found:
-        values = part.columns[name].astype(np.float64)
-        there = ~np.isnan(values)
-        cells = cell(part)[there]
-        counts += np.bincount(cells, minlength=len(counts))
-        yield cells, values[there]
+def _greatest(values: Floats, counts: Counts) -> Floats:
+    return np.fmax.reduce(values, axis=-1)
 
 
-def _greatest(blocks: Iterable[Block], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    best = np.full(len(counts), -np.inf)
-    for cells, values in blocks:
-        np.maximum.at(best, cells, values)
-    return best
+def _least(values: Floats, counts: Counts) -> Floats:
+    return np.fmin.reduce(values, axis=-1)
 
 
-def _least(blocks: Iterable[Block], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    best = np.full(len(counts), np.inf)
-    for cells, values in blocks:
-        np.minimum.at(best, cells, values)
-    return best
+def _mean(values: Floats, counts: Counts) -> Floats:
+    return np.nansum(values, axis=-1) / counts
 
 
-def _mean(blocks: Iterable[Block], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    total = np.zeros(len(counts))
-    for cells, values in blocks:
-        total += np.bincount(cells, values, minlength=len(counts))
-    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
-
-
-def _count(blocks: Iterable[Block], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    for _ in blocks:
-        pass
+def _count(values: Floats, counts: Counts) -> Floats:
     return counts.astype(np.float64)
 
 
-def _median(blocks: Iterable[Block], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of all values at once: twelve bytes a variant, of which a kept grid has five million."""
-    held = [(cells.astype(np.int32), values) for cells, values in blocks]
-    median = np.full(len(counts), np.nan)
-    if not held:
-        return median
-    cells = np.concatenate([cell for cell, _ in held])
-    values = np.concatenate([value for _, value in held])
-    del held
-    values = values[np.lexsort((values, cells))]
-    ends = np.cumsum(counts)
-    some = np.flatnonzero(counts)
-    first, size = ends[some] - counts[some], counts[some]
-    low, high = values[first + (size - 1) // 2], values[first + size // 2]
-    median[some] = np.where(low == high, low, low / 2 + high / 2)  # equal infinities stay one
-    return median
+def _winners(values: Floats, counts: Counts) -> Floats:
+    return 100.0 * np.count_nonzero(values > 0.0, axis=-1) / counts
 
 
-AGGREGATES: Final[
-    Mapping[str, Callable[[Iterable[Block], NDArray[np.int64]], NDArray[np.float64]]]
-] = {"max": _greatest, "mean": _mean, "median": _median, "min": _least, "count": _count}
+def _quantile(values: Floats, counts: Counts, share: float) -> Floats:
+    """Between the two nearest values, in proportion; sorts `values` in place."""
+    values.sort(axis=-1)  # what is no number goes last
+    place = np.maximum(counts - 1, 0) * share
+    first = np.floor(place).astype(np.int64)
+    low, high = (
+        np.take_along_axis(values, at[..., None], axis=-1)[..., 0]
+        for at in (first, np.ceil(place).astype(np.int64))
+    )
+    rest = place - first
+    # Equal infinities stay one, and an infinity is not touched by a share of nothing.
+    return np.where((low == high) | (rest == 0.0), low, low + (high - low) * rest)
+
+
+Aggregate = Callable[[Floats, Counts], Floats]
+AGGREGATES: Final[Mapping[str, Aggregate]] = {
+    "median": partial(_quantile, share=0.5),
+    "mean": _mean,
+    "min": _least,
+    "max": _greatest,
+    WINNERS: _winners,
+    "count": _count,
+}
+"""By name; beside them `q1` to `q99` are quantiles in percent."""
+
+
+def _aggregate(name: str) -> Aggregate:
+    if name in AGGREGATES:
+        return AGGREGATES[name]
+    if quantile := _QUANTILE.fullmatch(name):
+        return partial(_quantile, share=int(quantile[1]) / 100)
+    known = f"{', '.join(AGGREGATES)}, or q1 to q99 for a quantile"
+    raise refused("aggregate", "invalid_value", f"no aggregate {name!r}; {known}")

@@ -16,10 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.bodies import check_axes
 from api.column_parts import Part, column_parts, rows_of
+from api.columns import ColumnCache, Columns
 from api.context import AppContext
 from api.errors import Conflict, Forbidden, NotFound, StorageFailed, Unavailable
 from api.events import EventFeed
 from api.market import Market, market_of
+from api.ranked import provisional, result_of
 from api.saved import Asked, asked
 from api.users import User
 from cluster.columns import MAX_ROWS
@@ -32,6 +34,7 @@ from cluster.jobs.market_file import MarketFileLost, made_up, write_market
 from cluster.jobs.settings import JobSettings
 from cluster.jobs.snapshot import Snapshot, backtest_of, snapshot
 from cluster.jobs.store import JobStore, TopRow
+from cluster.outputs import RESULT
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
 from compute.grid import Grid
@@ -58,6 +61,7 @@ class Jobs:
     store: JobStore = field(init=False)
     feed: EventFeed = field(init=False)
     heavy: CapacityLimiter = field(init=False)
+    cache: ColumnCache = field(default_factory=ColumnCache)
 
     def __post_init__(self) -> None:
         engine, directory = self.context.engine, self.context.results_dir
@@ -197,6 +201,24 @@ class Jobs:
                 },
             )
         return parts, grid
+
+    async def columns_of(self, job: Job) -> Columns:
+        """The columns of Stage A as arrays. Raises: as `columns`."""
+        return Columns(*await self.columns(job), self.cache)
+
+    async def variants(self, job: Job) -> tuple[list[dict[str, Any]], bool]:
+        """(the ranked rows of a job as in a result, whether they are final).
+
+        Where there is no result they are the best so far, which have only their return.
+        """
+        if job.state == "succeeded":
+            try:
+                path = await self.file(job, RESULT)
+                return (await self.threaded(result_of, path))["variants"], True
+            except NotFound:  # the files are gone, the rows are not
+                pass
+        with stored():
+            return provisional(await self.store.top(job.job_id, None)), False
 
     async def generated(self, job: Job) -> bool | None:
         """Whether a generator made candles of a job; None where its candles are gone."""

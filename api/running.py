@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio.to_thread
@@ -47,15 +47,36 @@ async def computed(
     task raises.
     """
     market = market_of(context.market)
+    found = await answered(
+        request,
+        context,
+        kind,
+        lambda: market.read(lambda: load(market)),
+        patience_seconds=patience_seconds,
+    )
+    return Response(found, media_type=JSON)
+
+
+async def answered(
+    request: Request,
+    context: AppContext,
+    kind: str,
+    load: Callable[[], Awaitable[tuple[Task, Candles]]],
+    *,
+    patience_seconds: float = 0.0,
+) -> bytes:
+    """The JSON of the task over the candles that `load` gives, once there is a slot for it.
+
+    Raises: TooManyRequests, Cancelled, whatever `load` and the task raise.
+    """
     deadline = started(request.scope) + context.sync.sync_deadline_seconds
     await context.pool.room(patience_seconds)
     with context.pool.slot(kind) as slot:
         try:
             async with asyncio.timeout(deadline - asyncio.get_running_loop().time()):
-                task, candles = await market.read(lambda: load(market))
+                task, candles = await load()
         except TimeoutError:
             raise Cancelled("deadline_exceeded", "candles") from None
-        found = await slot.result(
+        return await slot.result(
             task, candles, deadline=deadline, disconnected=request.is_disconnected
         )
-    return Response(found, media_type=JSON)

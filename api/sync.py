@@ -39,7 +39,8 @@ TENSOR: Final = "tensor"
 RECONCILE: Final = "reconcile"
 PREVIEW: Final = "preview"
 ESTIMATE: Final = "estimate"
-NO_JOBS: Final = (TENSOR, RECONCILE, PREVIEW, ESTIMATE)
+VARIANT: Final = "variant"
+NO_JOBS: Final = (TENSOR, RECONCILE, PREVIEW, ESTIMATE, VARIANT)
 """Kinds of runs that cannot be sent as jobs."""
 AS_A_JOB: Final = "send it as a job (POST /backtests/jobs)"
 

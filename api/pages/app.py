@@ -15,7 +15,7 @@ from starlette.types import Scope
 from api.context import AppContext
 from api.errors import merged_details, status_of
 from api.pages import rendering
-from api.pages.routes import build, home, jobs, login
+from api.pages.routes import build, home, job, jobs, login
 from api.pages.visitor import LoginNeeded
 from compute.errors import RoehubError
 
@@ -33,6 +33,7 @@ def create_pages(context: AppContext) -> FastAPI:
     if "jobs" in context.parts:
         app.include_router(build.router)
         app.include_router(jobs.router)
+        app.include_router(job.router)
     app.mount("/assets", _Assets(directory=rendering.HERE / "assets"), name="assets")
     _install(app)
     return app

@@ -1,4 +1,4 @@
-"""What a job leaves: the columns of Stage A, heatmaps of them, the result and the report page."""
+"""What a job leaves: the columns of Stage A, the result and the report page."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from fastapi.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
 from api.column_parts import METRICS, wanted
-from api.envelope import JSON, errors
+from api.envelope import errors
 from api.events import BoundedStream
-from api.heatmap import AGGREGATES, MAX_CELLS, heatmap
 from api.jobs import Jobs
 from api.routes.jobs import OWNED, JobId, TheJobs
-from api.schemas.jobs import HeatmapBody
 from api.users import CurrentUser
 from api.variants import MEDIA_TYPES, Rows, encoded, rows
-from cluster.columns import MAX_ROWS
 from cluster.jobs.job import Job
 from cluster.outputs import REPORT, RESULT
 from compute.results import ENGINE_VERSION
@@ -93,7 +90,7 @@ async def variants(
     parts, grid = await jobs.columns(job)
     chosen = wanted(grid, axis or (), least or (), most or ())
     names = [name.strip() for name in columns.split(",")] if columns and columns.strip() else None
-    found: Rows = rows(parts, grid, chosen, names, _labels(job, await jobs.generated(job)))
+    found: Rows = rows(parts, grid, chosen, names, labels(job, await jobs.generated(job)))
     kind = form or _accepted(accept)
     name = f"variants-{job_id}.{'arrows' if kind == 'arrow' else kind}"
     return BoundedStream(
@@ -101,42 +98,6 @@ async def variants(
         MEDIA_TYPES[kind],
         {"content-disposition": f'attachment; filename="{name}"', "vary": "accept"},
     )
-
-
-@router.get(
-    "/{job_id}/heatmap",
-    response_model=HeatmapBody,
-    responses=errors(*OWNED, "conflict"),
-    summary="A metric over two axes",
-)
-async def heatmap_of(
-    job_id: JobId,
-    user: CurrentUser,
-    jobs: TheJobs,
-    x: Annotated[str, Query(description="Axis of the columns.", examples=["ma.sma.window"])],
-    y: Annotated[str, Query(description="Axis of the rows.", examples=["momentum.rsi.window"])],
-    metric: Annotated[str, Query(description=f"One of {', '.join(METRICS)}.")] = "total_return_pct",
-    aggregate: Annotated[str, Query(description=f"One of {', '.join(AGGREGATES)}.")] = "median",
-    axis: AxisFilter = None,
-    least: Least = None,
-    most: Most = None,
-) -> Response:
-    """One number for all the base variants that share two values."""
-    job = await jobs.job(job_id, user)
-    parts, grid = await jobs.columns(job)
-    chosen = wanted(grid, axis or (), least or (), most or ())
-
-    def drawn() -> bytes:
-        found = heatmap(parts, grid, chosen, x=x, y=y, of=metric, aggregate=aggregate)
-        return found.encoded(job_id=str(job_id))
-
-    return Response(await jobs.threaded(drawn), media_type=JSON)
-
-
-heatmap_of.__doc__ = (
-    f"{heatmap_of.__doc__} Values that `axis` leaves out have no row or column; at most "
-    f"{MAX_CELLS} cells, of grids of up to {MAX_ROWS} base variants."
-)
 
 
 @router.get(
@@ -184,7 +145,8 @@ class WholeFile(FileResponse):
         await super().__call__({**scope, "headers": headers}, receive, send)
 
 
-def _labels(job: Job, generated: bool | None) -> dict[str, str]:
+def labels(job: Job, generated: bool | None) -> dict[str, str]:
+    """What a file made of a job says of itself; `generated` is whether a generator made candles."""
     known = {} if generated is None else {SYNTHETIC_METADATA: str(generated).lower()}
     return known | {
         "roehub.engine_version": ENGINE_VERSION,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from compute.report.curves import MarketCurve, VariantCurve, rounded
-from compute.report.surface import Surface
+from compute.report.surface import Surface, verdict
 
 
 class PairRecord(TypedDict):
@@ -36,6 +37,7 @@ class SurfaceRecord(TypedDict):
     best_value: float
     best_bins: list[int]
     neighbours: dict[str, float | int] | None
+    verdict: str | None
 
 
 class Document(TypedDict):
@@ -110,4 +112,7 @@ def surface_record(surface: Surface) -> SurfaceRecord:
             "min": near.minimum,
             "max": near.maximum,
         },
+        verdict=None
+        if near is None or not math.isfinite(surface.best_value)
+        else verdict(surface.best_value, near),
     )

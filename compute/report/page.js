@@ -55,10 +55,7 @@ function showHead() {
   if (surface) {
     tiles.append(tile("Median of the grid", percent(surface.median), plural(surface.variants, "base variant")));
     tiles.append(tile("Profitable", percent(surface.profitable_pct, false), "of the base variants"));
-    const near = surface.neighbours;
-    if (near && anyRanked && surface.best_value !== null) byId("verdict").textContent =
-      `Without its stops the marked variant returned ${percent(surface.best_value)}. Its ${plural(near.count, "neighbour")}, one step away on any axis, `
-      + `returned ${percent(near.median)} in the median, from ${percent(near.min)} to ${percent(near.max)}.`;
+    if (surface.verdict && anyRanked) byId("verdict").textContent = surface.verdict;
   }
 }
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.errors import InvalidInput
+from compute.quantities import spaced
 from compute.report.metrics import Floats, Ints
 
 MAX_BINS = 200
@@ -26,6 +27,8 @@ _BLOCK = 1 << 21
 """Variants copied at a time: 8 MiB of float32, whatever the size of the grid."""
 _TAIL = 0.002
 """Share of variants a histogram may gather into each of its two open end bins."""
+
+_THIN = "\N{NARROW NO-BREAK SPACE}"
 
 Values: TypeAlias = NDArray[np.floating[Any]]
 
@@ -143,7 +146,7 @@ def surface(
     return Surface(
         axes=axes,
         pairs=tuple(_pairs(grid, axes)),
-        histogram=_histogram(finite),
+        histogram=histogram(finite),
         variants=len(returns),
         non_finite=len(returns) - len(finite),
         median=float(middle),
@@ -156,7 +159,7 @@ def surface(
             int(np.searchsorted(axis.edges, digit, side="right")) - 1
             for axis, digit in zip(axes, digits, strict=True)
         ),
-        neighbours=_neighbours(grid, tuple(int(d) for d in digits)),
+        neighbours=neighbours(grid, tuple(int(d) for d in digits)),
     )
 
 
@@ -247,7 +250,7 @@ def _aggregates(block: Values) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     return median, mean, nth(zero), nth(safe - 1), share
 
 
-def _histogram(finite: Values) -> Histogram:
+def histogram(finite: Values) -> Histogram:
     """Equal bins over the whole range, or over its body when a far tail would flatten it."""
     low, high = float(finite.min()), float(finite.max())
     body_low, body_high = (float(q) for q in np.quantile(finite, (_TAIL, 1.0 - _TAIL)))
@@ -267,7 +270,28 @@ def _histogram(finite: Values) -> Histogram:
     return Histogram(edges, counts.astype(np.int64), open_low, open_high)
 
 
-def _neighbours(grid: Values, digits: tuple[int, ...]) -> Neighbours | None:
+def verdict(own: float, near: Neighbours) -> str:
+    """How the variants around one did, as two sentences."""
+    others = "1 neighbour" if near.count == 1 else f"{spaced(near.count)} neighbours"
+    return (
+        f"Without its stops the marked variant returned {_percent(own)}. Its {others}, one step "
+        f"away on any axis, returned {_percent(near.median)} in the median, from "
+        f"{_percent(near.minimum)} to {_percent(near.maximum)}."
+    )
+
+
+def _percent(value: float) -> str:
+    size = abs(value)
+    places = 0 if size >= 1000 else 1 if size >= 100 else 2
+    text = f"{size:,.{places}f}".replace(",", _THIN)
+    sign = (
+        "+" if value > 0 else "\N{MINUS SIGN}" if value < 0 and float(f"{size:.{places}f}") else ""
+    )
+    return f"{sign}{text}{_THIN}%"
+
+
+def neighbours(grid: Values, digits: tuple[int, ...]) -> Neighbours | None:
+    """The variants around the one at `digits` of `grid`, an axis of the array for each axis."""
     if not digits:
         return None
     window = tuple(slice(max(digit - 1, 0), digit + 2) for digit in digits)

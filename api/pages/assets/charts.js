@@ -32,6 +32,16 @@ export const axis = (more = {}) => {
   };
 };
 
+// Times in UTC; a label says no more than tells it from its neighbours.
+export const timeAxis = (more = {}) => axis({
+  type: "time", splitLine: { show: false },
+  axisLabel: {
+    color: colours().soft, hideOverlap: true,
+    formatter: { year: "{yyyy}", month: "{MMM} {yyyy}", day: "{d} {MMM}", hour: "{HH}:{mm}", minute: "{HH}:{mm}", second: "{HH}:{mm}:{ss}", millisecond: "{HH}:{mm}:{ss}", none: "{yyyy}-{MM}-{dd}" },
+  },
+  ...more,
+});
+
 // `make(colours)` returns the options of ECharts; `label` says in words what is seen.
 export function draw(element, label, make) {
   let one = shown.get(element);
@@ -59,7 +69,7 @@ export function forget(element) {
 function paint({ chart, make }) {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   chart.setOption({
-    animation: !still, animationDuration: 250, textStyle: { fontFamily: "system-ui, sans-serif" },
+    useUTC: true, animation: !still, animationDuration: 250, textStyle: { fontFamily: "system-ui, sans-serif" },
     ...make(colours()),
   }, { notMerge: true });
 }

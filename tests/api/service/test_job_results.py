@@ -18,6 +18,7 @@ import pytest
 from api.jobs import Jobs
 from api.saved import Asked
 from compute.executor import LocalExecutor
+from compute.market.timeline import Timeline
 from compute.pipeline import backtest
 from compute.settings import Limits
 from ingest.stores.clickhouse import ClickHouse
@@ -125,6 +126,8 @@ def test_a_job_from_its_request_to_its_columns_and_report(
     assert [one["variant_index"] for one in variants] == outcome.top.index.tolist()
     top = client.get(f"{here}/top").json()["items"]
     assert [row["variant_key"] for row in top] == [one["variant_key"] for one in variants]
+    pictures(client, here, table)
+    variant_in_full(client, here, result.json(), made.timeline)
     page = client.get(f"{here}/report")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.text.count("<strong>SYNTHETIC DATA.</strong>") == 1
@@ -149,6 +152,100 @@ def test_a_job_from_its_request_to_its_columns_and_report(
     assert refused(client.get(f"{here}/report"), 404)["details"] == {"job_id": job_id}
 
 
+def pictures(client: httpx.Client, here: str, table: pa.Table) -> None:
+    """What is drawn of the grid is what its columns say."""
+    returns = np.array(table.column("total_return_pct").to_pylist())
+    found = client.get(f"{here}/histogram").json()
+    assert (found["variants"], found["median"]) == (120, np.median(returns))
+    found = client.get(f"{here}/sample?best=3&random=4&min=num_trades:1").json()
+    assert [row["flat_index"] for row in found["best"]] == np.argsort(-returns, kind="stable")[
+        :3
+    ].tolist()
+    assert len(found["random"]) == 4
+    assert found["axes"][1] == X
+    around = client.get(f"{here}/plateau?x={X}&y={Y}&aggregate=max").json()
+    assert around["value"] == returns.max()
+    assert [around["x"], around["y"]] == [
+        table.column(name)[int(returns.argmax())].as_py() for name in (X, Y)
+    ]
+    ranked = client.get(f"{here}/ranked").json()
+    assert [row["rank"] for row in ranked["rows"]] == [1, 2, 3, 4, 5]
+    assert {column["name"] for column in ranked["columns"]} > {"rank", "metric.num_trades"}
+    some = client.get(f"{here}/ranked", params={"axis": f"{Y}:7"}).json()
+    bases = {row["flat_index"] for row in some["rows"]}
+    assert bases == {
+        row["flat_index"]
+        for row in ranked["rows"]
+        if table.column(Y)[row["flat_index"]].as_py() == 7
+    }
+    assert refused(client.get(f"{here}/sample?best=1001"))
+    assert refused(client.get(f"{here}/plateau?x={X}&y={Y}&at_x=999&at_y=7"))
+
+
+def variant_in_full(
+    client: httpx.Client, here: str, result: dict[str, Any], timeline: Timeline
+) -> None:
+    """A row walked again is the row of the result, trade for trade."""
+    row = result["variants"][0]
+    found = client.get(f"{here}/variant?rank=1").json()
+    assert found["rows"] == row["report"]["rows"]
+    assert found["payload"] == row["payload"]
+    assert found["flat_index"] == row["base_variant_index"]
+    assert found["synthetic"] is True
+    told = [{name: trade[name] for name in first} for trade in found["trades"]
+            if (first := row["report"]["trades"][0])]  # fmt: skip
+    assert told == row["report"]["trades"]
+    assert found["trades_total"] == len(told) > 0
+    trade = found["trades"][0]
+    sl = row["payload"]["risk_params"]["sl_pct"] / 100
+    side = 1 if trade["direction"] == "long" else -1
+    assert trade["sl_price"] == pytest.approx(trade["entry_fill_price"] * (1 - side * sl))
+    assert trade["tp_price"] is None
+    total = found["metrics"]["total_return_pct"]
+    assert total == row["metrics"]["total_return_pct"]
+    growth = np.prod([1 + month["return_pct"] / 100 for month in found["months"]])
+    assert growth == pytest.approx(1 + total / 100, rel=1e-5)
+    assert found["equity"]["values"][-1] == pytest.approx(found["init_cash"] * (1 + total / 100))
+    close = timeline.candles.close[timeline.start : timeline.stop]
+    assert found["bars"] == len(close) == len(found["window"]["close"])
+    assert found["window"]["close"] == pytest.approx(close.tolist(), rel=1e-6)
+    assert found["hold"]["values"][-1] == pytest.approx(
+        found["init_cash"] * float(close[-1]) / float(close[0]), rel=1e-6
+    )
+    # The two agree where a trade was entered.
+    votes = [strip["mean"] for strip in found["window"]["votes"]]
+    assert len(votes) == 2
+    assert {strip[trade["entry_bar"]] for strip in votes} == {float(side)}
+
+    base = client.get(f"{here}/variant", params={"flat_index": row["base_variant_index"]}).json()
+    assert base["payload"]["risk_params"]["sl_enabled"] is False
+    assert base["metrics"]["total_return_pct"] == pytest.approx(base["around"]["own"], rel=1e-9)
+    again = {"flat_index": row["base_variant_index"], "sl_pct": sl * 100}
+    assert client.get(f"{here}/variant", params=again).json()["rows"] == found["rows"]
+    near = client.get(f"{here}/variant/window?rank=1&first=10&last=20").json()
+    assert near["close"] == found["window"]["close"][10:20]
+    assert near["votes"][0]["mean"] == votes[0][10:20]
+    files = {
+        form: client.get(f"{here}/variant/trades?rank=1&format={form}")
+        for form in ("csv", "json", "parquet")
+    }
+    assert files["json"].json() == found["trades"]
+    lines = files["csv"].text.splitlines()
+    assert len(lines) == len(told) + 1
+    assert lines[1].split(",")[:2] == ["1", trade["direction"]]
+    kept = pq.read_table(io.BytesIO(files["parquet"].content))
+    assert kept.column("net_pnl_quote").to_pylist() == [one["net_pnl_quote"] for one in told]
+    assert kept.schema.metadata[b"roehub.synthetic"] == b"true"
+    page = client.get(f"{here}/variant/report?rank=2")
+    assert "attachment" in page.headers["content-disposition"]
+    assert "SYNTHETIC DATA." in page.text
+    assert result["variants"][1]["variant_key"] in page.text
+    for query in ("", "rank=1&flat_index=2", "rank=1&sl_pct=1", "flat_index=120", "rank=0",
+                  "rank=1&part=holdout"):  # fmt: skip
+        assert refused(client.get(f"{here}/variant?{query}"))
+    assert refused(client.get(f"{here}/variant?rank=6"), 404)["details"]["rank"] == 6
+
+
 def test_columns_above_the_limit_are_refused_with_the_cure(
     service: tuple[httpx.Client, Jobs], database: str
 ) -> None:
@@ -159,7 +256,7 @@ def test_columns_above_the_limit_are_refused_with_the_cure(
         "update backtest_jobs set keep_columns = false,"
         " plan_json = jsonb_set(plan_json, '{stage_a_variants_total}', '5000001')",
     )
-    for path in ("variants", f"heatmap?x={X}&y={Y}"):
+    for path in ("variants", f"heatmap?x={X}&y={Y}", "histogram", "sample"):
         error = refused(client.get(f"{PATH}/{job_id}/{path}"), 409)
         assert error["details"] == {
             "error": "columns_not_kept",

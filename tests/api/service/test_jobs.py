@@ -164,6 +164,8 @@ def test_refusals_that_carry_no_items(service: tuple[httpx.Client, Jobs]) -> Non
 def test_jobs_of_others_are_forbidden_and_unknown_ones_not_found(client: httpx.Client) -> None:
     theirs = made(client, **{"X-Roehub-User": BOB})["job_id"]
     paths = ["", "/top", "/events", "/variants", "/result", "/report", "/heatmap?x=a&y=b"]
+    paths += ["/plateau?x=a&y=b", "/histogram", "/sample", "/ranked", "/variant?rank=1"]
+    paths += [f"/variant/{part}?flat_index=0" for part in ("window", "trades", "report")]
     for job_id, status in ((theirs, 403), (str(uuid4()), 404)):
         answers = [client.get(f"{PATH}/{job_id}{path}") for path in paths]
         answers += [client.post(f"{PATH}/{job_id}/cancel"), client.delete(f"{PATH}/{job_id}")]

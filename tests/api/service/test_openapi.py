@@ -123,12 +123,20 @@ include-path = "/backtests/jobs/{{job_id}}/events"
 parameters = {{ "path.job_id" = {{ dictionary = "ended", probability = 0.8 }} }}
 
 [[operations]]  # of no other job there is anything to see
-include-path = ["/backtests/jobs/{{job_id}}/heatmap", "/backtests/jobs/{{job_id}}/variants"]
+include-path = [
+    "/backtests/jobs/{{job_id}}/heatmap", "/backtests/jobs/{{job_id}}/histogram",
+    "/backtests/jobs/{{job_id}}/plateau", "/backtests/jobs/{{job_id}}/sample",
+    "/backtests/jobs/{{job_id}}/variants",
+]
 parameters = {{ "path.job_id" = "{done}" }}
 
 [[operations]]  # the others are to stay
 include-method = "DELETE"
 parameters = {{ "path.job_id" = {{ dictionary = "spare", probability = 0.8 }} }}
+
+[[operations]]  # each answer is a run of its own
+include-path-regex = "/variant(/|$)"
+phases = {{ coverage = {{ enabled = {all} }} }}
 
 [[operations]]
 include-method = "POST"
@@ -184,4 +192,4 @@ def test_nothing_is_found(
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
-    assert "Tested: 26" in done.stdout
+    assert "Tested: 34" in done.stdout
