@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, Column, Executable, cast, func, or_, select
+from sqlalchemy import BigInteger, Column, Executable, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -38,11 +37,14 @@ from live.reconcile import (
 from live.strategies.rows import columns, moment, row_of
 from live.strategies.runs import Run
 from live.strategies.tables import RUNS, STRATEGIES
-from live.tables import BARS, RECONCILIATIONS, TRADES
+from live.tables import ACCOUNTS, BARS, RECONCILIATIONS, TRADES
 
 _ROWS: Final = 2000  # that are read at a time, a few milliseconds of the event loop
 _IDLE_SECONDS: Final = 60.0
-_AGAIN_SECONDS: Final = 3600.0
+_AGAIN: Final = timedelta(hours=1)
+"""So long a run that could not be checked is left alone."""
+_STORED: Final = timedelta(hours=1)
+"""So long after the end of a run all that it traded on is stored."""
 
 Job = Callable[[Mapping[str, Any]], Backtest]
 Compare = Callable[[Comparison, Candles], Awaitable[Compared]]
@@ -184,14 +186,11 @@ async def checked_again_and_again(
 
     One that cannot be checked holds up no other: it is looked at again an hour later.
     """
-    put_off: dict[UUID, float] = {}
     while True:
         run_id: UUID | None = None
         try:
-            put_off = {one: at for one, at in put_off.items() if at > time.monotonic()}
-            run_id = await _due(opened, hours, put_off)
+            run_id = await due(opened, hours)
             if run_id is not None:
-                put_off[run_id] = time.monotonic() + _AGAIN_SECONDS
                 _count(metrics, await check_run(opened, db, run_id, job))
                 continue
         except Exception as error:
@@ -213,26 +212,32 @@ def _count(metrics: LiveMetrics, found: Reconciliation) -> None:
         )  # fmt: skip
 
 
-async def _due(opened: AsyncEngine, hours: float, but: Collection[UUID]) -> UUID | None:
-    """A run that has traded and was not checked since it did, or not for so long."""
-    newest = (
-        select(func.max(BARS.c.committed_at))
-        .where(BARS.c.run_id == RUNS.c.run_id)
-        .scalar_subquery()
-    )
-    old = func.clock_timestamp() - timedelta(hours=hours)
-    query = (
-        select(RUNS.c.run_id)
-        .outerjoin(RECONCILIATIONS, RECONCILIATIONS.c.run_id == RUNS.c.run_id)
+async def due(opened: AsyncEngine, hours: float) -> UUID | None:
+    """A run that has done something since its last check, which is so long ago, or its start.
+
+    It is the one that waits for the longest time, and is nobody's again for an hour, whatever
+    becomes of its check.
+    """
+    run, tried_at, checked_at = RUNS.c, ACCOUNTS.c.tried_at, RECONCILIATIONS.c.checked_at
+    now, pause = func.clock_timestamp(), timedelta(hours=hours)
+    found = (
+        select(run.run_id)
+        .join(ACCOUNTS, ACCOUNTS.c.run_id == run.run_id)
+        .outerjoin(RECONCILIATIONS, RECONCILIATIONS.c.run_id == run.run_id)
         .where(
-            RUNS.c.run_id.not_in(but),
-            newest.is_not(None),
-            or_(
-                RECONCILIATIONS.c.checked_at.is_(None) & (RUNS.c.started_at < old),
-                (RECONCILIATIONS.c.checked_at < old) & (newest > RECONCILIATIONS.c.checked_at),
-            ),
+            or_(tried_at.is_(None), tried_at < now - min(_AGAIN, pause)),
+            func.greatest(run.started_at, checked_at) < now - pause,
+            or_(checked_at.is_(None), checked_at < run.updated_at + _STORED),
         )
+        .order_by(tried_at.nulls_first(), run.started_at, run.run_id)
         .limit(1)
+        .with_for_update(of=ACCOUNTS, skip_locked=True)
     )
-    async with opened.connect() as connection:
-        return (await connection.execute(query)).scalar_one_or_none()
+    taken = (
+        update(ACCOUNTS)
+        .where(ACCOUNTS.c.run_id == found.scalar_subquery())
+        .values(tried_at=now)
+        .returning(ACCOUNTS.c.run_id)
+    )
+    async with opened.begin() as connection:
+        return (await connection.execute(taken)).scalar_one_or_none()

@@ -44,6 +44,7 @@ ACCOUNTS: Final = Table(
     Column("account_json", JSONB),
     Column("equity", Double),
     Column("bar_ts", _TIME),
+    Column("tried_at", _TIME),
 )
 
 BARS: Final = Table(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text, update
 
 from compute.errors import InvalidInput
 from ingest.stores.clickhouse import ClickHouse
-from live.checks import check_run
+from live.checks import check_run, due
 from live.reconcile import Reconciliation
 from live.strategies.runs import Run
 from live.strategies.tables import RUNS
@@ -111,3 +111,37 @@ def test_a_run_without_a_bar_agrees_with_everything(database: str, db: ClickHous
         assert (found.exact, found.bars, found.until_ms) == (True, 0, None)
 
     on_stage(database, db, "EMPTY", work)
+
+
+def test_each_run_has_its_turn_also_where_one_cannot_be_checked(
+    database: str, db: ClickHouse
+) -> None:
+    async def work(stage: Stage) -> None:
+        runs = sorted([(await traded(stage)).run_id for _ in range(2)])
+        waiting = await stage.start(minute(99) + 5, **EMA)
+        turns = [await due(stage.engine, 24) for _ in range(3)]  # nobody reports of them
+        assert turns == [*runs, None]
+        for hours, expected in ((0.5, None), (2, runs[1])):
+            await moved(stage, "live_accounts set tried_at = tried_at - :by * interval '1 h'",
+                        by=hours, run=runs[1])  # fmt: skip
+            assert await due(stage.engine, 24) == expected
+        # One that was checked is due again a day later, if it went on in between.
+        await moved(stage, "live_accounts set tried_at = null", run=runs[0])
+        await check_run(stage.engine, db, runs[0], stage.access().job)
+        assert await due(stage.engine, 24) is None
+        for run in (runs[0], waiting.run_id):
+            await moved(stage, "strategy_runs set updated_at = clock_timestamp()", run=run)
+        await moved(stage, "live_reconciliations set checked_at = checked_at - interval '25 h'",
+                    run=runs[0])  # fmt: skip
+        assert await due(stage.engine, 24) == runs[0]
+        await moved(stage, "live_accounts set tried_at = null", run=runs[0])
+        await moved(stage, "strategy_runs set updated_at = started_at", run=runs[0])
+        assert await due(stage.engine, 24) is None
+
+    on_stage(database, db, "TURNS", work)
+
+
+async def moved(stage: Stage, what: str, *, run: UUID, **values: Any) -> None:
+    """Changes a row of a run."""
+    async with stage.engine.begin() as connection:
+        await connection.execute(text(f"update {what} where run_id = :run"), {"run": run, **values})
