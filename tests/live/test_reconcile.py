@@ -53,6 +53,20 @@ def test_a_run_that_did_what_its_back_test_does(database: str, db: ClickHouse) -
     assert found.trades > 5
 
 
+@pytest.mark.parametrize("frame", ["1m", "5m"])
+def test_a_run_of_one_bar(database: str, db: ClickHouse, frame: str) -> None:
+    async def work(stage: Stage) -> Run:
+        stage.keep(range(100))
+        stage.now_ms = minute(100) + 200
+        run = await stage.start(minute(99) + 5, **{**EMA, "timeframe": frame, "warmup_bars": 10})
+        await stage.step(await stage.worker())
+        assert len(await stage.bars(run.run_id)) == 1
+        return run
+
+    found = checked(database, db, f"ONE{frame.upper()}", work)
+    assert (found.badge, found.bars) == ("exact", 1)
+
+
 def test_a_candle_that_came_too_late_is_named(database: str, db: ClickHouse) -> None:
     async def work(stage: Stage) -> Run:
         run = await traded(stage, missing=(150,))
