@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from compute.market.candles import Candles
 from compute.market.instrument import Instrument
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
+from ingest.stores.gaps import GapLedger
+from live.causes import explained
 from live.ledger import Ledger, moment_of
 from live.member import course_of
 from live.metrics import LiveMetrics
@@ -32,7 +35,6 @@ from live.reconcile import (
     Comparison,
     Done,
     Reconciliation,
-    explained,
 )
 from live.strategies.rows import columns, moment, row_of
 from live.strategies.runs import Run
@@ -73,10 +75,9 @@ async def check_run(
     store = CandleStore(db)
     minutes = await asyncio.to_thread(store.candles, instrument, comparison.period)
     compared = await compare(comparison, minutes)
-    version = (run.metadata_json.get("live") or {}).get("engine_version")
     differences = await asyncio.to_thread(
-        explained, compared, comparison, minutes, version,
-        lambda period: store.written(instrument, period),
+        explained, compared, comparison, minutes, run.metadata_json["live"],
+        partial(store.written, instrument), partial(GapLedger(db).absent, instrument),
     )  # fmt: skip
     found = Reconciliation(
         run_id, compared.until_ms, compared.bars, compared.trades, compared.differing, differences
@@ -130,7 +131,7 @@ async def _what_it_did(opened: AsyncEngine, run_id: UUID) -> tuple[Run, Instrume
 async def _done(connection: AsyncConnection, run_id: UUID) -> Done:
     bar = BARS.c
     bars = (
-        select(_ms(bar.bar_ts), bar.vote, bar.equity, _ms(bar.committed_at))
+        select(_ms(bar.bar_ts), bar.vote, bar.equity, func.coalesce(bar.digest, 0))
         .where(bar.run_id == run_id)
         .order_by(bar.bar_ts)
     )

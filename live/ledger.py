@@ -355,7 +355,7 @@ def _bar_row(run_id: UUID, bar: Bar) -> dict[str, Any]:
     step = bar.step
     return {
         "run_id": run_id, "bar_ts": moment_of(step.bar_ms), "close": bar.close,
-        "vote": step.vote, "equity": step.equity,
+        "vote": step.vote, "equity": step.equity, "digest": bar.digest,
     }  # fmt: skip
 
 

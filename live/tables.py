@@ -55,6 +55,7 @@ BARS: Final = Table(
     Column("close", REAL),
     Column("vote", SmallInteger),
     Column("equity", Double),
+    Column("digest", BigInteger),
     Column("committed_at", _TIME),
 )
 

@@ -51,7 +51,7 @@ class Probe:
         return self._loop.run(self._reached(until_ms))
 
     def whole(self, until_ms: int) -> list[UUID]:
-        """The ids of runs with bars, when all run and have come to a minute. Raises: RuntimeError."""
+        """The ids of runs with bars, when all have come to a minute. Raises: RuntimeError."""
         rows = self._loop.run(
             self._pool.fetch("SELECT run_id, state, checkpoint_ts_open FROM strategy_runs")
         )

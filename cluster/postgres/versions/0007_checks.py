@@ -1,4 +1,4 @@
-"""When the check of a run was begun last, so that those that fail wait for their turn."""
+"""What checks of runs need: when one was begun, and of which minutes a bar was made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from alembic import op
 revision = "0007"
 down_revision = "0006"
 
-STATEMENTS = ("ALTER TABLE live_accounts ADD COLUMN tried_at timestamptz",)
+STATEMENTS = (
+    "ALTER TABLE live_accounts ADD COLUMN tried_at timestamptz",
+    "ALTER TABLE live_bars ADD COLUMN digest bigint",
+)
 
 
 def upgrade() -> None:

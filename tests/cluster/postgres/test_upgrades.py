@@ -112,6 +112,17 @@ ROWS = {
                 "tried_at": NOW,
             },
         ),
+        (
+            "live_bars",
+            {
+                "run_id": RUN,
+                "bar_ts": NOW,
+                "close": "1",
+                "vote": "0",
+                "equity": "1",
+                "digest": "-1",
+            },
+        ),
     ],
 }
 """What is written when a database is at a revision; the first has what services had before users.
