@@ -88,7 +88,7 @@ class TelegramMetrics:
 
         self.notified = counter("notify", "Messages that were delivered.")
         self.notify_errors = counter("notify_errors", "Messages that were not.")
-        self.notify_skipped = counter("notify_skipped", "Messages to users without a chat.")
+        self.notify_skipped = counter("notify_skipped", "Messages without a chat, or too late.")
         self.updates = counter("updates", "Messages to the bot that were read.")
         self.poll_errors = counter("poll_errors", "Reads of messages to the bot that failed.")
         self.polling = Gauge(
