@@ -95,6 +95,8 @@ class InstrumentWorker:
     def offer(self, entries: Sequence[Entry]) -> None:
         """Takes candles of the feed, which are handed back by `dealt_with` in their time."""
         self._entries |= {entry.entry_id: entry for entry in entries}
+        for member in self._members.values():
+            member.dropped += sum(one.ts_open_ms < member.live.next_ms for one in entries)
 
     def dealt_with(self) -> list[Entry]:
         """Entries whose minutes are committed, or that no run of this worker waits for."""

@@ -40,6 +40,7 @@ class Member:
     gap: Gap | None = None
     given_up: list[Period] | None = field(default_factory=list)
     versions: list[tuple[int, str]] = field(default_factory=list)
+    dropped: int = 0
 
     @classmethod
     def resumed(cls, stored: Stored, source: Source, job: Backtest) -> Member:
@@ -110,6 +111,7 @@ class Member:
             bars,
             self.live.account if bars else None,
             events,
+            dropped=self.dropped,
         )
 
     def _waited(

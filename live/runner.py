@@ -175,6 +175,8 @@ class Runner:
             for task in late:  # what it commits is fenced by its lease
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        for key in keys:
+            self._snapshots.forget(key)
 
     async def _drive(self, key: str, held: _Held) -> None:
         """Steps an instrument whenever there may be something to do."""

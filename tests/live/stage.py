@@ -94,12 +94,16 @@ class Stage:
         self.told += records
 
     async def worker(
-        self, owner: str = "one", seconds: float = 900, access: Access | None = None
+        self,
+        owner: str = "one",
+        seconds: float = 900,
+        access: Access | None = None,
+        snapshots: Snapshots | None = None,
     ) -> InstrumentWorker:
         """A worker that holds the instrument, new as after a restart."""
         lease = (await Leases(self.engine, owner, seconds).share([self.key]))[self.key]
         return InstrumentWorker(
-            lease, self.instrument, access or self.access(), Snapshots(self),
+            lease, self.instrument, access or self.access(), snapshots or Snapshots(self),
             LiveMetrics(CollectorRegistry()),
             RepairSettings(late_seconds=5, retry_backoff_seconds=0),
         )  # fmt: skip
