@@ -24,6 +24,9 @@ class LiveMetrics:
         )
         self.messages_read = counter("messages_read", "Entries of the live feed that were read.")
         self.messages_acked = counter("messages_acked", "Entries that were acknowledged.")
+        self.messages_malformed = counter(
+            "messages_malformed", "Entries of the live feed that are no candle, and are dropped."
+        )
         self.failed_runs = counter("failed_runs", "Runs that failed.")
         self.minutes = counter("minutes", "Minutes that runs went through.")
         self.bars = counter("bars", "Bars that runs traded on.")
