@@ -48,7 +48,7 @@ def explained(
     if not compared.found:
         return []
     frame_ms = comparison.job.timeframe.ms
-    changed = _changed(compared, comparison, minutes)
+    changed, of_minutes = _changed(compared, comparison, minutes), ("", "")
     if changed is not None:
         gone_on = [Period(*edges) for edges in live.get("given_up") or ()]
         of_minutes = _of_minutes(changed, minutes, gone_on, written, absent)

@@ -36,6 +36,7 @@ from live.reconcile import (
     Done,
     Reconciliation,
 )
+from live.retention import delete_bars, over
 from live.strategies.rows import columns, moment, row_of
 from live.strategies.runs import Run
 from live.strategies.tables import RUNS, STRATEGIES
@@ -64,12 +65,17 @@ async def check_run(
 ) -> Reconciliation:
     """The `Reconciliation` of a run, which is stored if there was something to compare.
 
-    Raises: InvalidInput for an unknown run; NoMarketData, StoreFailed, and what `compare` raises.
+    Raises: InvalidInput for a run that is unknown, or whose bars are not kept any more;
+    NoMarketData, StoreFailed, and what `compare` raises.
     """
     run, instrument, done = await _what_it_did(opened, run_id)
     course = course_of(run)
-    if course is None or course.trading_from_ms is None or not len(done.bars):
+    if course is None or course.trading_from_ms is None:
         return Reconciliation(run_id)
+    if not len(done.bars):
+        raise InvalidInput(
+            f"the bars of run {run_id} are not kept any more; the report of its last check is"
+        )
     spec = await Ledger(opened).spec(run.strategy_id)
     comparison = Comparison(job(spec), course, done)
     store = CandleStore(db)
@@ -181,19 +187,21 @@ async def _keep(opened: AsyncEngine, found: Reconciliation) -> None:
 
 
 async def checked_again_and_again(
-    opened: AsyncEngine, db: ClickHouse, job: Job, metrics: LiveMetrics, hours: float
+    opened: AsyncEngine, db: ClickHouse, job: Job, metrics: LiveMetrics, hours: float, days: float
 ) -> None:
-    """Checks each run with bars that was not checked for so long, one at a time, for ever.
+    """Checks each run with bars that was not checked for so long, one at a time, for ever; deletes
+    bars `days` after the end of their run.
 
     One that cannot be checked holds up no other: it is looked at again an hour later.
     """
     while True:
         run_id: UUID | None = None
         try:
-            run_id = await due(opened, hours)
+            run_id = await due(opened, hours, days)
             if run_id is not None:
                 _count(metrics, await check_run(opened, db, run_id, job))
                 continue
+            await delete_bars(opened, days)
         except Exception as error:
             log.warning("run %s could not be checked: %s", run_id or "that is due", error)
             if run_id is not None:
@@ -213,11 +221,11 @@ def _count(metrics: LiveMetrics, found: Reconciliation) -> None:
         )  # fmt: skip
 
 
-async def due(opened: AsyncEngine, hours: float) -> UUID | None:
+async def due(opened: AsyncEngine, hours: float, days: float) -> UUID | None:
     """A run that has done something since its last check, which is so long ago, or its start.
 
     It is the one that waits for the longest time, and is nobody's again for an hour, whatever
-    becomes of its check.
+    becomes of its check. One that ended `days` ago has no bars any more.
     """
     run, tried_at, checked_at = RUNS.c, ACCOUNTS.c.tried_at, RECONCILIATIONS.c.checked_at
     now, pause = func.clock_timestamp(), timedelta(hours=hours)
@@ -226,6 +234,7 @@ async def due(opened: AsyncEngine, hours: float) -> UUID | None:
         .join(ACCOUNTS, ACCOUNTS.c.run_id == run.run_id)
         .outerjoin(RECONCILIATIONS, RECONCILIATIONS.c.run_id == run.run_id)
         .where(
+            ~over(days),
             or_(tried_at.is_(None), tried_at < now - min(_AGAIN, pause)),
             func.greatest(run.started_at, checked_at) < now - pause,
             or_(checked_at.is_(None), checked_at < run.updated_at + _STORED),

@@ -109,8 +109,9 @@ async def run_live(
                 "component=live-runner event=metrics_started host=%s port=%d", host, health.port
             )
             checking = checked_again_and_again(
-                opened, db, job, metrics, settings.worker.reconcile_hours
-            )
+                opened, db, job, metrics, settings.worker.reconcile_hours,
+                settings.worker.keep_bars_days,
+            )  # fmt: skip
             beside = [asyncio.create_task(_end(stop, runner)), asyncio.create_task(checking)]
             try:
                 await runner.run()

@@ -42,7 +42,8 @@ def _check_server(settings: StreamSettings | RealtimeSettings) -> None:
 class WorkerSettings:
     """Whether runs are advanced, how often they are looked for, how long instruments are held.
 
-    `reconcile_hours` is the pause between two checks of a run against its back-test.
+    `reconcile_hours` is the pause between two checks of a run against its back-test; its bars are
+    deleted `keep_bars_days` after its end and the last check.
     """
 
     SECTIONS: ClassVar = ("strategy.live_worker",)
@@ -51,9 +52,12 @@ class WorkerSettings:
     poll_interval_seconds: float = 5.0
     lease_seconds: float = 10.0
     reconcile_hours: float = 24.0
+    keep_bars_days: float = 90.0
 
     def __post_init__(self) -> None:
-        _positive(self, "poll_interval_seconds", "lease_seconds", "reconcile_hours")
+        _positive(
+            self, "poll_interval_seconds", "lease_seconds", "reconcile_hours", "keep_bars_days"
+        )
 
 
 @dataclass(frozen=True, slots=True)

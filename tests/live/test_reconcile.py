@@ -12,9 +12,11 @@ from compute.errors import InvalidInput
 from compute.market.period import Period
 from compute.results import ENGINE_VERSION
 from ingest.stores.clickhouse import ClickHouse
-from live.checks import check_run, due
+from live.checks import check_run, due, reconciliation_record
 from live.output import moment_text
 from live.reconcile import Reconciliation
+from live.results import account_record
+from live.retention import delete_bars
 from live.strategies.runs import Run
 from tests.live.stage import Stage, minute, on_stage
 from tests.live.test_instrument import EMA
@@ -170,26 +172,56 @@ def test_each_run_has_its_turn_also_where_one_cannot_be_checked(
     async def work(stage: Stage) -> None:
         runs = sorted([(await traded(stage)).run_id for _ in range(2)])
         waiting = await stage.start(minute(99) + 5, **EMA)
-        turns = [await due(stage.engine, 24) for _ in range(3)]  # nobody reports of them
+        turns = [await due(stage.engine, 24, 90) for _ in range(3)]  # nobody reports of them
         assert turns == [*runs, None]
         for hours, expected in ((0.5, None), (2, runs[1])):
             await moved(stage, "live_accounts set tried_at = tried_at - :by * interval '1 h'",
                         by=hours, run=runs[1])  # fmt: skip
-            assert await due(stage.engine, 24) == expected
+            assert await due(stage.engine, 24, 90) == expected
         # One that was checked is due again a day later, if it went on in between.
         await moved(stage, "live_accounts set tried_at = null", run=runs[0])
         await check_run(stage.engine, db, runs[0], stage.access().job)
-        assert await due(stage.engine, 24) is None
+        assert await due(stage.engine, 24, 90) is None
         for run in (runs[0], waiting.run_id):
             await moved(stage, "strategy_runs set updated_at = clock_timestamp()", run=run)
         await moved(stage, "live_reconciliations set checked_at = checked_at - interval '25 h'",
                     run=runs[0])  # fmt: skip
-        assert await due(stage.engine, 24) == runs[0]
+        assert await due(stage.engine, 24, 90) == runs[0]
         await moved(stage, "live_accounts set tried_at = null", run=runs[0])
         await moved(stage, "strategy_runs set updated_at = started_at", run=runs[0])
-        assert await due(stage.engine, 24) is None
+        assert await due(stage.engine, 24, 90) is None
 
     on_stage(database, db, "TURNS", work)
+
+
+def test_bars_go_when_their_run_has_ended_long_ago(
+    database: str, db: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("live.retention._ROWS", 100)
+
+    async def work(stage: Stage) -> None:
+        run, other = await traded(stage), await traded(stage)
+        job = stage.access().job
+        report = (await check_run(stage.engine, db, run.run_id, job)).record()
+        assert await delete_bars(stage.engine, 90) == 0  # nothing has ended
+        for one in (run, other):
+            ended = "strategy_runs set state = 'stopped', stopped_at = started_at"
+            await moved(stage, ended, run=one.run_id)
+        assert await due(stage.engine, 24, 90) is None  # they ended in 2023
+        assert await delete_bars(stage.engine, 90) == 201  # `run` was checked right now
+        assert await stage.bars(other.run_id) == []
+        ago = "live_reconciliations set checked_at = checked_at - interval '91 d'"
+        await moved(stage, ago, run=run.run_id)
+        assert await delete_bars(stage.engine, 90) == 201
+        with pytest.raises(InvalidInput, match="not kept any more"):
+            await check_run(stage.engine, db, run.run_id, job)
+        async with stage.engine.connect() as connection:
+            kept = await reconciliation_record(connection, run.run_id)
+            assert await account_record(connection, run.run_id) is not None
+        assert kept == {**report, "checked_at": kept["checked_at"]}
+        assert len(await stage.trades(run.run_id)) > 5
+
+    on_stage(database, db, "KEPT", work)
 
 
 async def moved(stage: Stage, what: str, *, run: UUID, **values: Any) -> None:

@@ -141,7 +141,8 @@ def test_minutes_of_a_real_feed(database: str, db: ClickHouse, valkey: Any) -> N
                 stage.store.insert(table_of([candle], origin))
             live.stop()
             await asyncio.wait_for(task, 10)
-            assert live._metrics.messages_malformed.collect()[0].samples[0].value == 1
+            (malformed,) = live._metrics.messages_malformed.collect()
+            assert malformed.samples[0].value == 1
             pending = await client.xpending(
                 f"md.candles.1m.{stage.key}", FeedSettings().consumer_group
             )

@@ -78,6 +78,7 @@ OURS: dict[str, object] = {
     "api.max_spec_bytes": 32_768,
     "live_worker.lease_seconds": 10.0,
     "live_worker.reconcile_hours": 24.0,
+    "live_worker.keep_bars_days": 90.0,
     "live_worker.redis_streams.claim_idle_ms": 30_000,
     "live_worker.repair.late_seconds": 5.0,
     "live_worker.repair.longest_pause_seconds": 30.0,
