@@ -77,7 +77,7 @@ async def run_live(
         if settings.streams.enabled:
             client = await _client(stack, settings.streams.server(environ))
         owner = f"{socket.gethostname()}-{os.getpid()}"
-        feed = None if client is None else Feed(client, owner, settings.streams.feed())
+        feed = None if client is None else Feed(client, owner, settings.streams)
         publisher = await _publisher(stack, settings, environ, client, registry)
         notifier = await stack.enter_async_context(
             _telegram(settings, environ, opened, owner, TelegramMetrics(registry))
@@ -147,7 +147,7 @@ async def _publisher(
     own = settings.realtime.server(environ)
     if own is not None or feeding is None:
         feeding = await _client(stack, own or settings.streams.server(environ))
-    return Output(feeding, registry, settings.realtime.output())
+    return Output(feeding, registry, settings.realtime)
 
 
 @asynccontextmanager

@@ -15,11 +15,11 @@ import live.cli
 from api.app import create_app
 from configs.legacy import runner_config
 from configs.load import ENVIRONMENTS, InvalidConfig, config
+from live.instrument import RepairSettings
 from live.settings import (
     LiveSettings,
     MessageSettings,
     MetricsSettings,
-    PatienceSettings,
     RealtimeSettings,
     StreamSettings,
     WorkerSettings,
@@ -30,7 +30,7 @@ from tests.cluster.cli import call
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = (
-    StrategySettings, WorkerSettings, StreamSettings, PatienceSettings, RealtimeSettings,
+    StrategySettings, WorkerSettings, StreamSettings, RepairSettings, RealtimeSettings,
     MessageSettings, MetricsSettings,
 )  # fmt: skip
 
