@@ -42,7 +42,7 @@ def batch(job: Backtest, course: Course, minutes: Candles, last_close_ms: int) -
         TIMEFRAMES["1m"],
         job.instrument,
         frame,
-        Period(start_ms, last_close_ms + 1),
+        Period(start_ms - 1, last_close_ms + 1),  # the last minute of the first bar is of it
         (start_ms - course.anchor_ms) // frame.ms,
     )
     series = BarSeries(*bars.candles.series(), first_bar=bars.first_bar)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, Column, Executable, cast, func, or_, select
+from sqlalchemy import BigInteger, Column, Executable, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -22,6 +22,8 @@ from compute.market.candles import Candles
 from compute.market.instrument import Instrument
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
+from ingest.stores.gaps import GapLedger
+from live.causes import explained
 from live.ledger import Ledger, moment_of
 from live.member import course_of
 from live.metrics import LiveMetrics
@@ -33,16 +35,19 @@ from live.reconcile import (
     Comparison,
     Done,
     Reconciliation,
-    explained,
 )
+from live.retention import delete_bars, over
 from live.strategies.rows import columns, moment, row_of
 from live.strategies.runs import Run
 from live.strategies.tables import RUNS, STRATEGIES
-from live.tables import BARS, RECONCILIATIONS, TRADES
+from live.tables import ACCOUNTS, BARS, RECONCILIATIONS, TRADES
 
 _ROWS: Final = 2000  # that are read at a time, a few milliseconds of the event loop
 _IDLE_SECONDS: Final = 60.0
-_AGAIN_SECONDS: Final = 3600.0
+_AGAIN: Final = timedelta(hours=1)
+"""So long a run that could not be checked is left alone."""
+_STORED: Final = timedelta(hours=1)
+"""So long after the end of a run all that it traded on is stored."""
 
 Job = Callable[[Mapping[str, Any]], Backtest]
 Compare = Callable[[Comparison, Candles], Awaitable[Compared]]
@@ -60,21 +65,25 @@ async def check_run(
 ) -> Reconciliation:
     """The `Reconciliation` of a run, which is stored if there was something to compare.
 
-    Raises: InvalidInput for an unknown run; NoMarketData, StoreFailed, and what `compare` raises.
+    Raises: InvalidInput for a run that is unknown, or whose bars are not kept any more;
+    NoMarketData, StoreFailed, and what `compare` raises.
     """
     run, instrument, done = await _what_it_did(opened, run_id)
     course = course_of(run)
-    if course is None or course.trading_from_ms is None or not len(done.bars):
+    if course is None or course.trading_from_ms is None:
         return Reconciliation(run_id)
+    if not len(done.bars):
+        raise InvalidInput(
+            f"the bars of run {run_id} are not kept any more; the report of its last check is"
+        )
     spec = await Ledger(opened).spec(run.strategy_id)
     comparison = Comparison(job(spec), course, done)
     store = CandleStore(db)
     minutes = await asyncio.to_thread(store.candles, instrument, comparison.period)
     compared = await compare(comparison, minutes)
-    version = (run.metadata_json.get("live") or {}).get("engine_version")
     differences = await asyncio.to_thread(
-        explained, compared, comparison, minutes, version,
-        lambda period: store.written(instrument, period),
+        explained, compared, comparison, minutes, run.metadata_json["live"],
+        partial(store.written, instrument), partial(GapLedger(db).absent, instrument),
     )  # fmt: skip
     found = Reconciliation(
         run_id, compared.until_ms, compared.bars, compared.trades, compared.differing, differences
@@ -128,7 +137,7 @@ async def _what_it_did(opened: AsyncEngine, run_id: UUID) -> tuple[Run, Instrume
 async def _done(connection: AsyncConnection, run_id: UUID) -> Done:
     bar = BARS.c
     bars = (
-        select(_ms(bar.bar_ts), bar.vote, bar.equity, _ms(bar.committed_at))
+        select(_ms(bar.bar_ts), bar.vote, bar.equity, func.coalesce(bar.digest, 0))
         .where(bar.run_id == run_id)
         .order_by(bar.bar_ts)
     )
@@ -178,22 +187,21 @@ async def _keep(opened: AsyncEngine, found: Reconciliation) -> None:
 
 
 async def checked_again_and_again(
-    opened: AsyncEngine, db: ClickHouse, job: Job, metrics: LiveMetrics, hours: float
+    opened: AsyncEngine, db: ClickHouse, job: Job, metrics: LiveMetrics, hours: float, days: float
 ) -> None:
-    """Checks each run with bars that was not checked for so long, one at a time, for ever.
+    """Checks each run with bars that was not checked for so long, one at a time, for ever; deletes
+    bars `days` after the end of their run.
 
     One that cannot be checked holds up no other: it is looked at again an hour later.
     """
-    put_off: dict[UUID, float] = {}
     while True:
         run_id: UUID | None = None
         try:
-            put_off = {one: at for one, at in put_off.items() if at > time.monotonic()}
-            run_id = await _due(opened, hours, put_off)
+            run_id = await due(opened, hours, days)
             if run_id is not None:
-                put_off[run_id] = time.monotonic() + _AGAIN_SECONDS
                 _count(metrics, await check_run(opened, db, run_id, job))
                 continue
+            await delete_bars(opened, days)
         except Exception as error:
             log.warning("run %s could not be checked: %s", run_id or "that is due", error)
             if run_id is not None:
@@ -213,26 +221,33 @@ def _count(metrics: LiveMetrics, found: Reconciliation) -> None:
         )  # fmt: skip
 
 
-async def _due(opened: AsyncEngine, hours: float, but: Collection[UUID]) -> UUID | None:
-    """A run that has traded and was not checked since it did, or not for so long."""
-    newest = (
-        select(func.max(BARS.c.committed_at))
-        .where(BARS.c.run_id == RUNS.c.run_id)
-        .scalar_subquery()
-    )
-    old = func.clock_timestamp() - timedelta(hours=hours)
-    query = (
-        select(RUNS.c.run_id)
-        .outerjoin(RECONCILIATIONS, RECONCILIATIONS.c.run_id == RUNS.c.run_id)
+async def due(opened: AsyncEngine, hours: float, days: float) -> UUID | None:
+    """A run that has done something since its last check, which is so long ago, or its start.
+
+    It is the one that waits for the longest time, and is nobody's again for an hour, whatever
+    becomes of its check. One that ended `days` ago has no bars any more.
+    """
+    run, tried_at, checked_at = RUNS.c, ACCOUNTS.c.tried_at, RECONCILIATIONS.c.checked_at
+    now, pause = func.clock_timestamp(), timedelta(hours=hours)
+    found = (
+        select(run.run_id)
+        .join(ACCOUNTS, ACCOUNTS.c.run_id == run.run_id)
+        .outerjoin(RECONCILIATIONS, RECONCILIATIONS.c.run_id == run.run_id)
         .where(
-            RUNS.c.run_id.not_in(but),
-            newest.is_not(None),
-            or_(
-                RECONCILIATIONS.c.checked_at.is_(None) & (RUNS.c.started_at < old),
-                (RECONCILIATIONS.c.checked_at < old) & (newest > RECONCILIATIONS.c.checked_at),
-            ),
+            ~over(days),
+            or_(tried_at.is_(None), tried_at < now - min(_AGAIN, pause)),
+            func.greatest(run.started_at, checked_at) < now - pause,
+            or_(checked_at.is_(None), checked_at < run.updated_at + _STORED),
         )
+        .order_by(tried_at.nulls_first(), run.started_at, run.run_id)
         .limit(1)
+        .with_for_update(of=ACCOUNTS, skip_locked=True)
     )
-    async with opened.connect() as connection:
-        return (await connection.execute(query)).scalar_one_or_none()
+    taken = (
+        update(ACCOUNTS)
+        .where(ACCOUNTS.c.run_id == found.scalar_subquery())
+        .values(tried_at=now)
+        .returning(ACCOUNTS.c.run_id)
+    )
+    async with opened.begin() as connection:
+        return (await connection.execute(taken)).scalar_one_or_none()

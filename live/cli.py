@@ -154,11 +154,11 @@ async def _reconciled(dsn: str, db: ClickHouse, run_id: UUID) -> dict[str, Any]:
 def live_settings(path: Path | None = None) -> LiveSettings:
     """The settings of this environment, or of a file. Raises: InvalidConfig."""
     from configs.legacy import runner_config
+    from live.instrument import RepairSettings
     from live.settings import (
         LiveSettings,
         MessageSettings,
         MetricsSettings,
-        PatienceSettings,
         RealtimeSettings,
         StreamSettings,
         WorkerSettings,
@@ -168,7 +168,7 @@ def live_settings(path: Path | None = None) -> LiveSettings:
     return LiveSettings(
         file.settings(WorkerSettings),
         file.settings(StreamSettings),
-        file.settings(PatienceSettings),
+        file.settings(RepairSettings),
         file.settings(RealtimeSettings),
         file.settings(MessageSettings),
         file.settings(MetricsSettings),

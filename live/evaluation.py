@@ -16,6 +16,7 @@ from compute.incremental import BarRing, IncrementalVotes
 from compute.indicators.series import BarSeries
 from compute.market.candles import Candles
 from compute.replay import stop_rate
+from live.digests import Digests
 from live.paper import Account, PaperBroker, Step, Trading
 from live.rollup import Rollup
 
@@ -41,10 +42,14 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar that was traded on; `close` is that of the bar."""
+    """A bar that was traded on; `close` is that of the bar.
+
+    `digest` is of the minutes since the bar before it, of the first bar of all since the anchor.
+    """
 
     step: Step
     close: float
+    digest: int
 
 
 class Evaluation:
@@ -63,6 +68,7 @@ class Evaluation:
         self._rollup = Rollup(job.timeframe)
         self._votes: list[IncrementalVotes] = []
         self._ring: BarRing | None = None
+        self._digests = Digests()
 
     @property
     def warm(self) -> bool:
@@ -77,26 +83,30 @@ class Evaluation:
     def replay(self, minutes: Candles, until_ms: int) -> None:
         """Goes through minutes whose trades were made before: the account stays as it is."""
         self._voted(minutes, until_ms)
+        frame_ms, start_ms = self.job.timeframe.ms, self.course.trading_from_ms
+        close_ms = until_ms // frame_ms * frame_ms
+        traded = start_ms is not None and close_ms >= start_ms
+        self._digests.closed(minutes, np.array([close_ms] if traded else [], np.int64))
 
     def advance(self, minutes: Candles, until_ms: int) -> list[Bar]:
         """The bars that end with the minutes up to `until_ms` and are traded on.
 
         `minutes` are those that are there of [next_ms, until_ms), ascending.
         """
-        before = self.bars
+        before, frame = self.bars, self.job.timeframe.ms
         found = self._voted(minutes, until_ms)
         if found is None:
+            self._digests.closed(minutes, np.empty(0, np.int64))
             return []
         bars, votes = found
+        opens = bars.ts_open_ms.tolist()
+        rows = [i for i, ms in enumerate(opens) if self._trades(before + i, ms + frame)]
+        digests = self._digests.closed(minutes, bars.ts_open_ms[rows] + frame)
         traded: list[Bar] = []
-        frame = self.job.timeframe.ms
-        for i in range(len(bars)):
-            bar_ms = int(bars.ts_open_ms[i])
-            if not self._trades(before + i, bar_ms + frame):
-                continue
+        for i, digest in zip(rows, digests.tolist(), strict=True):
             close = float(bars.close[i])
-            self.account, step = self.trading.step(self.account, bar_ms, close, int(votes[i]))
-            traded.append(Bar(step, close))
+            self.account, step = self.trading.step(self.account, opens[i], close, int(votes[i]))
+            traded.append(Bar(step, close, digest))
         return traded
 
     def _trades(self, number: int, close_ms: int) -> bool:

@@ -82,7 +82,7 @@ class Feed:
         self._settings = settings or FeedSettings()
         self._known: set[str] = set()
         self._claimed: dict[str, float] = {}
-        self.read = self.acknowledged = self.malformed = 0
+        self.read = self.malformed = 0
         """Entries so far."""
 
     async def entries(self, keys: Collection[str]) -> list[Entry]:
@@ -150,7 +150,6 @@ class Feed:
         for stream, some in ids.items():
             pipeline.xack(stream, self._settings.consumer_group, *some)
         await pipeline.execute()
-        self.acknowledged += len(entries)
 
     async def _join(self, keys: Collection[str]) -> None:
         """Makes the group of streams that are new to us; it begins with entries to come."""

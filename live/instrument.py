@@ -12,11 +12,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from compute.backtest import Backtest
+from compute.errors import InvalidInput
 from compute.market.candles import Candles
 from compute.market.instrument import Instrument
 from compute.market.period import Period
@@ -45,17 +46,24 @@ class RepairSettings:
     """When the store is asked for a minute that the feed did not bring, and how often again.
 
     The n-th time without success is followed by a pause of n · `retry_backoff_seconds`, at most
-    `longest_pause_seconds`.
+    `longest_pause_seconds`. Raises: InvalidInput.
     """
+
+    SECTIONS: ClassVar = ("strategy.live_worker.repair",)
 
     late_seconds: float = 5.0
     retry_backoff_seconds: float = 1.0
     longest_pause_seconds: float = 30.0
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if not getattr(self, item.name) >= 0:
+                raise InvalidInput(f"{item.name} must be >= 0, got {getattr(self, item.name)}")
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a worker has of the outside; `candles` and `absent` may block, they run in threads."""
+    """What a worker has of the outside; `candles` and `absent` may block."""
 
     ledger: Ledger
     candles: Callable[[Instrument, Period], Candles]
@@ -95,6 +103,8 @@ class InstrumentWorker:
     def offer(self, entries: Sequence[Entry]) -> None:
         """Takes candles of the feed, which are handed back by `dealt_with` in their time."""
         self._entries |= {entry.entry_id: entry for entry in entries}
+        for member in self._members.values():
+            member.dropped += sum(one.ts_open_ms < member.live.next_ms for one in entries)
 
     def dealt_with(self) -> list[Entry]:
         """Entries whose minutes are committed, or that no run of this worker waits for."""

@@ -52,7 +52,8 @@ class Outcome:
     """What some minutes made of a run; `run` is it as it was before them, `source` its place.
 
     `states` are those that it came to on the way, in their order, `events` what else is told, each
-    a type and a payload. `error` is why it failed, when the last state is that.
+    a type and a payload. `error` is why it failed, when the last state is that. `dropped` candles
+    of the feed came after their minute since the run was taken up.
     """
 
     run: Run
@@ -64,6 +65,7 @@ class Outcome:
     account: Account | None = None
     events: Sequence[tuple[str, Mapping[str, Any]]] = ()
     error: str | None = None
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +357,7 @@ def _bar_row(run_id: UUID, bar: Bar) -> dict[str, Any]:
     step = bar.step
     return {
         "run_id": run_id, "bar_ts": moment_of(step.bar_ms), "close": bar.close,
-        "vote": step.vote, "equity": step.equity,
+        "vote": step.vote, "equity": step.equity, "digest": bar.digest,
     }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class Member:
     """One run as its worker knows it; `run` is its row, `live` what it is evaluated with.
 
     `given_up` are the minutes since its start that it went on without, None of a run that was
-    begun before they were written down.
+    begun before they were written down; `versions` the engines that it ran on, each from a minute.
     """
 
     run: Run
@@ -39,6 +39,8 @@ class Member:
     live: Evaluation
     gap: Gap | None = None
     given_up: list[Period] | None = field(default_factory=list)
+    versions: list[tuple[int, str]] = field(default_factory=list)
+    dropped: int = 0
 
     @classmethod
     def resumed(cls, stored: Stored, source: Source, job: Backtest) -> Member:
@@ -56,6 +58,7 @@ class Member:
             Evaluation(job, course, account),
             None if gap is None else Gap.of_record(gap),
             None if given_up is None else [Period(*edges) for edges in given_up],
+            _versions(run, course),
         )
 
     def replay(self, minutes: Minutes, until_ms: int) -> None:
@@ -108,6 +111,7 @@ class Member:
             bars,
             self.live.account if bars else None,
             events,
+            dropped=self.dropped,
         )
 
     def _waited(
@@ -146,7 +150,7 @@ class Member:
             },
             "live": {
                 **{name: getattr(course, name) for name in _COURSE},
-                "engine_version": ENGINE_VERSION,
+                "engine_versions": self.versions,
                 **self._without(),
             },
             **({} if self.gap is None else {"gap": self.gap.record()}),
@@ -169,6 +173,18 @@ def course_of(run: Run) -> Course | None:
     if not {"anchor_ms", "earliest_ms"} <= set(stored):
         return None
     return Course(*(stored.get(name) for name in _COURSE))  # type: ignore[arg-type]
+
+
+def _versions(run: Run, course: Course) -> list[tuple[int, str]]:
+    """The engines that a run has been on, this one the last."""
+    stored = run.metadata_json.get("live") or {}
+    found = [(ms, version) for ms, version in stored.get("engine_versions", [])]
+    if not found and "engine_version" in stored:  # as it was written before
+        found = [(course.anchor_ms, stored["engine_version"])]
+    if not found or found[-1][1] != ENGINE_VERSION:
+        last_ms = ms_of(run.checkpoint_ts_open)
+        found.append((course.anchor_ms if last_ms is None else last_ms + MINUTE_MS, ENGINE_VERSION))
+    return found
 
 
 def told(bar: Bar, vote: int, before: int, frame_ms: int) -> list[tuple[str, Mapping[str, Any]]]:

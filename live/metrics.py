@@ -24,6 +24,9 @@ class LiveMetrics:
         )
         self.messages_read = counter("messages_read", "Entries of the live feed that were read.")
         self.messages_acked = counter("messages_acked", "Entries that were acknowledged.")
+        self.messages_malformed = counter(
+            "messages_malformed", "Entries of the live feed that are no candle, and are dropped."
+        )
         self.failed_runs = counter("failed_runs", "Runs that failed.")
         self.minutes = counter("minutes", "Minutes that runs went through.")
         self.bars = counter("bars", "Bars that runs traded on.")
@@ -88,7 +91,7 @@ class TelegramMetrics:
 
         self.notified = counter("notify", "Messages that were delivered.")
         self.notify_errors = counter("notify_errors", "Messages that were not.")
-        self.notify_skipped = counter("notify_skipped", "Messages to users without a chat.")
+        self.notify_skipped = counter("notify_skipped", "Messages without a chat, or too late.")
         self.updates = counter("updates", "Messages to the bot that were read.")
         self.poll_errors = counter("poll_errors", "Reads of messages to the bot that failed.")
         self.polling = Gauge(

@@ -6,7 +6,7 @@ minutes were others then, or the code was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -19,34 +19,28 @@ from compute.errors import NoMarketData
 from compute.exact import REASONS
 from compute.market.candles import Candles
 from compute.market.period import Period
-from compute.results import ENGINE_VERSION
-from ingest.rows import DAY_MS, MINUTE_MS
+from ingest.rows import MINUTE_MS
 from live.batch import Batch, batch
 from live.evaluation import Course
 from live.output import moment_text
 
 MOST: Final = 100
 """Differences that a report lists, the first ones; all are counted."""
-CAUSES: Final = ("late candle", "changed candle", "missing candle", "code version", "unexplained")
 BADGES: Final = ("exact", "different", "unchecked")
 MONEY: Final = (
     "entry_fill", "exit_fill", "entry_quote", "exit_quote", "entry_fee", "exit_fee", "gross", "net",
     "locked",
 )  # fmt: skip
-BAR: Final = np.dtype([("ms", "i8"), ("vote", "i1"), ("equity", "f8"), ("committed_ms", "i8")])
+BAR: Final = np.dtype([("ms", "i8"), ("vote", "i1"), ("equity", "f8"), ("digest", "i8")])
 TRADE: Final = np.dtype(
     [("entry_ms", "i8"), ("exit_ms", "i8"), ("side", "i1"), ("reason", "U16")]
     + [(name, "f8") for name in MONEY]
 )
-_WRITTEN_MS: Final = 30 * DAY_MS  # minutes whose versions are looked at in one go
-
-Written = Callable[[Period], Sequence[tuple[int, int, int]]]
-"""When each minute was stored last, and how many versions of it there are: (minute, at, count)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A bar or trade that is another in the back-test, and why; `cause` is one of `CAUSES`."""
+    """A bar or trade that is another in the back-test, and why; `cause` is one of `live.causes`."""
 
     kind: str
     ts: str
@@ -218,58 +212,3 @@ def _trade(row: Any) -> dict[str, Any]:
 
 def _found(kind: str, ms: Any, live: Any, backtest: Any) -> dict[str, Any]:
     return {"kind": kind, "ms": int(ms), "live": live, "backtest": backtest}
-
-
-def explained(
-    compared: Compared,
-    comparison: Comparison,
-    minutes: Candles,
-    engine_version: str | None,
-    written: Written,
-) -> list[Difference]:
-    """The differences with their causes. `engine_version` is the one the run is of; `written` may
-    block, and is asked only where something differs."""
-    if not compared.found:
-        return []
-    frame_ms = comparison.job.timeframe.ms
-    stop_ms = max(one["ms"] for one in compared.found) + frame_ms
-    period = Period(comparison.course.anchor_ms, stop_ms)
-    late = _first_too_late(comparison.done.bars, frame_ms, period, written)
-    first_ms = compared.found[0]["ms"]
-    missing_ms = _first_missing(minutes, Period(first_ms, first_ms + frame_ms))
-    told: list[Difference] = []
-    for one in compared.found:
-        if late is not None and late[0] < one["ms"] + frame_ms:
-            cause = "changed candle" if late[1] > 1 else "late candle"
-            detail = f"the minute of {moment_text(late[0])} was stored after it was needed"
-        elif engine_version != ENGINE_VERSION:
-            cause, detail = "code version", f"it ran on {engine_version}, this is {ENGINE_VERSION}"
-        elif missing_ms is not None:
-            cause = "missing candle"
-            detail = f"the store has no candle of {moment_text(missing_ms)}"
-        else:
-            cause, detail = "unexplained", ""
-        values = one["live"], one["backtest"], cause, detail
-        told.append(Difference(one["kind"], moment_text(one["ms"]), *values))
-    return told
-
-
-def _first_too_late(
-    bars: NDArray[np.void], frame_ms: int, period: Period, written: Written
-) -> tuple[int, int] | None:
-    """(minute, versions) of the first that was stored after the bar it belongs to was committed."""
-    closes = bars["ms"] + frame_ms
-    for start_ms in range(period.start_ms, period.end_ms, _WRITTEN_MS):
-        part = Period(start_ms, min(start_ms + _WRITTEN_MS, period.end_ms))
-        for minute_ms, written_ms, versions in written(part):
-            at = int(np.searchsorted(closes, minute_ms + MINUTE_MS))
-            if at < len(bars) and written_ms > bars["committed_ms"][at]:
-                return minute_ms, versions
-    return None
-
-
-def _first_missing(minutes: Candles, period: Period) -> int | None:
-    """The first minute of `period` without a candle."""
-    wanted = np.arange(period.start_ms, period.end_ms, MINUTE_MS)
-    lacking = wanted[~np.isin(wanted, minutes.ts_open_ms)]
-    return int(lacking[0]) if len(lacking) else None

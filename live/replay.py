@@ -66,7 +66,7 @@ class Replay:
              *(getattr(one, name) for name in MONEY))
             for one in closed
         ]  # fmt: skip
-        bars = [(step.bar_ms, step.vote, step.equity, 0) for step in steps]
+        bars = [(bar.step.bar_ms, bar.step.vote, bar.step.equity, bar.digest) for bar in self._bars]
         done = Done(np.array(bars, BAR), np.array(trades, TRADE))
         live = self._live
         first = int(np.searchsorted(self._minutes.ts_open_ms, live.course.anchor_ms))

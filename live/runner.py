@@ -175,6 +175,8 @@ class Runner:
             for task in late:  # what it commits is fenced by its lease
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        for key in keys:
+            self._snapshots.forget(key)
 
     async def _drive(self, key: str, held: _Held) -> None:
         """Steps an instrument whenever there may be something to do."""
@@ -207,7 +209,7 @@ class Runner:
         feed = self._feed
         if feed is None:
             return
-        failing, read = False, 0
+        failing, read, malformed = False, 0, 0
         while not self._stop.is_set():
             keys, some = list(self._held), False
             try:
@@ -219,7 +221,8 @@ class Runner:
                     log.warning("the live feed cannot be read, minutes are those stored: %s", error)
                 failing = True
             self._metrics.messages_read.inc(feed.read - read)
-            read = feed.read
+            self._metrics.messages_malformed.inc(feed.malformed - malformed)
+            read, malformed = feed.read, feed.malformed
             if not some:
                 await asyncio.sleep(1.0 if failing or not self._held else 0.05)
 

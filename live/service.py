@@ -77,7 +77,7 @@ async def run_live(
         if settings.streams.enabled:
             client = await _client(stack, settings.streams.server(environ))
         owner = f"{socket.gethostname()}-{os.getpid()}"
-        feed = None if client is None else Feed(client, owner, settings.streams.feed())
+        feed = None if client is None else Feed(client, owner, settings.streams)
         publisher = await _publisher(stack, settings, environ, client, registry)
         notifier = await stack.enter_async_context(
             _telegram(settings, environ, opened, owner, TelegramMetrics(registry))
@@ -109,8 +109,9 @@ async def run_live(
                 "component=live-runner event=metrics_started host=%s port=%d", host, health.port
             )
             checking = checked_again_and_again(
-                opened, db, job, metrics, settings.worker.reconcile_hours
-            )
+                opened, db, job, metrics, settings.worker.reconcile_hours,
+                settings.worker.keep_bars_days,
+            )  # fmt: skip
             beside = [asyncio.create_task(_end(stop, runner)), asyncio.create_task(checking)]
             try:
                 await runner.run()
@@ -146,7 +147,7 @@ async def _publisher(
     own = settings.realtime.server(environ)
     if own is not None or feeding is None:
         feeding = await _client(stack, own or settings.streams.server(environ))
-    return Output(feeding, registry, settings.realtime.output())
+    return Output(feeding, registry, settings.realtime)
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from compute.errors import InvalidInput
@@ -42,7 +42,8 @@ def _check_server(settings: StreamSettings | RealtimeSettings) -> None:
 class WorkerSettings:
     """Whether runs are advanced, how often they are looked for, how long instruments are held.
 
-    `reconcile_hours` is the pause between two checks of a run against its back-test.
+    `reconcile_hours` is the pause between two checks of a run against its back-test; its bars are
+    deleted `keep_bars_days` after its end and the last check.
     """
 
     SECTIONS: ClassVar = ("strategy.live_worker",)
@@ -51,13 +52,16 @@ class WorkerSettings:
     poll_interval_seconds: float = 5.0
     lease_seconds: float = 10.0
     reconcile_hours: float = 24.0
+    keep_bars_days: float = 90.0
 
     def __post_init__(self) -> None:
-        _positive(self, "poll_interval_seconds", "lease_seconds", "reconcile_hours")
+        _positive(
+            self, "poll_interval_seconds", "lease_seconds", "reconcile_hours", "keep_bars_days"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class StreamSettings:
+class StreamSettings(FeedSettings):
     """The live feed. Without a `host` it is where REDIS_HOST says, else a server of our own."""
 
     SECTIONS: ClassVar = ("strategy.live_worker.redis_streams",)
@@ -69,27 +73,12 @@ class StreamSettings:
     password_env: str | None = "ROEHUB_REDIS_PASSWORD"  # nosec B105: the name of a variable
     socket_timeout_s: float = 2.0
     connect_timeout_s: float = 2.0
-    stream_prefix: str = "md.candles.1m"
-    consumer_group: str = "strategy.live_runner.v1"
-    read_count: int = 200
-    block_ms: int = 100
-    claim_idle_ms: int = 30_000
 
     def __post_init__(self) -> None:
-        self.feed()
+        FeedSettings.__post_init__(self)
         _check_server(self)
         if self.block_ms / 1000 >= self.socket_timeout_s:
             raise InvalidInput("block_ms must be shorter than socket_timeout_s")
-
-    def feed(self) -> FeedSettings:
-        """How streams are read. Raises: InvalidInput."""
-        return FeedSettings(
-            self.stream_prefix,
-            self.consumer_group,
-            self.read_count,
-            self.block_ms,
-            self.claim_idle_ms,
-        )
 
     def server(self, environ: Mapping[str, str]) -> RedisSettings:
         """The server of the environment, else of the file, else our own. Raises: InvalidInput."""
@@ -112,29 +101,7 @@ class StreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class PatienceSettings:
-    """When and how often the store is asked for minutes that the feed did not bring."""
-
-    SECTIONS: ClassVar = ("strategy.live_worker.repair",)
-
-    late_seconds: float = 5.0
-    retry_backoff_seconds: float = 1.0
-    longest_pause_seconds: float = 30.0
-
-    def __post_init__(self) -> None:
-        for name in ("late_seconds", "retry_backoff_seconds", "longest_pause_seconds"):
-            if not getattr(self, name) >= 0:
-                raise InvalidInput(f"{name} must be >= 0, got {getattr(self, name)}")
-
-    def repair(self) -> RepairSettings:
-        """The same, as the runner takes it."""
-        return RepairSettings(
-            self.late_seconds, self.retry_backoff_seconds, self.longest_pause_seconds
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RealtimeSettings:
+class RealtimeSettings(OutputSettings):
     """Streams of metrics and events for users. Without a `host` they are on the feed's server."""
 
     SECTIONS: ClassVar = ("strategy.realtime_output.redis_streams",)
@@ -146,14 +113,10 @@ class RealtimeSettings:
     password_env: str | None = "ROEHUB_REDIS_PASSWORD"  # nosec B105: the name of a variable
     socket_timeout_s: float = 2.0
     connect_timeout_s: float = 2.0
-    metrics_stream_prefix: str = "strategy.metrics.v1.user"
-    events_stream_prefix: str = "strategy.events.v1.user"
-    metrics_maxlen: int = 10_000
-    events_maxlen: int = 10_000
 
     def __post_init__(self) -> None:
         if self.enabled:
-            self.output()
+            OutputSettings.__post_init__(self)
             _check_server(self)
 
     def server(self, environ: Mapping[str, str]) -> RedisSettings | None:
@@ -169,15 +132,6 @@ class RealtimeSettings:
             environ.get(self.password_env or "", ""),
             self.socket_timeout_s,
             self.connect_timeout_s,
-        )
-
-    def output(self) -> OutputSettings:
-        """Names and lengths. Raises: InvalidInput."""
-        return OutputSettings(
-            self.metrics_stream_prefix,
-            self.events_stream_prefix,
-            self.metrics_maxlen,
-            self.events_maxlen,
         )
 
 
@@ -228,7 +182,7 @@ class LiveSettings:
 
     worker: WorkerSettings = WorkerSettings()
     streams: StreamSettings = StreamSettings()
-    patience: PatienceSettings = PatienceSettings()
+    repair: RepairSettings = field(default_factory=RepairSettings)
     realtime: RealtimeSettings = RealtimeSettings()
     messages: MessageSettings = MessageSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -236,5 +190,5 @@ class LiveSettings:
     def runner(self) -> RunnerSettings:
         """What the runner takes."""
         return RunnerSettings(
-            self.worker.poll_interval_seconds, self.worker.lease_seconds, self.patience.repair()
+            self.worker.poll_interval_seconds, self.worker.lease_seconds, self.repair
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
+from compute.market.timeframe import TIMEFRAMES
 from ingest.rows import MINUTE_MS
 from live.ledger import Committed, ms_of
 from live.output import EVENT_TYPES, Told, event, metric, moment_text
@@ -24,12 +26,15 @@ class Listener(Protocol):
 
 
 class Snapshots:
-    """Turns outcomes into records; remembers what was told last of each run."""
+    """Turns outcomes into records; remembers what was told last of the runs of each instrument."""
 
     def __init__(self, publisher: Publisher, listener: Listener | None = None) -> None:
         self._publisher, self._listener = publisher, listener
-        self._last: dict[UUID, dict[str, Any]] = {}
-        self._processed: dict[UUID, int] = {}
+        self._told: dict[str, dict[UUID, _Told]] = {}
+
+    def forget(self, instrument_key: str) -> None:
+        """Forgets runs that this process does not advance any more."""
+        self._told.pop(instrument_key, None)
 
     async def tell(self, changes: Sequence[Committed], now_ms: int) -> None:
         """Publishes what was committed. Raises nothing."""
@@ -49,48 +54,59 @@ class Snapshots:
                 for record in told:
                     self._listener.tell(record)
             if not run.active:
-                self._last.pop(run.run_id, None)
-                self._processed.pop(run.run_id, None)
+                self._told[source.instrument_key].pop(run.run_id, None)
         await self._publisher.publish(records)
 
     def _changed(self, committed: Committed, ts_ms: int, now_ms: int) -> list[Told]:
         """Those metrics of a run whose value is another than the last one told."""
-        run_id, source = committed.run.run_id, committed.outcome.source
-        values = self._values(committed, now_ms)
-        known = self._last.setdefault(run_id, {})
+        source = committed.outcome.source
+        of_instrument = self._told.setdefault(source.instrument_key, {})
+        about = of_instrument.setdefault(committed.run.run_id, _Told())
+        values, known = _values(committed, about, now_ms), about.values
         fresh = {name: value for name, value in values.items() if known.get(name) != value}
         known.update(fresh)
         return [metric(ts_ms, source, name, value) for name, value in fresh.items()]
 
-    def _values(self, committed: Committed, now_ms: int) -> dict[str, Any]:
-        run, outcome = committed.run, committed.outcome
-        metadata = outcome.metadata
-        checkpoint_ms = outcome.checkpoint_ms
-        values: dict[str, Any] = {
-            "checkpoint_ts_open": moment_text(checkpoint_ms),
-            "lag_seconds": 0 if checkpoint_ms is None else max(0, now_ms - checkpoint_ms) // 1000,
-            "run_state": run.state,
+
+@dataclass(slots=True)
+class _Told:
+    """What was told of a run last, and how many minutes it went through here."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    processed: int = 0
+
+
+def _values(committed: Committed, about: _Told, now_ms: int) -> dict[str, Any]:
+    run, outcome = committed.run, committed.outcome
+    metadata = outcome.metadata
+    checkpoint_ms = outcome.checkpoint_ms
+    values: dict[str, Any] = {
+        "checkpoint_ts_open": moment_text(checkpoint_ms),
+        "lag_seconds": 0 if checkpoint_ms is None else max(0, now_ms - checkpoint_ms) // 1000,
+        "run_state": run.state,
+    }
+    warmup, rollup = metadata.get("warmup"), metadata.get("rollup")
+    if warmup and rollup:
+        values |= {
+            "warmup_required_bars": warmup["bars"],
+            "warmup_processed_bars": warmup["processed_bars"],
+            "warmup_satisfied": bool(warmup["satisfied"]),
+            "rollup_bucket_count_1m": rollup["bucket_count_1m"],
+            "rollup_bucket_open_ts": rollup["bucket_open_ts"] or "",
         }
-        warmup, rollup = metadata.get("warmup"), metadata.get("rollup")
-        if warmup and rollup:
-            values |= {
-                "warmup_required_bars": warmup["bars"],
-                "warmup_processed_bars": warmup["processed_bars"],
-                "warmup_satisfied": bool(warmup["satisfied"]),
-                "rollup_bucket_count_1m": rollup["bucket_count_1m"],
-                "rollup_bucket_open_ts": rollup["bucket_open_ts"] or "",
-            }
-        before_ms = ms_of(outcome.run.checkpoint_ts_open)
-        if checkpoint_ms is None or before_ms is None or checkpoint_ms <= before_ms:
-            return values
-        done = self._processed.get(run.run_id, 0) + (checkpoint_ms - before_ms) // MINUTE_MS
-        self._processed[run.run_id] = done
-        repaired = next((payload for kind, payload in outcome.events if kind == "repair"), None)
-        return values | {
-            "rollup_bucket_closed": bool(outcome.bars),
-            "candles_processed_total": done,
-            "gap_detected": repaired is not None,
-            "repair_missing_bars": 0 if repaired is None else repaired["missing_minutes"],
-            "repair_attempt": 0 if repaired is None else repaired["attempts"],
-            "repair_continuous": True,
-        }
+    before_ms = ms_of(outcome.run.checkpoint_ts_open)
+    if checkpoint_ms is None or before_ms is None or checkpoint_ms <= before_ms:
+        return values
+    about.processed += (checkpoint_ms - before_ms) // MINUTE_MS
+    repaired = next((payload for kind, payload in outcome.events if kind == "repair"), None)
+    frame_ms = TIMEFRAMES[outcome.source.timeframe].ms
+    buckets = [(ms + MINUTE_MS) // frame_ms for ms in (before_ms, checkpoint_ms)]
+    return values | {
+        "rollup_bucket_closed": buckets[0] < buckets[1],
+        "candles_processed_total": about.processed,
+        "dropped_non_contiguous_total": outcome.dropped,
+        "gap_detected": repaired is not None,
+        "repair_missing_bars": 0 if repaired is None else repaired["missing_minutes"],
+        "repair_attempt": 0 if repaired is None else repaired["attempts"],
+        "repair_continuous": True,
+    }

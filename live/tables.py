@@ -44,6 +44,7 @@ ACCOUNTS: Final = Table(
     Column("account_json", JSONB),
     Column("equity", Double),
     Column("bar_ts", _TIME),
+    Column("tried_at", _TIME),
 )
 
 BARS: Final = Table(
@@ -54,6 +55,7 @@ BARS: Final = Table(
     Column("close", REAL),
     Column("vote", SmallInteger),
     Column("equity", Double),
+    Column("digest", BigInteger),
     Column("committed_at", _TIME),
 )
 

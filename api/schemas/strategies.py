@@ -141,7 +141,9 @@ class DifferenceBody(Answer):
     live: Any = Field(description="What the run has; null for nothing.")
     backtest: Any = Field(description="What the back-test has; null for nothing.")
     cause: str = Field(
-        description="late candle, changed candle, missing candle, code version or unexplained."
+        description=(
+            "late candle, changed candle, repair, missing candle, code version or unexplained."
+        )
     )
     detail: str = Field(description="Which candle, which version; may be blank.")
 

@@ -211,17 +211,18 @@ class CandleStore:
             asked,
         )
 
-    def written(self, instrument: Instrument, period: Period) -> list[tuple[int, int, int]]:
-        """(minute, when its newest version was stored, versions) of `period`, ascending, in ms."""
+    def written(self, instrument: Instrument, period: Period) -> list[tuple[int, int, int, str]]:
+        """(minute, when its newest version was stored, versions, its source), ascending, in ms."""
         name, time = self._raw_time(instrument)
         rows = self.db.rows(
             f"SELECT toUnixTimestamp64Milli({time}) AS minute_ms, "
-            "toUnixTimestamp64Milli(max(ingested_at)), count() "
+            "toUnixTimestamp64Milli(max(ingested_at)), count(), "
+            "toString(argMax(source, ingested_at)) "
             f"FROM {name} WHERE {_INSTRUMENT} AND {_TIMES_BETWEEN.format(time=time)} "
             "GROUP BY minute_ms ORDER BY minute_ms",
             _asked(instrument, period),
         )
-        return [(int(minute), int(at), int(count)) for minute, at, count in rows]
+        return [(int(minute), int(at), int(count), source) for minute, at, count, source in rows]
 
     def raw_count(self, instrument: Instrument, period: Period) -> int:
         """Number of raw rows whose minute opens in `period`, repeats counted."""

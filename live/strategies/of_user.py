@@ -16,8 +16,8 @@ from live.strategies.runs import Run
 from live.strategies.store import Strategy
 from live.strategies.tables import EVENTS, RUNS, STRATEGIES
 
-ERASED_USER: Final = "roehub.erase_user"
 _ALL: Final = 2**31 - 2
+ERASED_USER: Final = "roehub.erase_user"
 """The setting by which a transaction tells the triggers whose rows may go."""
 
 

@@ -51,18 +51,14 @@ class Probe:
         return self._loop.run(self._reached(until_ms))
 
     def whole(self, until_ms: int) -> list[UUID]:
-        """The ids of runs with two bars or more, when all run and have come to a minute.
-
-        A back-test of a single bar has no candle behind its first close, and refuses. Raises:
-        RuntimeError.
-        """
+        """The ids of runs with bars, when all have come to a minute. Raises: RuntimeError."""
         rows = self._loop.run(
             self._pool.fetch("SELECT run_id, state, checkpoint_ts_open FROM strategy_runs")
         )
         at = {(row["state"], _ms(row["checkpoint_ts_open"])) for row in rows}
         if at != {("running", until_ms)} or len(rows) != self._crowd.runs:
             raise RuntimeError(f"{len(rows)} runs are at {at}, not at minute {until_ms}")
-        bars = "SELECT run_id FROM live_bars GROUP BY run_id HAVING count(*) > 1 ORDER BY run_id"
+        bars = "SELECT run_id FROM live_bars GROUP BY run_id ORDER BY run_id"
         return [row["run_id"] for row in self._loop.run(self._pool.fetch(bars))]
 
     async def _opened(self) -> None:

@@ -25,6 +25,7 @@ from ingest.rows import MINUTE_MS, Candle, Origin, instrument_key, table_of
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.gaps import EXCHANGE_ABSENT, Gap, GapLedger
+from live.digests import Digests
 from live.feed import Entry
 from live.instrument import Access, InstrumentWorker, RepairSettings
 from live.leases import Leases
@@ -93,12 +94,16 @@ class Stage:
         self.told += records
 
     async def worker(
-        self, owner: str = "one", seconds: float = 900, access: Access | None = None
+        self,
+        owner: str = "one",
+        seconds: float = 900,
+        access: Access | None = None,
+        snapshots: Snapshots | None = None,
     ) -> InstrumentWorker:
         """A worker that holds the instrument, new as after a restart."""
         lease = (await Leases(self.engine, owner, seconds).share([self.key]))[self.key]
         return InstrumentWorker(
-            lease, self.instrument, access or self.access(), Snapshots(self),
+            lease, self.instrument, access or self.access(), snapshots or Snapshots(self),
             LiveMetrics(CollectorRegistry()),
             RepairSettings(late_seconds=5, retry_backoff_seconds=0),
         )  # fmt: skip
@@ -131,12 +136,12 @@ class Stage:
             )
         return run
 
-    def keep(self, numbers: Iterable[int], factor: float = 1.0) -> None:
+    def keep(self, numbers: Iterable[int], factor: float = 1.0, source: str = "ws") -> None:
         """Minutes into the store; `factor` makes other prices of them."""
         some = np.fromiter(numbers, np.int64)
         if len(some):
             found = [self._candle(int(number), factor) for number in some]
-            self.store.insert(table_of(found, Origin("ws", self.now_ms, None)))
+            self.store.insert(table_of(found, Origin(source, self.now_ms, None)))
 
     def absent(self, start: int, stop: int) -> None:
         """Says that the exchange does not have these minutes."""
@@ -219,6 +224,12 @@ class Stage:
         np.testing.assert_array_equal([bar for bar, _, _ in bars], expected.bar_ms)
         np.testing.assert_array_equal([vote for _, vote, _ in bars], expected.votes)
         np.testing.assert_array_equal([equity for *_, equity in bars], expected.replay.equity)
+        async with self.engine.connect() as connection:
+            found = await connection.execute(
+                select(BARS.c.digest).where(BARS.c.run_id == run.run_id).order_by(BARS.c.bar_ts)
+            )
+        closes = expected.bar_ms + job.timeframe.ms
+        np.testing.assert_array_equal(found.scalars().all(), Digests().closed(candles, closes))
         trades = await self.trades(run.run_id)
         for name in ("net", "entry_fill", "exit_fill", "entry_quote", "locked"):
             np.testing.assert_array_equal(

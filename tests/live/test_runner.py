@@ -132,6 +132,7 @@ def test_minutes_of_a_real_feed(database: str, db: ClickHouse, valkey: Any) -> N
             live = runner(stage, "one", Feed(client, "one", FeedSettings(block_ms=20)))
             task = asyncio.create_task(live.run())
             await until(reached(stage, run, 149))
+            await client.xadd(f"md.candles.1m.{stage.key}", {"schema_version": "2"})
             for number in range(150, 170):
                 candle, origin = stage._candle(number, 1.0), Origin("ws", stage.now_ms, None)
                 stage.now_ms = minute(number + 1) + 200
@@ -140,6 +141,8 @@ def test_minutes_of_a_real_feed(database: str, db: ClickHouse, valkey: Any) -> N
                 stage.store.insert(table_of([candle], origin))
             live.stop()
             await asyncio.wait_for(task, 10)
+            (malformed,) = live._metrics.messages_malformed.collect()
+            assert malformed.samples[0].value == 1
             pending = await client.xpending(
                 f"md.candles.1m.{stage.key}", FeedSettings().consumer_group
             )

@@ -15,11 +15,11 @@ import live.cli
 from api.app import create_app
 from configs.legacy import runner_config
 from configs.load import ENVIRONMENTS, InvalidConfig, config
+from live.instrument import RepairSettings
 from live.settings import (
     LiveSettings,
     MessageSettings,
     MetricsSettings,
-    PatienceSettings,
     RealtimeSettings,
     StreamSettings,
     WorkerSettings,
@@ -30,7 +30,7 @@ from tests.cluster.cli import call
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = (
-    StrategySettings, WorkerSettings, StreamSettings, PatienceSettings, RealtimeSettings,
+    StrategySettings, WorkerSettings, StreamSettings, RepairSettings, RealtimeSettings,
     MessageSettings, MetricsSettings,
 )  # fmt: skip
 
@@ -78,6 +78,7 @@ OURS: dict[str, object] = {
     "api.max_spec_bytes": 32_768,
     "live_worker.lease_seconds": 10.0,
     "live_worker.reconcile_hours": 24.0,
+    "live_worker.keep_bars_days": 90.0,
     "live_worker.redis_streams.claim_idle_ms": 30_000,
     "live_worker.repair.late_seconds": 5.0,
     "live_worker.repair.longest_pause_seconds": 30.0,

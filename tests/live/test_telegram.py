@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -117,6 +118,66 @@ def test_a_user_without_a_chat_is_skipped(api: BotApi) -> None:
     registry = delivered([failed()], bot(api), {uuid4(): 1})
     assert api.asked == []
     assert registry.get_sample_value("strategy_telegram_notify_skipped_total") == 1
+
+
+class Sent:
+    """A sender to nobody."""
+
+    def __init__(self) -> None:
+        self.chats: list[int] = []
+        self.texts: list[str] = []
+
+    async def send(self, chat_id: int, text: str) -> None:
+        self.chats.append(chat_id)
+        self.texts.append(text)
+
+
+def of(user: int, kind: str, **payload: Any) -> Told:
+    about = replace(ABOUT, user_id=UUID(int=user), strategy_id=UUID(int=user))
+    return event(1_700_000_000_000, about, kind, payload)
+
+
+def test_a_user_with_many_messages_holds_up_nobody_and_no_failure() -> None:
+    crowd = [of(3, "signal", signal=str(number)) for number in range(1_100)]
+    records = [of(3, "run_failed", error="first"), *crowd, of(4, "run_failed", error="boom")]
+    sent = Sent()
+    registry = delivered(records, sent, {UUID(int=3): 3, UUID(int=4): 4})
+    assert sent.chats[:3] == [3, 4, 3]
+    assert "first" in sent.texts[0]
+    assert sent.texts[-1].endswith("signal=1099")
+    assert sent.chats.count(3) == 100
+    assert registry.get_sample_value("strategy_telegram_notify_errors_total") == 1_001
+
+
+def test_a_message_says_when_and_is_left_out_when_it_is_too_late() -> None:
+    soon, late = "2023-11-14T22:13:00.000Z", "2023-11-14T22:03:00.000Z"
+    records = [
+        of(3, "signal", signal="long", close_ts=soon),
+        of(3, "trade_open", side="long", price=1, close_ts=late),
+        of(3, "run_failed", error="boom", close_ts=late),
+    ]
+    sent = Sent()
+    registry = delivered(records, sent, {UUID(int=3): 3})
+    assert [text.rpartition(" | ")[2] for text in sent.texts] == [f"at={soon}", "error=boom"]
+    assert registry.get_sample_value("strategy_telegram_notify_skipped_total") == 1
+
+
+def test_chats_are_looked_up_once_for_many_messages(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    asked: list[int] = []
+
+    class Asked(dict[UUID, int]):
+        def get(self, key: UUID, default: Any = None) -> Any:
+            asked.append(key.int)
+            return super().get(key, default)
+
+    records = [of(user, "signal", signal="long") for user in (3, 4) * 40]
+    sent = Sent()
+    registry = delivered(records, sent, Asked({UUID(int=3): 3}))
+    assert asked == [3, 4]
+    assert sent.chats == [3] * 40
+    assert registry.get_sample_value("strategy_telegram_notify_skipped_total") == 40
+    assert caplog.text.count("has no confirmed chat") == 1
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry
 
 from cluster.jobs.cli import METRICS_PORT
 from configs.load import VARIABLES
+from live.instrument import RepairSettings
 from live.metrics import LiveMetrics, OutputMetrics, TelegramMetrics
 from live.settings import (
     MessageSettings,
     MetricsSettings,
-    PatienceSettings,
     RealtimeSettings,
     StreamSettings,
     WorkerSettings,
@@ -29,7 +29,7 @@ from tests.tools.test_ops import named as words
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "runbooks" / "live.md").read_text()
 SETTINGS = (
-    WorkerSettings, StreamSettings, PatienceSettings, RealtimeSettings, MessageSettings,
+    WorkerSettings, StreamSettings, RepairSettings, RealtimeSettings, MessageSettings,
     MetricsSettings,
 )  # fmt: skip
 

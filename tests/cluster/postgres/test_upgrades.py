@@ -26,6 +26,7 @@ from tests.cluster.postgres.test_jobs_tables import (
 from tests.postgres import CHAIN, rows
 
 USER = "'" + "a" * 32 + "'"
+RUN = "'" + "b" * 32 + "'"
 ROWS = {
     "0001": [
         ("backtest_jobs", SUCCEEDED | {"job_id": JOB, "user_id": USER}),
@@ -86,6 +87,40 @@ ROWS = {
                 "owner": "'one'",
                 "token": "1",
                 "lease_until": NOW,
+            },
+        ),
+    ],
+    "0007": [
+        (
+            "strategy_runs",
+            {
+                "run_id": RUN,
+                "user_id": USER,
+                "strategy_id": USER,
+                "state": "'running'",
+                "started_at": NOW,
+                "updated_at": NOW,
+            },
+        ),
+        (
+            "live_accounts",
+            {
+                "run_id": RUN,
+                "account_json": "'{}'",
+                "equity": "1",
+                "bar_ts": NOW,
+                "tried_at": NOW,
+            },
+        ),
+        (
+            "live_bars",
+            {
+                "run_id": RUN,
+                "bar_ts": NOW,
+                "close": "1",
+                "vote": "0",
+                "equity": "1",
+                "digest": "-1",
             },
         ),
     ],
