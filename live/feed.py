@@ -8,6 +8,7 @@ cost speed alone, for whoever waits for a minute asks the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from redis.exceptions import RedisError, ResponseError
 
 from compute.errors import InvalidInput
-from compute.market.period import epoch_ms
+from compute.market.period import Period, epoch_ms
 from ingest.rows import MINUTE_MS
 
 GROUP: Final = "strategy.live_runner.v1"
@@ -141,6 +142,13 @@ class Feed:
             if start == "0-0":
                 return await self._candles(found)
 
+    async def recent(self, key: str, period: Period) -> list[Entry]:
+        """The candles of `period` that the stream of an instrument still has. Raises: FAILURES."""
+        stream = self._stream(key)
+        last = f"{period.end_ms - 1}"  # ids are the opens of minutes
+        found = await self._client.xrange(stream, f"{period.start_ms}", last)
+        return _candles_of(key, found)
+
     async def acknowledge(self, entries: Sequence[Entry]) -> None:
         """Says that these were dealt with. Raises: FAILURES."""
         ids: dict[str, list[str]] = {}
@@ -180,6 +188,15 @@ class Feed:
 
     def _stream(self, key: str) -> str:
         return f"{self._settings.stream_prefix}.{key}"
+
+
+def _candles_of(key: str, found: Sequence[Any]) -> list[Entry]:
+    """The candles among entries of a stream, without what is none."""
+    candles: list[Entry] = []
+    for entry_id, fields in found:
+        with contextlib.suppress(InvalidEntry):
+            candles.append(Entry(key, entry_id, *candle_of(key, fields)))
+    return candles
 
 
 def candle_of(key: str, fields: Mapping[str, str]) -> tuple[int, Candle]:

@@ -83,15 +83,19 @@ class Minutes:
         first, last = np.searchsorted(self.candles.ts_open_ms, [start_ms, stop_ms])
         return self.candles.slice(int(first), int(last))
 
+    def gone(self, start_ms: int, stop_ms: int) -> NDArray[np.int64]:
+        """The minutes of [start_ms, stop_ms) that are not at hand."""
+        gone = np.ones(max(0, stop_ms - start_ms) // MINUTE_MS, np.bool_)
+        here = self.between(start_ms, max(start_ms, stop_ms)).ts_open_ms
+        gone[(here - start_ms) // MINUTE_MS] = False
+        return start_ms + np.flatnonzero(gone) * MINUTE_MS
+
     def missing(self, start_ms: int, stop_ms: int) -> NDArray[np.int64]:
         """The minutes of [start_ms, stop_ms) that are neither at hand nor known to be absent."""
-        missing = np.ones(max(0, stop_ms - start_ms) // MINUTE_MS, np.bool_)
-        here = self.between(start_ms, max(start_ms, stop_ms)).ts_open_ms
-        missing[(here - start_ms) // MINUTE_MS] = False
+        missing = self.gone(start_ms, stop_ms)
         for gap in self.absent:
-            first, last = ((edge - start_ms) // MINUTE_MS for edge in (gap.start_ms, gap.end_ms))
-            missing[max(0, first) : max(0, last)] = False
-        return start_ms + np.flatnonzero(missing) * MINUTE_MS
+            missing = missing[(missing < gap.start_ms) | (missing >= gap.end_ms)]
+        return missing
 
     def asked_for(self, ms: int) -> bool:
         """Whether the store was asked for this minute the last time."""

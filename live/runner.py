@@ -17,8 +17,9 @@ from typing import Final
 from compute.errors import InvalidInput
 from compute.market.instrument import Instrument
 from ingest.exchanges.registry import MARKETS
+from live.access import Access, RepairSettings
 from live.feed import FAILURES, Entry, Feed
-from live.instrument import Access, InstrumentWorker, RepairSettings
+from live.instrument import InstrumentWorker
 from live.leases import Lease, LeaseLost, Leases
 from live.ledger import Active
 from live.metrics import LiveMetrics

@@ -25,9 +25,9 @@ from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.gaps import GapLedger
 from ingest.stores.valkey import RedisSettings, open_valkey
+from live.access import Access
 from live.checks import checked_again_and_again
 from live.feed import FAILURES, Feed
-from live.instrument import Access
 from live.leases import Leases
 from live.ledger import Ledger
 from live.metrics import LiveMetrics, OutputMetrics, TelegramMetrics
@@ -42,6 +42,7 @@ from live.telegram.listener import Listener
 from live.telegram.notifier import LogSender, Notifier
 
 _STALE_PASSES: Final = 5
+_READERS: Final = 8  # reads of candles at once
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +85,19 @@ async def run_live(
         )
         threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="live")
         stack.callback(threads.shutdown)
+        readers = ThreadPoolExecutor(_READERS, thread_name_prefix="live store")
+        stack.callback(readers.shutdown)
         candles, gaps = CandleStore(db), GapLedger(db)
         access = Access(
             ledger=Ledger(opened),
             candles=candles.candles,
             absent=gaps.absent,
+            bounds=candles.bounds,
             job=job,
             clock=lambda: time.time_ns() // 1_000_000,
             threads=threads,
+            readers=readers,
+            recent=None if feed is None else feed.recent,
         )
         runner = Runner(
             access,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from compute.market.instrument import Instrument
+from compute.market.period import Period
 from ingest.live.feed import fields
 from ingest.rows import MINUTE_MS, Candle, Origin
 from ingest.stores.valkey import Valkey
@@ -91,6 +92,19 @@ def test_what_a_consumer_left_is_taken_over(valkey: Valkey) -> None:
         assert minutes(left) == [1, 2]
         await two.acknowledge(left)
         assert await two.left(key) == []
+
+    using(valkey, work)
+
+
+def test_what_a_stream_still_has_of_a_time_is_read(valkey: Valkey) -> None:
+    instrument, key = name()
+
+    async def work(feed: Callable[[str], Feed]) -> None:
+        for minute in range(6):
+            put(valkey, key, minute, published(instrument, minute) if minute != 3 else {"no": "1"})
+        period = Period(START_MS + 2 * MINUTE_MS, START_MS + 5 * MINUTE_MS)
+        assert minutes(await feed("one").recent(key, period)) == [2, 4]
+        assert await feed("one").recent(name()[1], period) == []
 
     using(valkey, work)
 

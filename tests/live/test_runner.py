@@ -13,8 +13,8 @@ from sqlalchemy import select
 from ingest.live.feed import fields
 from ingest.rows import Origin, table_of
 from ingest.stores.clickhouse import ClickHouse
+from live.access import Access, RepairSettings
 from live.feed import Feed, FeedSettings
-from live.instrument import Access, RepairSettings
 from live.leases import Leases
 from live.metrics import LiveMetrics
 from live.runner import Runner, RunnerSettings
