@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compute.errors import RoehubError
+from compute.market.period import epoch_ms
 from live.tables import LEASES, RUNNERS
 
 _NOW: Final = func.clock_timestamp()
@@ -82,6 +83,11 @@ class Leases:
                 free = await self._available(connection, others, most - len(kept))
                 taken |= await self._taken(connection, free)
         return taken
+
+    async def now_ms(self) -> int:
+        """The time of the database."""
+        async with self._engine.connect() as connection:
+            return epoch_ms((await connection.execute(select(_NOW))).scalar_one())
 
     async def release(self) -> None:
         """Gives everything back at once."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from compute.errors import InvalidInput
+from compute.errors import InvalidInput, RoehubError
 from compute.market.instrument import Instrument
 from ingest.exchanges.registry import MARKETS
 from live.access import Access, RepairSettings
@@ -33,16 +33,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunnerSettings:
-    """How often runs are looked for and how long an instrument is held. Raises: InvalidInput."""
+    """How often runs are looked for, how long an instrument is held, and how far our clock may be
+    from that of the database. Raises: InvalidInput."""
 
     poll_interval_seconds: float = 5.0
     lease_seconds: float = 10.0
     repair: RepairSettings = field(default_factory=RepairSettings)
+    clock_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("poll_interval_seconds", "lease_seconds"):
+        for name in ("poll_interval_seconds", "lease_seconds", "clock_seconds"):
             if not getattr(self, name) > 0:
                 raise InvalidInput(f"{name} must be > 0, got {getattr(self, name)}")
+
+
+class ClockWrong(RoehubError):
+    """A clock that is not that of the database: minutes would be given up too early or late."""
+
+    code = "conflict"
 
 
 class _Held:
@@ -75,6 +83,8 @@ class Runner:
         self._stop = asyncio.Event()
         self.passed_at: float | None = None
         """When the last pass over the active runs succeeded, by the monotonic clock."""
+        self.failure: str | None = None
+        """Why the last one did not."""
 
     def measure(self) -> None:
         """Sets the lag of each instrument as it is now, also of one that cannot be advanced."""
@@ -115,6 +125,7 @@ class Runner:
         """One look at what runs, and at who runs it."""
         began = time.perf_counter()
         try:
+            await self._check_clock()
             active = await self._access.ledger.active()
             by_key: dict[str, list[Active]] = {}
             for one in active:
@@ -124,13 +135,32 @@ class Runner:
             self.measure()
         except Exception as error:
             self._metrics.iteration_errors.inc()
-            log.warning("active runs could not be looked for: %s", error)
+            self.failure = str(error) or type(error).__name__
+            log.warning("active runs could not be looked for: %s", self.failure)
             return
-        self.passed_at = time.monotonic()
+        self.passed_at, self.failure = time.monotonic(), None
         self._metrics.iterations.inc()
         self._metrics.runs.set(len(active))
         self._metrics.instruments.set(len(leases))
         self._metrics.iteration_seconds.observe(time.perf_counter() - began)
+
+    async def _check_clock(self) -> None:
+        """Gives all instruments back where our clock is not that of the database.
+
+        Raises: ClockWrong.
+        """
+        before_ms = self._access.clock()
+        there_ms = await self._leases.now_ms()
+        ahead_ms = max(before_ms - there_ms, 0) - max(there_ms - self._access.clock(), 0)
+        if abs(ahead_ms) <= 1000 * self._settings.clock_seconds:
+            return
+        await self._ended(list(self._held))
+        await self._leases.release()
+        way = "ahead of" if ahead_ms > 0 else "behind"
+        raise ClockWrong(
+            f"the clock of this host is {abs(ahead_ms) / 1000:.1f} s {way} that of the database;"
+            f" set it (NTP), until then its runs are left to other runners"
+        )
 
     async def _hold(
         self, leases: Mapping[str, Lease], by_key: Mapping[str, Sequence[Active]]

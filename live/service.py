@@ -233,10 +233,11 @@ async def _troubles(runner: Runner) -> str | None:
 
 async def _passes(runner: Runner, settings: LiveSettings) -> str | None:
     passed_at = runner.passed_at
+    why = "" if runner.failure is None else f": {runner.failure}"
     if passed_at is None:
-        return "the active runs have not been read yet"
+        return f"the active runs have not been read yet{why}"
     age = time.monotonic() - passed_at
     most = _STALE_PASSES * max(
         settings.worker.poll_interval_seconds, settings.worker.lease_seconds / 3
     )
-    return f"the active runs were read {age:.0f} s ago" if age > most else None
+    return f"the active runs were read {age:.0f} s ago{why}" if age > most else None

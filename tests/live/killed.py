@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,9 @@ from live.service import Silent
 from live.snapshots import Snapshots
 from live.strategies.spec import backtest_of_spec
 
-SETTINGS = RunnerSettings(0.1, 2.0, RepairSettings(late_seconds=5, retry_backoff_seconds=0.05))
+SETTINGS = RunnerSettings(
+    0.1, 2.0, RepairSettings(late_seconds=5, retry_backoff_seconds=0.05), clock_seconds=math.inf
+)
 
 
 async def run(given: dict[str, Any], store: CandleStore, gaps: GapLedger) -> None:

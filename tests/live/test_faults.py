@@ -353,6 +353,23 @@ def test_a_minute_that_nobody_ever_has_is_given_up_and_told(database: str, db: C
     on_stage(database, db, "NEVER", work)
 
 
+def test_a_clock_that_is_ahead_gives_no_minute_up(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        (run,) = await begun(stage, "1m")
+        worker = await stage.worker()
+        await stage.step(worker)
+        for number in range(150, 190):
+            stage.keep([number])
+            worker.offer(stage.entries(number))
+            stage.now_ms = minute(number + 13) + 200
+            await stage.step(worker)
+            assert await checkpoint(stage, run) == number
+        await stage.assert_once(run, 149, 189)
+        await stage.assert_is_the_back_test(run, least_trades=1)
+
+    on_stage(database, db, "AHEAD", work, 250)
+
+
 async def publish(client: Any, stage: Stage, number: int) -> None:
     """A minute into its stream, as the market data worker does."""
     entry = fields(stage._candle(number, 1.0), Origin("ws", stage.now_ms, None))
