@@ -53,7 +53,7 @@ def test_of_two_runners_the_one_at_work_is_killed_three_times(
         assert await asyncio.to_thread(one.stdout.readline) == "begun\n"
 
     async def work(stage: Stage) -> None:
-        stage.keep(range(150))
+        stage.keep(range(LAST))
         clock[0] = minute(150) + 200
         runs = [await stage.start(minute(149) + 5, **{**EMA, "timeframe": f}) for f in ("1m", "5m")]
         owners = iter("abcdefgh")
@@ -68,7 +68,6 @@ def test_of_two_runners_the_one_at_work_is_killed_three_times(
             async with valkey.client() as client:
                 for number in range(150, LAST):
                     stage.now_ms = int(clock[0])
-                    stage.keep([number])
                     clock[0] = minute(number + 1) + 200
                     await publish(client, stage, number)
                     if number in kills:

@@ -81,7 +81,7 @@ def test_a_runner_goes_on_where_another_was_killed(database: str, db: ClickHouse
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
-        await stage.assert_once(run, 149, 299)
+        await stage.assert_once(run, 99, 299)
         await stage.assert_is_the_back_test(run)
 
     on_stage(database, db, "TWO", work)
