@@ -30,6 +30,8 @@ from live.snapshots import Snapshots
 
 AHEAD_MS: Final = DAY_MS
 """How far from our clock a candle of the feed may be."""
+MOST_BARS: Final = 5_000
+"""About how many a commit writes: it must be short, the lease is locked for so long."""
 MISSED_MS: Final = MINUTE_MS
 """So long after its close a minute that neither feed nor store has is told to be missing."""
 
@@ -212,9 +214,11 @@ class InstrumentWorker:
     def _advanced(self, missed: Mapping[UUID, Gap]) -> list[Outcome]:
         """What the minutes at hand make of each run that can go on; a failure is its own."""
         outcomes: list[Outcome] = []
+        most_bars = max(1, MOST_BARS // len(self._members))
         for run_id, member in self._members.items():
-            live = member.live
-            until_ms = min(self._until(member), live.next_ms + HISTORY_MS)
+            live, frame_ms = member.live, member.live.job.timeframe.ms
+            stop_ms = (live.next_ms // frame_ms + most_bars) * frame_ms
+            until_ms = min(self._until(member), stop_ms)
             gap = missed.get(run_id)
             try:
                 if until_ms > live.next_ms or member.run.state == "starting":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -77,7 +78,8 @@ async def run_live(
         client = None
         if settings.streams.enabled:
             client = await _client(stack, settings.streams.server(environ))
-        owner = f"{socket.gethostname()}-{os.getpid()}"
+        # Containers are often called alike and are all process 1.
+        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         feed = None if client is None else Feed(client, owner, settings.streams.feed())
         publisher = await _publisher(stack, settings, environ, client, registry)
         notifier = await stack.enter_async_context(

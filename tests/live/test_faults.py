@@ -24,7 +24,7 @@ from ingest.rows import Origin
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.valkey import Valkey
 from live.feed import Feed, FeedSettings
-from live.instrument import InstrumentWorker
+from live.instrument import MOST_BARS, InstrumentWorker
 from live.leases import LeaseLost
 from live.ledger import Ledger
 from live.metrics import LiveMetrics
@@ -136,6 +136,7 @@ def test_a_database_that_is_killed_between_two_writes_of_a_commit(
         task = asyncio.create_task(live.run())
         stage.now_ms = minute(150) + 6_000
         await until(reached(stage, run, 149))
+        await asyncio.to_thread(execute, database, "CHECKPOINT")  # this server commits lazily
         before(
             opened, "INSERT INTO live_bars", lambda: killed.append(kill_server(postgres_directory))
         )
@@ -221,6 +222,31 @@ def test_a_lease_that_is_stolen_during_a_commit_waits_for_its_end(
     on_stage(database, db, "THEFT", work)
 
 
+def test_what_is_caught_up_is_committed_in_parts(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        runs = await begun(stage, *["1m"] * 12, "5m")
+        worker = await stage.worker()
+        await stage.step(worker)
+        bars: list[int] = []
+        commit = stage.ledger.commit
+
+        async def counted(lease: Any, outcomes: Any) -> Any:
+            bars.append(sum(len(one.bars) for one in outcomes))
+            return await commit(lease, outcomes)
+
+        stage.ledger.commit = counted  # type: ignore[method-assign]
+        stage.keep(range(150, 950))
+        stage.now_ms = minute(950) + 6_000
+        await stage.step(worker)
+        assert len(bars) > 2
+        assert max(bars) <= MOST_BARS
+        await stage.assert_once(runs[0], 149, 949)
+        await stage.assert_is_the_back_test(runs[0])
+        await stage.assert_is_the_back_test(runs[-1])
+
+    on_stage(database, db, "PARTS", work, 1000)
+
+
 def test_a_lease_that_is_stolen_before_the_fence_stops_the_commit(
     database: str, db: ClickHouse
 ) -> None:
@@ -234,7 +260,7 @@ def test_a_lease_that_is_stolen_before_the_fence_stops_the_commit(
             thief.start()
             thief.join()
 
-        before(stage.engine, "FOR SHARE", steal)
+        before(stage.engine, "UPDATE live_leases", steal)
         stage.now_ms = minute(151) + 200
         one.offer(stage.entries(150))
         with pytest.raises(LeaseLost):
