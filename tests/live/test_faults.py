@@ -174,6 +174,7 @@ def test_what_cannot_be_stored_fails_its_run_alone(database: str, db: ClickHouse
         row = await stage.row(bad.run_id)
         assert row.state == "failed"
         assert "JSON" in (row.last_error or "")
+        assert "INSERT" not in (row.last_error or "")
         assert (await stage.events(bad.run_id))[-1][0] == "run_failed"
         assert "run_failed" in [one.kind for one in stage.told if one.source.run_id == bad.run_id]
         stage.keep([150])
