@@ -42,7 +42,9 @@ Candle = tuple[float, float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class FeedSettings:
-    """How streams are read. `block_ms` 0 does not wait. Raises: InvalidInput."""
+    """How streams are read. `block_ms` 0 does not wait; every `claim_idle_ms` it is looked for what
+    other consumers left. Raises: InvalidInput.
+    """
 
     stream_prefix: str = PREFIX
     consumer_group: str = GROUP
@@ -109,38 +111,38 @@ class Feed:
         return await self._candles([(name, entry) for name, some in by_stream for entry in some])
 
     async def inherited(self, keys: Collection[str]) -> list[Entry]:
-        """What was left of these instruments, at once and then now and again; see `left`.
-
-        Raises: FAILURES.
-        """
+        """What was left of these instruments, now and again; see `left`. Raises: FAILURES."""
         found: list[Entry] = []
-        pause = max(_CLAIM_SECONDS, self._settings.claim_idle_ms / 1000)
         for key in sorted(keys):
-            now = time.monotonic()
-            if now >= self._claimed.get(key, now):
-                self._claimed[key] = now + pause
+            if time.monotonic() >= self._claimed.get(key, 0.0):
                 found += await self.left(key)
         return found
 
     async def left(self, key: str) -> list[Entry]:
-        """Candles that another consumer was given and has not acknowledged for a while.
+        """Candles of an instrument that any consumer was given and has not acknowledged.
+
+        It is for the runner that holds the lease: nobody else deals with them. Consumers that are
+        silent and have none left are deleted.
 
         Raises: FAILURES.
         """
         await self._join([key])
         settings, start, found = self._settings, "0-0", []
+        pause = max(_CLAIM_SECONDS, settings.claim_idle_ms / 1000)
+        self._claimed[key] = time.monotonic() + pause
+        stream, group = self._stream(key), settings.consumer_group
         while True:
             start, some, *_ = await self._client.xautoclaim(
-                self._stream(key),
-                settings.consumer_group,
-                self._consumer,
-                settings.claim_idle_ms,
-                start,
-                count=settings.read_count,
+                stream, group, self._consumer, 0, start, count=settings.read_count
             )
-            found += [(self._stream(key), entry) for entry in some if entry[1] is not None]
+            found += [(stream, entry) for entry in some if entry[1] is not None]
             if start == "0-0":
-                return await self._candles(found)
+                break
+        for one in await self._client.xinfo_consumers(stream, group):
+            silent = one["idle"] >= settings.claim_idle_ms
+            if one["name"] != self._consumer and silent and not one["pending"]:
+                await self._client.xgroup_delconsumer(stream, group, one["name"])
+        return await self._candles(found)
 
     async def recent(self, key: str, period: Period) -> list[Entry]:
         """The candles of `period` that the stream of an instrument still has. Raises: FAILURES."""

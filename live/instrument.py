@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -87,6 +88,15 @@ class InstrumentWorker:
         """From the close of the last minute that all runs went through to now; None: no runs."""
         waits_ms = self._waits_ms()
         return None if waits_ms is None else max(0.0, (self._access.clock() - waits_ms) / 1000)
+
+    async def known(self) -> bool:
+        """Whether there are candles of this instrument: some run has seen one, or the store has."""
+        if any(one.run.checkpoint_ts_open is not None for one in self._wanted.values()):
+            return True
+        try:
+            return await self._access.read(self._access.bounds, self.instrument) is not None
+        except StoreGone:
+            return False
 
     def forget(self) -> None:
         """Forgets all runs; the next step reads them again."""
@@ -239,7 +249,10 @@ class InstrumentWorker:
             if committed is None or not committed.run.active or committed.run.state == "stopping":
                 self._members.pop(run_id, None)
                 self._wanted.pop(run_id, None)  # until it is looked for again
-            elif member is not None:
+                continue
+            if run_id in self._wanted:
+                self._wanted[run_id] = replace(self._wanted[run_id], run=committed.run)
+            if member is not None:
                 member.run = committed.run
         for committed in done.values():
             self._count(committed)

@@ -59,7 +59,7 @@ class _Held:
     def __init__(self, worker: InstrumentWorker) -> None:
         self.worker, self.wake = worker, asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        self.ending = False
+        self.ending = self.joined = False
         self.failure: str | None = None
         """What the last step failed with."""
 
@@ -181,12 +181,16 @@ class Runner:
                 held.task = asyncio.create_task(self._drive(key, held), name=f"live {key}")
             held.wake.set()
 
-    async def _inherit(self, key: str) -> None:
-        """Joins a stream before its instrument is advanced, and takes over what was left of it."""
-        if self._feed is None:
+    async def _join(self, key: str, held: _Held) -> None:
+        """Joins a stream before its instrument is advanced, and takes over what was left of it.
+
+        An instrument that nobody knows gets no stream.
+        """
+        if held.joined or self._feed is None or not await held.worker.known():
             return
+        held.joined = True
         try:
-            self._offered(await self._feed.inherited([key]))
+            self._offered(await self._feed.left(key))
         except FAILURES as error:
             log.warning("entries of %s are not taken over: %s", key, error)
 
@@ -210,10 +214,10 @@ class Runner:
     async def _drive(self, key: str, held: _Held) -> None:
         """Steps an instrument whenever there may be something to do."""
         worker, pause = held.worker, 1.0
-        await self._inherit(key)
         while not held.ending:
             held.wake.clear()
             try:
+                await self._join(key, held)
                 more = await worker.step()
                 await self._acknowledge(worker)
                 pause, held.failure = 1.0, None
@@ -240,19 +244,19 @@ class Runner:
             return
         failing, read = False, 0
         while not self._stop.is_set():
-            keys, some = list(self._held), False
+            keys, some = [key for key, held in self._held.items() if held.joined], False
             try:
                 for part in (feed.entries, feed.inherited):
                     some |= self._offered(await part(keys))
                 failing = False
-            except FAILURES as error:
+            except Exception as error:  # whatever it is, minutes come from the store meanwhile
                 if not failing:
                     log.warning("the live feed cannot be read, minutes are those stored: %s", error)
                 failing = True
             self._metrics.messages_read.inc(feed.read - read)
             read = feed.read
             if not some:
-                await asyncio.sleep(1.0 if failing or not self._held else 0.05)
+                await asyncio.sleep(1.0 if failing or not keys else 0.05)
 
     def _offered(self, entries: Sequence[Entry]) -> bool:
         """Gives entries to their workers; whether there are any."""

@@ -84,6 +84,7 @@ def test_what_a_consumer_left_is_taken_over(valkey: Valkey) -> None:
 
     async def work(feed: Callable[[str], Feed]) -> None:
         one, two = feed("one"), feed("two")
+        two._settings = FeedSettings(block_ms=0)  # however short ago it was: the lease is ours
         await one.entries([key])
         for minute in range(3):
             put(valkey, key, minute, published(instrument, minute))
@@ -92,6 +93,12 @@ def test_what_a_consumer_left_is_taken_over(valkey: Valkey) -> None:
         assert minutes(left) == [1, 2]
         await two.acknowledge(left)
         assert await two.left(key) == []
+        stream: Any = f"md.candles.1m.{key}"
+        consumers: Any = valkey.blocking_client().xinfo_consumers(stream, SETTINGS.consumer_group)
+        assert sorted(one["name"] for one in consumers) == ["one", "two"]
+        assert await feed("three").left(key) == []  # to which both have been silent long enough
+        consumers = valkey.blocking_client().xinfo_consumers(stream, SETTINGS.consumer_group)
+        assert {one["name"] for one in consumers} <= {"three"}
 
     using(valkey, work)
 
