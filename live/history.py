@@ -14,6 +14,7 @@ from typing import Final
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.market.instrument import Instrument
 from compute.market.period import Period
@@ -177,7 +178,7 @@ class History:
 
     async def _completed(self, minutes: Minutes, here: Sequence[_Waiting], stop_ms: int) -> None:
         """Adds what the feed has of minutes that runs have seen; notes what is still lacking."""
-        lacking = [_lacking(one, minutes, stop_ms) for one in here]
+        lacking = await self._lacking_of(minutes, here, stop_ms)
         opens = np.concatenate([np.empty(0, np.int64), *lacking])
         if len(opens) and self._access.recent is not None:
             period = Period(int(opens.min()), int(opens.max()) + MINUTE_MS)
@@ -187,7 +188,7 @@ class History:
                 log.warning("the live feed has nothing of %s: %s", self._instrument, error)
             else:
                 minutes.offer(entries, period.start_ms)
-                lacking = [_lacking(one, minutes, stop_ms) for one in here]
+                lacking = await self._lacking_of(minutes, here, stop_ms)
         for one, opens in zip(here, lacking, strict=True):
             one.lacks = None
             if len(opens):
@@ -196,11 +197,21 @@ class History:
                     f" {one.member.run.run_id} traded on, are not stored yet"
                 )
 
+    async def _lacking_of(
+        self, minutes: Minutes, here: Sequence[_Waiting], stop_ms: int
+    ) -> list[NDArray[np.int64]]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._access.threads, _lacking, here, minutes, stop_ms)
 
-def _lacking(one: _Waiting, minutes: Minutes, stop_ms: int) -> np.ndarray:
-    if one.member.checkpoint_ms is None:
-        return np.empty(0, np.int64)
-    return one.member.lacking(minutes, min(stop_ms, one.stop_ms))
+
+def _lacking(here: Sequence[_Waiting], minutes: Minutes, stop_ms: int) -> list[NDArray[np.int64]]:
+    """The minutes that each run has seen before and now lacks."""
+    return [
+        np.empty(0, np.int64)
+        if one.member.checkpoint_ms is None
+        else one.member.lacking(minutes, min(stop_ms, one.stop_ms))
+        for one in here
+    ]
 
 
 def _replayed(

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from ingest.live.feed import fields
 from ingest.rows import Origin
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.valkey import Valkey
+from live.access import Pause, RepairSettings
 from live.feed import Feed, FeedSettings
 from live.instrument import MOST_BARS, InstrumentWorker
 from live.leases import LeaseLost
@@ -378,6 +380,30 @@ def test_a_minute_that_nobody_ever_has_is_given_up_and_told(database: str, db: C
         await stage.assert_is_the_back_test(runs[0], least_trades=0)
 
     on_stage(database, db, "NEVER", work)
+
+
+def test_a_minute_that_stays_away_is_looked_for_more_and_more_rarely(
+    database: str, db: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(stage: Stage) -> None:
+        day = await stage.start(minute(1439) + 5, **{**EMA, "timeframe": "1d", "warmup_bars": 1})
+        stage.keep(n for n in range(1800) if n != 1500)
+        stage.now_ms = minute(1800) + 200
+        at = [0.0]
+        monkeypatch.setattr("live.access.time", SimpleNamespace(monotonic=lambda: at[0]))
+        worker = await stage.worker()
+        worker._pause = Pause(RepairSettings())
+        await stage.step(worker)
+        stage.reads.clear()
+        for second in range(300):
+            at[0], stage.now_ms = second, minute(1800) + 200 + 1000 * second
+            if second % 60 == 0:  # others come, which is no success
+                worker.offer(stage.entries(1800 + second // 60))
+            await worker.step()
+        assert await checkpoint(stage, day) == 1499
+        assert 10 < len(stage.reads) < 30
+
+    on_stage(database, db, "RARELY", work, 1900)
 
 
 def test_a_clock_that_is_ahead_gives_no_minute_up(database: str, db: ClickHouse) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import numpy as np
+from sqlalchemy import text
 
 from compute.market.period import Period
 from ingest.rows import MINUTE_MS
@@ -16,7 +19,7 @@ from live.feed import Entry
 from live.gaps import MOST_RANGES, Without
 from live.member import course_of
 from tests.live.stage import START_MS, Stage, minute, on_stage
-from tests.live.test_faults import begun
+from tests.live.test_faults import begun, kinds
 from tests.live.test_instrument import EMA, checkpoint
 
 
@@ -144,6 +147,41 @@ def test_a_run_on_an_instrument_without_candles_fails_after_an_hour(
         assert "is its symbol right" in ((await stage.row(run.run_id)).last_error or "")
 
     on_stage(database, db, "NOSUCH", work, 160)
+
+
+def test_a_run_that_cannot_be_taken_up_fails_alone(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        good, bad = await begun(stage, "1m", "1m")
+        await stage.step(await stage.worker())
+        async with stage.engine.begin() as connection:
+            query = (
+                "UPDATE live_accounts SET account_json = account_json - 'trades' WHERE run_id = :r"
+            )
+            await connection.execute(text(query), {"r": bad.run_id})
+        await fed(stage, await stage.worker(), 150)
+        assert await checkpoint(stage, good) == 150
+        assert (await stage.row(bad.run_id)).state == "failed"
+
+    on_stage(database, db, "TAKEUP", work, 160)
+
+
+def test_a_new_run_and_a_slow_store_leave_the_others_alone(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        (old,) = await begun(stage, "1m")
+        with ThreadPoolExecutor(1) as readers:
+            worker = await stage.worker(access=dataclasses.replace(stage.access(), readers=readers))
+            await stage.step(worker)
+            await fed(stage, worker, 150, 151)
+            await stage.start(minute(151) + 5, **EMA)
+            await fed(stage, worker, 152)
+            assert await kinds(stage, old) == []
+            slow = Event()
+            readers.submit(slow.wait)
+            await fed(stage, worker, 153, 154)
+            assert await checkpoint(stage, old) == 154
+            slow.set()
+
+    on_stage(database, db, "BESIDE", work, 160)
 
 
 def test_minutes_that_a_run_went_on_without() -> None:

@@ -189,7 +189,8 @@ def test_a_clock_that_is_not_the_databases_advances_nothing(database: str, db: C
         stage.now_ms = minute(150) + 6_000
         run = await stage.start(minute(149) + 5, **EMA)
         apart = time.time_ns() // 1_000_000 - stage.now_ms
-        live = runner(stage, "one")
+        registry = CollectorRegistry()
+        live = runner(stage, "one", metrics=LiveMetrics(registry))
         live._settings = dataclasses.replace(QUICK, clock_seconds=5.0)
         shift = [0]
 
@@ -209,6 +210,8 @@ def test_a_clock_that_is_not_the_databases_advances_nothing(database: str, db: C
 
         await until(refused)
         assert "660.0 s ahead of that of the database" in (live.failure or "")
+        labels = {"instrument_key": stage.key}  # what it does not hold has no lag here
+        assert registry.get_sample_value("strategy_live_runner_lag_seconds", labels) is None
         other = await stage.worker("two")  # which got the instrument at once
         assert other.lease.owner == "two"
         live.stop()
