@@ -38,7 +38,7 @@ class Lease:
     instrument_key: str
     owner: str
     token: int
-    length: timedelta = timedelta(seconds=10)
+    length: timedelta
 
     async def fence(self, connection: AsyncConnection) -> None:
         """Keeps the lease from being taken until the transaction ends, and renews it with that.
