@@ -128,7 +128,6 @@ def test_tampered_tokens() -> None:
         {"exp": str(NOW + 3600)},
         {"exp": True},
     ],
-    ids=str,
 )
 def test_claims_that_are_missing_or_wrong(changes: dict[str, Any]) -> None:
     found = code(_raw(changes))
