@@ -115,9 +115,12 @@ class Member:
         self, minutes: Minutes, until_ms: int, attempts: int, missed: Gap | None
     ) -> list[Event]:
         """What is told of a gap that begins or ends, or of minutes given up without one."""
+        gone = minutes.gone(self.live.next_ms, until_ms)
+        if not len(gone) and self.gap is None and missed is None:
+            return []
+        self.without = self.without.and_those(gone)
         from_ms = max(self.live.next_ms, self.live.course.earliest_ms)
         lost = minutes.missing(from_ms, until_ms)
-        self.without = self.without.and_those(minutes.gone(self.live.next_ms, until_ms))
         gap = self.gap or missed
         if gap is None:
             gap = missed = Gap.found(minutes, from_ms, until_ms)
