@@ -112,7 +112,12 @@ def test_everything_is_counted_also_where_nothing_is_told(
 
     async def run() -> None:
         async with running(database, db, settings, {}, port) as client:
-            assert set(await ready(client, 200)) == {"database", "candle_store", "runs"}
+            assert set(await ready(client, 200)) == {
+                "database",
+                "candle_store",
+                "instruments",
+                "runs",
+            }
             assert (await client.get("/health")).json() == {"status": "ok"}
             text = (await client.get("/metrics")).text
             kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
@@ -152,7 +157,8 @@ def test_it_is_not_ready_while_something_is_gone(
 
     async def run(feed: Valkey) -> None:
         async with running(database, db, settings, environ, port) as client:
-            assert set(await ready(client, 200)) == {"database", "candle_store", "runs", "feed"}
+            names = {"database", "candle_store", "feed", "instruments", "runs"}
+            assert set(await ready(client, 200)) == names
             with monkeypatch.context() as gone:
                 gone.setattr(ClickHouse, "ping", lambda _: False)
                 assert "does not answer" in (await ready(client, 503))["candle_store"]
