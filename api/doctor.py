@@ -231,14 +231,22 @@ def ray(start: bool) -> Finding:
 
 
 def gpu() -> Finding:
-    """An NVIDIA device and what would drive it."""
-    driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
-    if not driver:
-        return Finding("GPU", "ok", "none; everything runs on the CPU, with the same results")
-    if importlib.util.find_spec("numba_cuda") is None:
-        cure = "pip install -e '.[cuda]' prepares for it; nothing in this version uses it"
-        return Finding("GPU", "note", "a driver is there, the cuda extra is not", cure)
-    return Finding("GPU", "ok", "driver and cuda extra are there; this version runs on the CPU")
+    """The card that `--device cuda` would search on, and what drives it."""
+    from compute.device import facts, unusable
+
+    found = facts()
+    lacking = unusable(found)
+    if lacking is None:
+        return Finding("GPU", "ok", found.text)
+    text = f"{lacking.reason}; everything runs on the CPU, with the same results"
+    if found.missing and not _driver():
+        return Finding("GPU", "ok", f"no NVIDIA driver, {text}")
+    return Finding("GPU", "note", text, lacking.cure)
+
+
+def _driver() -> bool:
+    """Whether an NVIDIA driver is installed, as one sees without CUDA's packages."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def candle_store() -> Finding:

@@ -55,7 +55,7 @@ class BacktestTask:
         document = result_document(
             outcome, executor, control=control, reports=self.reports,
             run={
-                "executor": executor.name, "device": "cpu", "threads": executor.workers,
+                "executor": executor.name, "device": executor.device, "threads": executor.workers,
                 "timings": outcome.timings,
             },
         )  # fmt: skip

@@ -20,6 +20,12 @@ class ExecutorName(StrEnum):
     local = "local"
 
 
+class DeviceName(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+    auto = "auto"
+
+
 Request = Annotated[Path, typer.Argument(help="JSON file: what to try; see docs/api/files.md.")]
 Candles = Annotated[
     Path | None,
@@ -39,6 +45,14 @@ RayAddress = Annotated[
     str | None, typer.Option(help="HOST:PORT of a running cluster; default: one is started here.")
 ]
 
+Device = Annotated[
+    DeviceName | None,
+    typer.Option(
+        help="What searches; auto: a CUDA card where there is one. Default: the setting.",
+        show_default=False,
+    ),
+]
+
 
 def backtest(
     context: typer.Context,
@@ -47,6 +61,7 @@ def backtest(
     candles_timeframe: CandlesTimeframe = None,
     executor: Executor = ExecutorName.ray,
     ray_address: RayAddress = None,
+    device: Device = None,
     threads: Threads = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Rows to keep.")] = None,
     out: Annotated[
@@ -74,6 +89,7 @@ def backtest(
         Options(
             executor=executor.value,  # type: ignore[arg-type]
             ray_address=ray_address,
+            device=device and device.value,
             threads=threads,
             top_k=top_k,
             out=out,
@@ -121,6 +137,7 @@ def demo(
     ),
     executor: Executor = ExecutorName.ray,
     ray_address: RayAddress = None,
+    device: Device = None,
     threads: Threads = None,
 ) -> None:
     """The main job on made-up candles: a market, a grid over it, a ranked table, a report."""
@@ -132,6 +149,7 @@ def demo(
     options = Options(
         executor=executor.value,  # type: ignore[arg-type]
         ray_address=ray_address,
+        device=device and device.value,
         threads=threads,
         out=out,
     )

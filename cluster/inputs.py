@@ -127,6 +127,15 @@ def threads(wanted: int | None) -> int:
     return cpu.threads(wanted)
 
 
+def device(wanted: str | None) -> str:
+    """What shall search: the flag, else the setting."""
+    from compute.settings import Search
+    from configs.load import config
+
+    search: Search = config(CONFIG).settings(Search)
+    return wanted or search.device
+
+
 def read_market(job: Backtest, path: Path | None, frame: str | None) -> Market:
     """The bars of `job` from a candle file, or from the candle store when there is none.
 

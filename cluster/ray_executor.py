@@ -30,7 +30,7 @@ from cluster.errors import ClusterLost, ClusterMemory, ClusterUnavailable, Forei
 from cluster.numerics import build
 from cluster.recall import forget, recall, recall_key
 from cluster.shelf import Problem, Shelf
-from cluster.tasks import Reduced, reduced, warm
+from cluster.tasks import Reduced, reduced, reduced_on_card, warm
 from compute.control import Control, Meter
 from compute.errors import RoehubError
 from compute.executor import LocalExecutor, Query, Sink, Span
@@ -48,6 +48,9 @@ _ACCEPT_SECONDS = 120.0
 _STORE_SHARE = 0.8  # the rest is for results and for what Ray has not freed yet
 
 _reduced: Any = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(reduced)
+_reduced_on_card: Any = ray.remote(num_cpus=1, num_gpus=1, max_retries=_MAX_RETRIES)(
+    reduced_on_card
+)
 _warm: Any = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(warm)
 
 
@@ -55,15 +58,26 @@ class RayExecutor:
     """Scores on the cluster that this process is connected to (`cluster.ray_session`).
 
     Votes are packed by `threads` of the driver (default: its share of this machine), which also
-    score stages cheaper than `smallest_ns` of model cost. Not for several threads at once.
+    score stages cheaper than `smallest_ns` of model cost. With `device` cuda stages are searched by
+    workers that have a card each; auto means so where there are cards. Not for several threads at
+    once.
     """
 
     name = "ray"
 
-    def __init__(self, threads: int | None = None, *, smallest_ns: float = SMALLEST_NS) -> None:
+    def __init__(
+        self, threads: int | None = None, *, smallest_ns: float = SMALLEST_NS, device: str = "cpu"
+    ) -> None:
         """Asks every node for its build. Raises: ForeignNode, ClusterUnavailable, ClusterLost."""
         if not ray.is_initialized():
             raise ClusterUnavailable("no Ray cluster: enter cluster.ray_session.ray_session first")
+        if device == "cuda" and not _cards():
+            raise ClusterUnavailable(
+                "device cuda: no node of the cluster has a card; start Ray there with the cuda "
+                "extra installed (it finds cards itself, or ray start --num-gpus=1), or use "
+                "--device cpu, which gives the same result"
+            )
+        self._on_cards = device != "cpu" and _cards() > 0
         self._build = build()
         self._smallest_ns = smallest_ns
         self._shelf = Shelf()
@@ -87,6 +101,11 @@ class RayExecutor:
         return max(1, int(ray.cluster_resources().get("CPU", 0)))
 
     @property
+    def device(self) -> str:
+        """What searches: "cpu", or the cards of the cluster."""
+        return f"cuda ({_cards()} of the cluster)" if self._on_cards else "cpu"
+
+    @property
     def shared(self) -> Shelf:
         """The arrays that are in the object store, with counters."""
         return self._shelf
@@ -108,7 +127,12 @@ class RayExecutor:
         if sum(stop - start for start, stop in spans) * each_ns < self._smallest_ns:
             return self._local.fold(stage, query, spans, meter, control, sink)
         control.check(stage.name)
-        workers = self.workers
+        task, workers = _reduced, self.workers
+        if self._on_cards and query.searches:
+            from compute.cuda.stages import served
+
+            if served(stage):
+                task, workers = _reduced_on_card, max(1, _cards())
         problem = self._shelf.problem(stage, query, _room_bytes())
         key = recall_key()
         batches = Batches(spans, each_ns * 1e-9, PENDING_PER_CORE * workers)
@@ -117,7 +141,7 @@ class RayExecutor:
         try:
             while True:
                 while len(pending) < PENDING_PER_CORE * workers and (batch := batches.take()):
-                    pending[self._submitted(problem, key, batch)] = batch
+                    pending[self._submitted(task, problem, key, batch)] = batch
                 if not pending:
                     break
                 for reference in _finished(pending):
@@ -135,9 +159,9 @@ class RayExecutor:
         return merged[0] if merged else query.merge([])
 
     def _submitted(
-        self, problem: Problem, key: bytes, batch: Sequence[Span]
+        self, task: Any, problem: Problem, key: bytes, batch: Sequence[Span]
     ) -> ray.ObjectRef[Reduced]:
-        return _reduced.options(name=f"spans {batch[0][0]}-{batch[-1][1]}").remote(
+        return task.options(name=f"spans {batch[0][0]}-{batch[-1][1]}").remote(
             problem.pickled, self._build, key, batch, *problem.arrays
         )
 
@@ -171,6 +195,11 @@ class RayExecutor:
 def _nodes() -> list[dict[str, Any]]:
     """Living nodes that take tasks."""
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def _cards() -> int:
+    """Cards of the cluster as it is now."""
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def _cores_here() -> int | None:

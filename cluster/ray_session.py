@@ -55,10 +55,13 @@ def ray_session(
     address: str | None = None,
     num_cpus: int | None = None,
     *,
+    num_gpus: int | None = None,
     dashboard: bool = False,
     object_store_bytes: int | None = None,
 ) -> Iterator[RaySession]:
     """A `RaySession` at `address` ("host:port" of a head), or with `num_cpus` cores started here.
+
+    `num_gpus` cards of this machine; None: those that Ray finds.
 
     Where this process is connected already, that connection is used and left as it is.
     Raises: ClusterUnavailable, for an address that does not answer within 20 seconds.
@@ -78,6 +81,7 @@ def ray_session(
     with _environment({}), _authenticated("token", token), _directory() as directory:
         yield from _connected(
             num_cpus=cores,
+            num_gpus=num_gpus,
             include_dashboard=dashboard,
             object_store_memory=object_store_bytes,
             _temp_dir=str(directory),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cluster import inputs
 from cluster.columns import MAX_ROWS
+from cluster.executors import opened
 from cluster.inputs import Market
 from cluster.interrupts import INTERRUPTED, interruptible
 from cluster.outputs import REPORT, RESULT, Outputs, outputs, report_html
@@ -37,6 +38,7 @@ class Options:
 
     executor: Literal["ray", "local"] = "ray"
     ray_address: str | None = None
+    device: str | None = None
     threads: int | None = None
     top_k: int | None = None
     out: Path | None = None
@@ -141,19 +143,12 @@ def _prepared(
 def executor(session: Session) -> Iterator[Executor]:
     """Threads of this process, a Ray cluster started for the occasion, or one that runs already."""
     options = session.options
-    workers = inputs.threads(options.threads)
-    if options.executor == "local":
-        from compute.executor import LocalExecutor
-
-        with LocalExecutor(workers) as pool:
-            yield pool
-        return
-    from cluster.ray_executor import RayExecutor
-    from cluster.ray_session import ray_session
-
-    address = options.ray_address
-    session.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
-    with ray_session(address, workers), RayExecutor(options.threads) as pool:
+    if options.executor == "ray":
+        address = options.ray_address
+        session.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
+    with opened(
+        options.executor, options.ray_address, options.threads, options.device, session.say
+    ) as pool:
         yield pool
 
 
@@ -181,7 +176,7 @@ def _document(session: Session, outcome: Outcome, pool: Executor, control: Contr
     )  # fmt: skip
     result["run"] = {
         "executor": pool.name,
-        "device": "cpu",
+        "device": pool.device,
         "threads": pool.workers,
         "estimated_memory_bytes": outcome.plan.total_bytes,
         "blocks": len(outcome.plan.boxes),

@@ -51,6 +51,8 @@ class Groups:
 class ScanGroups:
     """First pass: the groups that can be among the best `n`."""
 
+    searches = False  # it tags every candidate, on the threads of the processor
+
     n: int
     ranking: Ranking
     sizing: int
@@ -131,6 +133,8 @@ class Census:
 @dataclass(frozen=True, slots=True, eq=False)
 class Count:
     """Second pass: the census of all groups with a fast merit of at least `low`."""
+
+    searches = False
 
     n: int
     low: float

@@ -23,6 +23,11 @@ class Query(Protocol[P]):
     output, may be None) go to the sink and are not merged.
     """
 
+    @property
+    def searches(self) -> bool:
+        """Whether a part costs what `stage.scores` of its span costs, and little beside."""
+        ...
+
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> P: ...
 
     def merge(self, parts: Sequence[P]) -> P: ...
@@ -36,6 +41,11 @@ class Executor(Protocol):
     """Where a stage is scored; the answer never depends on which one, or on its size."""
 
     name: str
+
+    @property
+    def device(self) -> str:
+        """What searches: "cpu", or the name of a card."""
+        ...
 
     @property
     def workers(self) -> int:
@@ -58,6 +68,7 @@ class LocalExecutor:
     """Threads of this process; the kernels release the GIL."""
 
     name = "local"
+    device = "cpu"
 
     def __init__(self, threads: int) -> None:
         self.workers = max(1, threads)

@@ -60,6 +60,7 @@ class _Serial:
     """The thread that asks."""
 
     name = "probe"
+    device = "cpu"
     workers = 1
 
     def each(self, work: Callable[[Any], None], items: Sequence[Any]) -> None:

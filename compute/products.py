@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.account import LONG_ONLY, PROFIT_LOCK, SHORT_ONLY, factor_table, factors
+from compute.account import LONG_ONLY, PROFIT_LOCK, SHORT_ONLY, factor_table
 from compute.exact import EQUITY, LOST, OFF, SCORES, TRADES, WINS, WON, account_runs, extract_runs
 from compute.jit import kernel
-from compute.words import EVEN, NEAR, word_columns, word_product
+from compute.words import last_close, word_columns, word_product
 
 _LAST = np.uint64(63)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -205,22 +205,10 @@ def product_scores(
             close, terms, keep, walk.votes, walk.carries, walk.growths, walk.counts, walk.doubts,
             walk.sums[0], walk.sums[1], walk.wins, sums,
         )  # fmt: skip
-        if carry != 0:  # forced close on the last bar
-            bar = abs(carry) - 1
-            a, b = factors(carry, terms)
-            gain = a + b * (close[bars - 1] / close[bar]) - 1.0
-            net = growth * gain
-            count += 1
-            doubtful |= gain <= NEAR - 1.0
-            if sums is not None:
-                doubtful |= abs(gain) < EVEN
-                if net > 0.0:
-                    won += net
-                    won_count += 1
-                    net *= keep
-                else:
-                    lost -= net
-            growth += net
+        growth, count, doubtful, won_count, won, lost = last_close(
+            growth, count, doubtful, carry, won_count, won, lost, close, terms, keep,
+            sums is not None,
+        )  # fmt: skip
         if doubtful or growth < TINY:
             runs, unfinished = extract_runs(
                 walk.votes[0], walk.votes[1], bars, walk.entry, walk.exit, walk.side

@@ -53,6 +53,8 @@ class Best:
 class Scan:
     """First pass: the candidates for the best `n` by fast merit."""
 
+    searches = True
+
     n: int
     metric: str
     sizing: int
@@ -60,6 +62,9 @@ class Scan:
     wants_columns: bool = False
 
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Best:
+        best = getattr(stage, "best", None)  # a card keeps its scores until they are wanted here
+        if best is not None and (part := best(self, start, stop, check)) is not None:
+            return part
         found: list[Best] = []
         bulk: list[dict[str, NDArray[np.generic]]] | None = [] if self.wants_columns else None
         floor, most_trades = -np.inf, 0
@@ -122,6 +127,8 @@ class Scan:
 class Rescore:
     """Exact scores of chosen variants; spans are positions in `index`."""
 
+    searches = False
+
     index: NDArray[np.int64]
 
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Scores:
@@ -142,6 +149,8 @@ class Rescore:
 @dataclass(frozen=True, slots=True, eq=False)
 class Ties:
     """Second pass: the best `n` by the total order among fast merits within [low, high]."""
+
+    searches = False
 
     n: int
     low: float

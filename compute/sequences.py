@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compute.account import factor_table, factors
+from compute.account import factor_table
 from compute.exact import (
     DRAWDOWN,
     EQUITY,
@@ -24,7 +24,7 @@ from compute.exact import (
 )
 from compute.jit import kernel
 from compute.products import and_others
-from compute.words import EVEN, NEAR, word_fixed
+from compute.words import last_fixed, word_fixed
 
 _LAST = np.uint64(63)
 
@@ -55,16 +55,9 @@ def fixed_walk(rest, close, terms):
         )  # fmt: skip
         count += exits
         doubtful |= doubt
-    if carry != 0:  # forced close on the last bar
-        a, b = factors(carry, terms)
-        gain = a + b * (close[close.size - 1] / close[abs(carry) - 1]) - 1.0
-        net = min(available, fixed) * gain
-        available += net
-        won += max(net, 0.0)
-        lost -= min(net, 0.0)
-        wins += gain > 0.0
-        doubtful |= abs(gain) < EVEN or available < NEAR
-        count += 1
+    count, doubtful, available, won, lost, wins = last_fixed(
+        count, doubtful, carry, available, won, lost, wins, close, terms, fixed
+    )
     return available, count, doubtful, wins, won, lost
 
 

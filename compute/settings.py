@@ -17,6 +17,7 @@ RANKING_METRICS = (
     "return_over_max_drawdown",
     "total_return_pct",
 )
+DEVICES = ("cpu", "cuda", "auto")
 FEE_PCT_BY_MARKET_ID: Mapping[int, float] = MappingProxyType({1: 0.075, 2: 0.1, 3: 0.075, 4: 0.1})
 
 
@@ -58,6 +59,19 @@ class Cpu:
             _positive("threads", wanted)
             return wanted
         return self.max_numba_threads or len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What searches: the processor, a CUDA card, or a card where there is one."""
+
+    SECTIONS: ClassVar = ("backtest.search",)
+
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise InvalidInput(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,8 @@ class StageB:
         return self.levels.pair.size
 
     @property
-    def _product(self) -> bool:
+    def product(self) -> bool:
+        """Whether accounts are products of factors, so that all pairs are scored at once."""
         return self.terms.sizing in (ALL_IN, COMPOUND) and self.ranking.primary != PROFIT_FACTOR
 
     def nanoseconds(self) -> float:
@@ -137,7 +138,7 @@ class StageB:
         bars, pairs = max(64, len(self.close)), self.units_per_position
         if self.ranking.searches_drawdown:
             return (_RUNS_NS + _FALLS_NS * pairs) * bars
-        each = _PAIR_NS * pairs if self._product else _SEQUENCE_NS * bars * pairs
+        each = _PAIR_NS * pairs if self.product else _SEQUENCE_NS * bars * pairs
         return _RUNS_NS * bars + each
 
     def scores(self, start: int, stop: int, check: Check = unchecked) -> Iterator[Scores]:
@@ -182,7 +183,7 @@ class StageB:
             doubts = np.empty(n, np.uint8)
             pair_scores(
                 self.votes.planes, lid, sid, self.votes.conflict, self.close, self.calm, self.terms,
-                tile, self._product, 0, n, memory, cells(tile), np.empty(tile.pair.shape), doubts,
+                tile, self.product, 0, n, memory, cells(tile), np.empty(tile.pair.shape), doubts,
                 equity, trades, sums,
             )  # fmt: skip
             spoilt |= doubts != 0
@@ -201,7 +202,7 @@ class StageB:
 
     def _side(self) -> int:
         """Levels of a side in one kernel call: all, but where accounts are walked one by one."""
-        if self._product:
+        if self.product:
             return max(self.levels.pair.shape)
         most = CALL_SECONDS * 1e9 / (_SEQUENCE_NS * max(64, len(self.close)))
         return max(4, math.isqrt(int(most)))

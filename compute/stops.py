@@ -134,14 +134,13 @@ def real_levels(rates):
 @kernel
 def touch_factors(
     close, calm, entry, exit_, side, runs, slippage, table,
-    sl, tp, real_sl, real_tp, by_sl, by_tp, by_end,
+    sl, tp, real_sl, real_tp, by_sl, by_tp, by_end, least, untouched,
 ):  # fmt: skip
-    """Smallest factor; multiplies each run's factors into the cells from which on they hold.
+    """(`least`, `untouched`) after some runs: the smallest factor, the product of runs that no
+    stop touches. Multiplies other runs' factors into the cells from which on they hold.
 
     One flat loop over plain arrays: as functions with tuples of arrays it cost five times as much.
     """
-    least = 1.0
-    untouched = 1.0
     for r in range(runs):
         sign = np.float64(side[r])
         d = (1 - np.int64(side[r])) >> 1
@@ -180,27 +179,13 @@ def touch_factors(
             by_end[i, j] *= factor
         else:  # most runs touch nothing: their product stays in a register
             untouched *= factor
-    by_end[0, 0] *= untouched
-    return least
+    return least, untouched
 
 
 @kernel
-def product_pairs(close, calm, entry, exit_, side, runs, terms, levels, cells, growth):
-    """True when a factor is too near to ruin; fills growth f8[S, T] of the account of every pair.
-
-    For accounts that compound, whose factors commute: a factor that holds from level i or j on is
-    multiplied into one cell, and running products along the two axes give all pairs.
-    """
-    rows, columns = levels.pair.shape
-    by_sl, by_tp, by_end = cells.by_sl, cells.by_tp, cells.by_end
-    by_sl[:] = 1.0
-    by_tp[:] = 1.0
-    by_end[:] = 1.0
-    table = factor_table(terms)
-    least = touch_factors(
-        close, calm, entry, exit_, side, runs, terms.slippage, table,
-        levels.sl, levels.tp, real_levels(levels.sl), real_levels(levels.tp), by_sl, by_tp, by_end,
-    )  # fmt: skip
+def pair_products(by_sl, by_tp, by_end, growth):
+    """Fills growth f8[S, T]: running products of the cells along both axes give every pair."""
+    rows, columns = growth.shape
     for i in range(rows):
         for j in range(columns):
             if j > 0:
@@ -213,6 +198,27 @@ def product_pairs(close, calm, entry, exit_, side, runs, terms, levels, cells, g
             if i > 0:
                 by_end[i, j] *= by_end[i - 1, j]
             growth[i, j] = by_sl[i, j] * by_tp[i, j] * by_end[i, j]
+
+
+@kernel
+def product_pairs(close, calm, entry, exit_, side, runs, terms, levels, cells, growth):
+    """True when a factor is too near to ruin; fills growth f8[S, T] of the account of every pair.
+
+    For accounts that compound, whose factors commute: a factor that holds from level i or j on is
+    multiplied into one cell, and running products along the two axes give all pairs.
+    """
+    by_sl, by_tp, by_end = cells.by_sl, cells.by_tp, cells.by_end
+    by_sl[:] = 1.0
+    by_tp[:] = 1.0
+    by_end[:] = 1.0
+    table = factor_table(terms)
+    least, untouched = touch_factors(
+        close, calm, entry, exit_, side, runs, terms.slippage, table,
+        levels.sl, levels.tp, real_levels(levels.sl), real_levels(levels.tp), by_sl, by_tp, by_end,
+        1.0, 1.0,
+    )  # fmt: skip
+    by_end[0, 0] *= untouched
+    pair_products(by_sl, by_tp, by_end, growth)
     return least <= NEAR
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from compute.account import factors
 from compute.bits import ctz, popcount
 from compute.jit import inlined
 
@@ -140,3 +141,43 @@ def word_fixed(
         entered = base + bit
         d = (sw >> (bit & _LAST)) & _ONE
     return count, doubtful, carried(lw, sw, top, entered, d), available, won, lost, wins
+
+
+@inlined
+def last_close(growth, count, doubtful, carry, wins, won, lost, close, terms, keep, detailed):
+    """(growth, exits, doubtful, wins, won, lost) after the forced close on the last bar.
+
+    `detailed` asks for the sums too, see `word_columns`.
+    """
+    if carry != 0:
+        a, b = factors(carry, terms)
+        gain = a + b * (close[close.size - 1] / close[abs(carry) - 1]) - 1.0
+        net = growth * gain
+        count += 1
+        doubtful |= gain <= NEAR - 1.0
+        if detailed:
+            doubtful |= abs(gain) < EVEN
+            if net > 0.0:
+                won += net
+                wins += 1
+                net *= keep
+            else:
+                lost -= net
+        growth += net
+    return growth, count, doubtful, wins, won, lost
+
+
+@inlined
+def last_fixed(count, doubtful, carry, available, won, lost, wins, close, terms, fixed):
+    """(exits, doubtful, available, won, lost, wins) after the forced close, see `word_fixed`."""
+    if carry != 0:
+        a, b = factors(carry, terms)
+        gain = a + b * (close[close.size - 1] / close[abs(carry) - 1]) - 1.0
+        net = min(available, fixed) * gain
+        available += net
+        won += max(net, 0.0)
+        lost -= min(net, 0.0)
+        wins += gain > 0.0
+        doubtful |= abs(gain) < EVEN or available < NEAR
+        count += 1
+    return count, doubtful, available, won, lost, wins

@@ -35,6 +35,7 @@ _FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "backtest.ranking",
             "backtest.guards",
             "backtest.cpu",
+            "backtest.search",
             "backtest.sync",
             "backtest.api",
             "backtest.jobs",

@@ -15,7 +15,7 @@ from compute.axes import Explicit, Range, materialised
 from compute.indicators.defaults import check_defaults, indicator_defaults
 from compute.indicators.registry import ids
 from compute.keys import backtest_runtime_config_hash
-from compute.settings import Cpu, Defaults, Limits
+from compute.settings import Cpu, Defaults, Limits, Search
 from configs.load import (
     ENVIRONMENTS,
     ConfigFile,
@@ -65,7 +65,8 @@ def test_shipped_operational_values(env: str, deadline: float) -> None:
         "retention_days": 30,
     }
     file = shipped("backtest", env)
-    for settings in (JobSettings, SyncSettings, ApiSettings):
+    assert file.settings(Search) == Search("cpu")
+    for settings in (JobSettings, SyncSettings, ApiSettings, Search):
         assert set(document[settings.SECTIONS[0].split(".")[1]]) == {
             one.name for one in fields(settings)
         }

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cluster.cli import ExecutorName, Threads
 from ingest.commands.options import LogFormat, Logs
 
-if TYPE_CHECKING:
-    from compute.executor import Executor
-
 METRICS_PORT = 9204
 NICENESS = 10
+
+_LOG = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="jobs",
@@ -65,10 +62,9 @@ def jobs(
     from ingest.commands.options import logs_to_stderr
 
     logs_to_stderr(log_format)
-    log = logging.getLogger(__name__)
     settings = config("backtest").settings(JobSettings)
     if not settings.enabled:
-        log.info("component=%s status=disabled", COMPONENT)
+        _LOG.info("component=%s status=disabled", COMPONENT)
         return
     if executor is ExecutorName.local and ray_address:
         raise InvalidInput("--ray-address joins a Ray cluster; leave out --executor local")
@@ -81,6 +77,7 @@ def _run(
 ) -> None:  # fmt: skip
     from prometheus_client import CollectorRegistry
 
+    from cluster.executors import opened
     from cluster.jobs.database import Database
     from cluster.jobs.durable import results_directory
     from cluster.jobs.metrics import RunnerMetrics
@@ -101,7 +98,7 @@ def _run(
         runner = Runner(
             database,
             settings,
-            lambda: _opened(executor, address, threads),
+            lambda: opened(executor.value, address, threads, None, _LOG.warning),
             RunnerMetrics(registry),
             results_dir=directory,
         )
@@ -113,22 +110,3 @@ def _run(
 def give_way() -> None:
     """Computing leaves the cores of this machine to whoever has to answer soon."""
     os.nice(NICENESS)
-
-
-@contextmanager
-def _opened(executor: ExecutorName, address: str | None, threads: int | None) -> Iterator[Executor]:
-    """What jobs are computed on."""
-    from cluster.inputs import threads as cores
-
-    workers = cores(threads)
-    if executor is ExecutorName.local:
-        from compute.executor import LocalExecutor
-
-        with LocalExecutor(workers) as pool:
-            yield pool
-        return
-    from cluster.ray_executor import RayExecutor
-    from cluster.ray_session import ray_session
-
-    with ray_session(address, workers), RayExecutor(threads) as pool:
-        yield pool

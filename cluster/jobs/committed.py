@@ -140,7 +140,7 @@ class CommittedExecutor:
         watch: Watch | None = None,
         least_ns: float | None = None,
     ) -> None:
-        self.name = inner.name
+        self.name, self.device = inner.name, inner.device
         self._inner, self._ledger, self._files = inner, ledger, files
         self._workers = workers
         self._watch = watch or Unwatched()

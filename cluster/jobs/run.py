@@ -194,7 +194,7 @@ class JobRun:
         """What may differ between two equal runs."""
         return {
             "executor": inner.name,
-            "device": "cpu",
+            "device": inner.device,
             "threads": inner.workers,
             "estimated_memory_bytes": outcome.plan.total_bytes,
             "blocks": len(outcome.plan.boxes),

@@ -28,6 +28,10 @@ class Spanwise:
 
     query: Query[Any]
 
+    @property
+    def searches(self) -> bool:
+        return self.query.searches
+
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Delivered:
         return Delivered([(start, stop, self.query.part(stage, start, stop, check))])
 

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import api.cli
 import api.doctor
+import compute.device
 from compute.cli import indicator, indicators, matching
 from compute.indicators.defaults import indicator_defaults
 from compute.indicators.registry import definition, ids
@@ -229,6 +231,26 @@ def test_doctor_looks_into_the_candle_store(
     found = api.doctor.candle_store()
     assert found.status == "note"
     assert "http://127.0.0.1:9/market_data" in found.text
+
+
+def test_doctor_tells_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = compute.device.Facts(
+        driver=13020, runtime=13020, count=1, name="NVIDIA L4", capability=(8, 9),
+        total_bytes=24 << 30, free_bytes=23 << 30,
+    )  # fmt: skip
+    for found, driver, status, text, cure in (
+        (card, True, "ok", "NVIDIA L4, compute capability 8.9, 23.00 GiB free of 24.00", ""),
+        (compute.device.Facts(missing=("cupy",)), False, "ok", "no NVIDIA driver, CuPy is", ""),
+        (compute.device.Facts(missing=("cupy",)), True, "note", "CuPy is not", "cuda extra"),
+        (compute.device.Facts(runtime=13020), False, "note", "no NVIDIA driver answers", "--gpus"),
+        (replace(card, driver=12040), True, "note", "the driver is too old", "update the driver"),
+    ):
+        monkeypatch.setattr(compute.device, "facts", lambda found=found: found)
+        monkeypatch.setattr(api.doctor, "_driver", lambda driver=driver: driver)
+        finding = api.doctor.gpu()
+        assert finding.status == status
+        assert text in finding.text
+        assert (cure in finding.cure) if cure else finding.cure == ""
 
 
 def test_doctor_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

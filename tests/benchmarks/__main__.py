@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks
         [w1 votes w2 w3 w4 w5 scaling corners memory cold store backfill feed ray live
-        service peers]
-        [--threads 1,2] [--json FILE] [--page FILE] [--quick] [--check]
+         service peers cuda]
+        [--device cuda] [--threads 1,2] [--json FILE] [--page FILE] [--quick] [--check]
 
-Without a section all of them run. `--check` ends with status 1 when a goal is missed, `--quick`
+Without a section all of them run but `cuda`, which needs a card: `--device cuda` is short for it.
+`--check` ends with status 1 when a goal is missed, `--quick`
 cuts sizes and rounds; goals that hang on full sizes are then shown without a verdict. `--json`
 keeps the sections that the file has from earlier runs; `--page` rewrites the measured part of a
 page.
@@ -27,6 +28,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Printed
 
+from compute.device import DeviceUnavailable
 from tests.benchmarks.findings import Findings, Goal, Table, figure, missed
 from tests.benchmarks.machine import machine
 from tests.benchmarks.options import Options
@@ -50,6 +52,7 @@ SECTIONS: Final = {
     "live": "live",
     "service": "service",
     "peers": "peers",
+    "cuda": "card",
 }
 
 
@@ -67,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--device", choices=("cuda",), help="the section of a card alone")
     parser.add_argument("--threads", default=None, help="comma-separated; default 1,2")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also keep everything here")
     parser.add_argument("--page", type=Path, metavar="FILE", help="also rewrite this page")
@@ -83,7 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     options = Options(threads, given.quick, lambda line: console.print(f"[dim]{escape(line)}[/]"))
     keep = Keep(options, given.json, given.page)
-    return run(given.sections or list(SECTIONS), options, console, keep, given.check)
+    names = given.sections or [name for name in SECTIONS if name != "cuda"]
+    if given.device:
+        names = [given.device]
+    try:
+        return run(names, options, console, keep, given.check)
+    except DeviceUnavailable as lacking:
+        parser.error(lacking.message)
 
 
 def run(names: Sequence[str], options: Options, console: Console, keep: Keep, check: bool) -> int:

@@ -34,6 +34,8 @@ def first(path: Path) -> bool:
 class Counting:
     """Adds up positions; a base for the others."""
 
+    searches = False
+
     def part(self, stage: Any, start: int, stop: int, check: Callable[[], None]) -> Any:
         return stop - start
 
@@ -47,6 +49,8 @@ class Counting:
 @dataclass(frozen=True, slots=True)
 class DeadlyScan:
     """A scan whose worker process dies in the middle of one span, once."""
+
+    searches = True
 
     scan: Scan
     mark: Path
@@ -68,6 +72,8 @@ class DeadlyScan:
 @dataclass(frozen=True, slots=True)
 class DeadlyNodeScan:
     """A scan that takes its node down in the middle of one span, once, unless it is the head."""
+
+    searches = True
 
     scan: Scan
     mark: Path

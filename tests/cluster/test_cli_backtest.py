@@ -18,9 +18,11 @@ import pytest
 
 import cluster.outputs
 import cluster.session
+import compute.device
 import compute.jit
 import compute.results
 from compute.control import Progress, Report
+from compute.device import Facts
 from compute.results import canonical_result
 from tests.cluster.cli import VARIANTS, Called, axis, call, request, write_json, write_market
 
@@ -60,6 +62,20 @@ def test_the_first_run_of_a_version_says_what_it_waits_for(
     done = call("backtest", body, "--candles", candles, "--executor", "local")
     assert done.status == 0
     assert "compiling the kernels" in done.stdout
+
+
+def test_a_card_that_is_not_there(
+    candles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute.device, "facts", lambda: Facts(missing=("cupy",)))
+    body = write_json(tmp_path / "request.json", request())
+    run = ("backtest", body, "--candles", candles, "--executor", "local", "--device")
+    refused = call(*run, "cuda")
+    assert refused.status == 2
+    assert "device cuda: CuPy is not installed; install the cuda extra" in refused.stderr
+    done = call(*run, "auto")
+    assert done.status == 0
+    assert done.stdout.count("device auto: searching on the CPU, CuPy is not installed") == 1
 
 
 def test_a_range_far_beyond_the_candles_is_warned_of(candles: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import pytest
 import ray
 
 from cluster.batches import Batches
-from cluster.errors import ClusterMemory, ForeignNode
+from cluster.errors import ClusterMemory, ClusterUnavailable, ForeignNode
 from cluster.numerics import Build, build
 from cluster.ray_executor import PENDING_PER_CORE, RayExecutor
 from cluster.ray_session import RaySession
 from cluster.shelf import Shelf
+from cluster.tasks import reduced_on_card
 from compute.account import ALL_IN
 from compute.control import Control, Meter, Progress
 from compute.errors import Cancelled, InvalidCandles
@@ -79,6 +80,45 @@ def test_the_result_is_the_local_one_to_the_bit(
     assert outcome_bytes(found) == outcome_bytes(problem.outcome(local))
     assert len(found.top) == 20
     assert max(taken) == per_task if per_task < 1000 else max(taken) > 2
+
+
+@pytest.fixture
+def simulated(session: RaySession, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayExecutor]:
+    """An executor whose workers with a card have one that Numba simulates."""
+    task = ray.remote(
+        num_cpus=1, num_gpus=1, runtime_env={"env_vars": {"NUMBA_ENABLE_CUDASIM": "1"}}
+    )
+    monkeypatch.setattr("cluster.ray_executor._reduced_on_card", task(reduced_on_card))
+    with RayExecutor(WORKERS, smallest_ns=0, device="cuda") as executor:
+        yield executor
+
+
+def test_workers_with_a_card_search_and_the_others_score(
+    simulated: RayExecutor, local: LocalExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    submitted = RayExecutor._submitted
+
+    def noted(self: RayExecutor, task: Any, *arguments: Any) -> Any:
+        sent.append(task._function_name.rpartition(".")[2])
+        return submitted(self, task, *arguments)
+
+    monkeypatch.setattr(RayExecutor, "_submitted", noted)
+    in_batches_of(monkeypatch, 1000)
+    problem = Problem(request(windows=6, periods=4))
+    found = problem.outcome(simulated)
+    assert simulated.device == "cuda (1 of the cluster)"
+    assert outcome_bytes(found) == outcome_bytes(problem.outcome(local))
+    assert sent.count("reduced_on_card") >= 2
+    assert sent.count("reduced") >= 2
+
+
+def test_a_cluster_without_cards(session: RaySession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.ray_executor._cards", lambda: 0)
+    with pytest.raises(ClusterUnavailable, match=r"no node .* --num-gpus=1.* --device cpu"):
+        RayExecutor(1, device="cuda")
+    with RayExecutor(1, device="auto") as executor:
+        assert executor.device == "cpu"
 
 
 def test_holdout_and_two_metrics(cluster: RayExecutor, local: LocalExecutor) -> None:

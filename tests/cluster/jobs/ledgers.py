@@ -39,7 +39,7 @@ class Recorder:
     def __init__(
         self, inner: Executor, stop_after: int | None = None, stop: Callable[[], None] | None = None
     ) -> None:
-        self.name, self._inner = inner.name, inner
+        self.name, self.device, self._inner = inner.name, inner.device, inner
         self.folds: list[list[Span]] = []
         self.stop_after, self.stop = stop_after, stop
         self.delivered = 0

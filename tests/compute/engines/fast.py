@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compute.account import Terms
 from compute.account import terms as account_terms
 from compute.control import Control, Meter
-from compute.executor import LocalExecutor
+from compute.executor import Executor, LocalExecutor
 from compute.grid import Axis
 from compute.ranking import Ranking, Scores, joined
 from compute.reference.search import RiskPair
@@ -264,10 +264,12 @@ def search(
     top_k: int,
     ranking: Ranking,
     threads: int = 1,
+    over: Callable[[Executor], Executor] = lambda inner: inner,
 ) -> Found:
-    """Shortlist and top-K of `market` as the pipeline selects them."""
+    """Shortlist and top-K of `market` as the pipeline selects them, on `over` some threads."""
     control = Control()
-    with LocalExecutor(threads) as executor:
+    with LocalExecutor(threads) as inner:
+        executor = over(inner)
         a = ranked(
             [lambda: market.stage_a(ranking)], preselect, ranking, executor,
             Meter("stage_a", 0), control,
