@@ -50,7 +50,7 @@ def explained(
     frame_ms = comparison.job.timeframe.ms
     changed, of_minutes = _changed(compared, comparison, minutes), ("", "")
     if changed is not None:
-        gone_on = [Period(*edges) for edges in live.get("given_up") or ()]
+        gone_on = [Period(*edges) for edges in (live.get("without") or {}).get("ranges", ())]
         of_minutes = _of_minutes(changed, minutes, gone_on, written, absent)
     engines = live.get("engine_versions", ())
     other = next(((ms, one) for ms, one in engines if one != ENGINE_VERSION), None)

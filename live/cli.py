@@ -154,7 +154,7 @@ async def _reconciled(dsn: str, db: ClickHouse, run_id: UUID) -> dict[str, Any]:
 def live_settings(path: Path | None = None) -> LiveSettings:
     """The settings of this environment, or of a file. Raises: InvalidConfig."""
     from configs.legacy import runner_config
-    from live.instrument import RepairSettings
+    from live.access import RepairSettings
     from live.settings import (
         LiveSettings,
         MessageSettings,

@@ -33,11 +33,15 @@ class Course:
     trading_from_ms: int | None = None
 
     @classmethod
-    def begun(cls, job: Backtest, started_ms: int) -> Self:
-        """The course of a run that was started at `started_ms`: it trades from the next close."""
+    def begun(cls, job: Backtest, started_ms: int, first_ms: int = 0) -> Self:
+        """The course of a run that was started at `started_ms`: it trades from the next close.
+
+        There are no minutes before `first_ms`, so it begins there at the earliest.
+        """
         frame = job.timeframe.ms
         earliest_ms = (started_ms // frame + 1) * frame
-        return cls(earliest_ms - job.warmup_bars * frame, earliest_ms)
+        begun_ms = max(earliest_ms - job.warmup_bars * frame, first_ms // frame * frame)
+        return cls(min(begun_ms, earliest_ms - frame), earliest_ms)
 
 
 @dataclass(frozen=True, slots=True)

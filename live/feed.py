@@ -8,6 +8,7 @@ cost speed alone, for whoever waits for a minute asks the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from redis.exceptions import RedisError, ResponseError
 
 from compute.errors import InvalidInput
-from compute.market.period import epoch_ms
+from compute.market.period import Period, epoch_ms
 from ingest.rows import MINUTE_MS
 
 GROUP: Final = "strategy.live_runner.v1"
@@ -41,7 +42,9 @@ Candle = tuple[float, float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class FeedSettings:
-    """How streams are read. `block_ms` 0 does not wait. Raises: InvalidInput."""
+    """How streams are read. `block_ms` 0 does not wait; every `claim_idle_ms` it is looked for what
+    other consumers left. Raises: InvalidInput.
+    """
 
     stream_prefix: str = PREFIX
     consumer_group: str = GROUP
@@ -108,38 +111,45 @@ class Feed:
         return await self._candles([(name, entry) for name, some in by_stream for entry in some])
 
     async def inherited(self, keys: Collection[str]) -> list[Entry]:
-        """What was left of these instruments, at once and then now and again; see `left`.
-
-        Raises: FAILURES.
-        """
+        """What was left of these instruments, now and again; see `left`. Raises: FAILURES."""
         found: list[Entry] = []
-        pause = max(_CLAIM_SECONDS, self._settings.claim_idle_ms / 1000)
         for key in sorted(keys):
-            now = time.monotonic()
-            if now >= self._claimed.get(key, now):
-                self._claimed[key] = now + pause
+            if time.monotonic() >= self._claimed.get(key, 0.0):
                 found += await self.left(key)
         return found
 
     async def left(self, key: str) -> list[Entry]:
-        """Candles that another consumer was given and has not acknowledged for a while.
+        """Candles of an instrument that any consumer was given and has not acknowledged.
+
+        It is for the runner that holds the lease: nobody else deals with them. Consumers that are
+        silent and have none left are deleted.
 
         Raises: FAILURES.
         """
         await self._join([key])
         settings, start, found = self._settings, "0-0", []
+        pause = max(_CLAIM_SECONDS, settings.claim_idle_ms / 1000)
+        self._claimed[key] = time.monotonic() + pause
+        stream, group = self._stream(key), settings.consumer_group
         while True:
             start, some, *_ = await self._client.xautoclaim(
-                self._stream(key),
-                settings.consumer_group,
-                self._consumer,
-                settings.claim_idle_ms,
-                start,
-                count=settings.read_count,
+                stream, group, self._consumer, 0, start, count=settings.read_count
             )
-            found += [(self._stream(key), entry) for entry in some if entry[1] is not None]
+            found += [(stream, entry) for entry in some if entry[1] is not None]
             if start == "0-0":
-                return await self._candles(found)
+                break
+        for one in await self._client.xinfo_consumers(stream, group):
+            silent = one["idle"] >= settings.claim_idle_ms
+            if one["name"] != self._consumer and silent and not one["pending"]:
+                await self._client.xgroup_delconsumer(stream, group, one["name"])
+        return await self._candles(found)
+
+    async def recent(self, key: str, period: Period) -> list[Entry]:
+        """The candles of `period` that the stream of an instrument still has. Raises: FAILURES."""
+        stream = self._stream(key)
+        last = f"{period.end_ms - 1}"  # ids are the opens of minutes
+        found = await self._client.xrange(stream, f"{period.start_ms}", last)
+        return _candles_of(key, found)
 
     async def acknowledge(self, entries: Sequence[Entry]) -> None:
         """Says that these were dealt with. Raises: FAILURES."""
@@ -179,6 +189,15 @@ class Feed:
 
     def _stream(self, key: str) -> str:
         return f"{self._settings.stream_prefix}.{key}"
+
+
+def _candles_of(key: str, found: Sequence[Any]) -> list[Entry]:
+    """The candles among entries of a stream, without what is none."""
+    candles: list[Entry] = []
+    for entry_id, fields in found:
+        with contextlib.suppress(InvalidEntry):
+            candles.append(Entry(key, entry_id, *candle_of(key, fields)))
+    return candles
 
 
 def candle_of(key: str, fields: Mapping[str, str]) -> tuple[int, Candle]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.market.period import Period
 from ingest.rows import MINUTE_MS
 from live.minutes import Minutes
 from live.output import moment_text
 
 Event = tuple[str, Mapping[str, Any]]
+
+MOST_RANGES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,42 @@ class Gap:
         return {"from_ts": moment_text(self.from_ms), "missing_minutes": self.missing}
 
 
-def with_minutes(periods: list[Period], opens: NDArray[np.int64]) -> list[Period]:
-    """Ascending ranges with later minutes added to them."""
-    found = list(periods)
-    for ms in opens.tolist():
-        if found and found[-1].end_ms == ms:
-            found[-1] = Period(found[-1].start_ms, ms + MINUTE_MS)
-        else:
-            found.append(Period(ms, ms + MINUTE_MS))
-    return found
+@dataclass(frozen=True, slots=True)
+class Without:
+    """The minutes from `from_ms` on that a run went on without, as ranges [start, end), ascending.
+
+    All others from there on it has seen. Of earlier ones it is not known: the newest `MOST_RANGES`
+    are kept.
+    """
+
+    from_ms: int
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Self:
+        """The minutes that `record` was made of."""
+        return cls(int(record["from_ms"]), tuple((int(a), int(b)) for a, b in record["ranges"]))
+
+    def record(self) -> dict[str, Any]:
+        """The minutes as metadata holds them."""
+        return {"from_ms": self.from_ms, "ranges": [list(edges) for edges in self.ranges]}
+
+    def among(self, opens: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some minutes it went on without."""
+        edges = np.array(self.ranges, np.int64).ravel()
+        return np.searchsorted(edges, opens, side="right") % 2 == 1
+
+    def and_those(self, lost: NDArray[np.int64]) -> Without:
+        """The same with later minutes, ascending."""
+        if not len(lost):
+            return self
+        breaks = np.flatnonzero(np.diff(lost) != MINUTE_MS)
+        starts = lost[np.append(0, breaks + 1)].tolist()
+        ends = (lost[np.append(breaks, len(lost) - 1)] + MINUTE_MS).tolist()
+        before = list(self.ranges)
+        if before and before[-1][1] == starts[0]:
+            starts[0] = before.pop()[0]
+        ranges = [*before, *zip(starts, ends, strict=True)]
+        dropped = ranges[:-MOST_RANGES]
+        from_ms = dropped[-1][1] if dropped else self.from_ms
+        return Without(from_ms, tuple(ranges[-MOST_RANGES:]))

@@ -10,67 +10,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 from uuid import UUID
 
-from compute.backtest import Backtest
-from compute.errors import InvalidInput
-from compute.market.candles import Candles
 from compute.market.instrument import Instrument
 from compute.market.period import Period
 from ingest.rows import DAY_MS, MINUTE_MS, floor_minute
+from live.access import Access, Pause, RepairSettings, StoreGone
 from live.feed import Entry
 from live.gaps import Gap
+from live.history import HISTORY_MS, History
 from live.leases import Lease
-from live.ledger import Active, Committed, Ledger, Outcome, ended, ms_of
-from live.member import Member, NotStored
+from live.ledger import Active, Committed, Outcome, ended, ms_of
+from live.member import Member
 from live.metrics import LiveMetrics
 from live.minutes import Minutes
 from live.snapshots import Snapshots
 
-HISTORY_MS: Final = 30 * DAY_MS
-"""Minutes that are read and replayed in one go."""
 AHEAD_MS: Final = DAY_MS
 """How far from our clock a candle of the feed may be."""
+MOST_BARS: Final = 5_000
+"""About how many a commit writes: it must be short, the lease is locked for so long."""
 MISSED_MS: Final = MINUTE_MS
 """So long after its close a minute that neither feed nor store has is told to be missing."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RepairSettings:
-    """When the store is asked for a minute that the feed did not bring, and how often again.
-
-    The n-th time without success is followed by a pause of n · `retry_backoff_seconds`, at most
-    `longest_pause_seconds`. Raises: InvalidInput.
-    """
-
-    SECTIONS: ClassVar = ("strategy.live_worker.repair",)
-
-    late_seconds: float = 5.0
-    retry_backoff_seconds: float = 1.0
-    longest_pause_seconds: float = 30.0
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            if not getattr(self, item.name) >= 0:
-                raise InvalidInput(f"{item.name} must be >= 0, got {getattr(self, item.name)}")
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What a worker has of the outside; `candles` and `absent` may block."""
-
-    ledger: Ledger
-    candles: Callable[[Instrument, Period], Candles]
-    absent: Callable[[Instrument, Period], list[Period]]
-    job: Callable[[Mapping[str, Any]], Backtest]
-    clock: Callable[[], int]
-    threads: Executor
 
 
 class InstrumentWorker:
@@ -92,9 +58,14 @@ class InstrumentWorker:
         self._wanted: dict[UUID, Active] = {}
         self._minutes = Minutes()
         self._entries: dict[str, Entry] = {}
-        self._tries, self._not_before = 0, 0.0
-        self.trouble: str | None = None
-        """Why the store was not read the last time that it was needed."""
+        self._history = History(instrument, access, self._repair)
+        self._pause = Pause(self._repair)
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why runs have to wait: what the store did not answer, or does not have."""
+        return self._trouble or self._history.trouble
 
     def want(self, runs: Sequence[Active]) -> None:
         """The runs of this instrument that have not ended, as they are stored now."""
@@ -120,9 +91,19 @@ class InstrumentWorker:
         waits_ms = self._waits_ms()
         return None if waits_ms is None else max(0.0, (self._access.clock() - waits_ms) / 1000)
 
+    async def known(self) -> bool:
+        """Whether there are candles of this instrument: some run has seen one, or the store has."""
+        if any(one.run.checkpoint_ts_open is not None for one in self._wanted.values()):
+            return True
+        try:
+            return await self._access.read(self._access.bounds, self.instrument) is not None
+        except StoreGone:
+            return False
+
     def forget(self) -> None:
         """Forgets all runs; the next step reads them again."""
         self._members.clear()
+        self._history.keep([])
         self._minutes = Minutes()
 
     async def step(self) -> bool:
@@ -130,11 +111,11 @@ class InstrumentWorker:
 
         Raises: LeaseLost, OutOfStep, what the database raises; `forget` before the next step.
         """
-        some_ended = await self._members_of_now()
         now_ms = self._access.clock()
+        more = await self._members_of_now(now_ms)
         next_ms = self._next_ms()
         if next_ms is None:
-            return False
+            return more
         limit_ms = now_ms + AHEAD_MS
         entries = [one for one in self._entries.values() if one.ts_open_ms < limit_ms]
         self._minutes.offer(entries, next_ms)
@@ -147,67 +128,36 @@ class InstrumentWorker:
         )
         self._metrics.evaluation_seconds.observe(time.perf_counter() - began)
         if not outcomes:
-            return some_ended
+            return more
         await self._committed(outcomes, now_ms)
         after_ms = self._next_ms()
         self._minutes.forget(next_ms if after_ms is None else after_ms)
         return True
 
-    async def _members_of_now(self) -> bool:
-        """Takes up runs that are new, ends those that are to stop; whether some ended."""
+    async def _members_of_now(self, now_ms: int) -> bool:
+        """Takes in runs that are new, ends those that are to stop; whether any of that was done."""
         for run_id in [one for one in self._members if one not in self._wanted]:
             del self._members[run_id]
         outcomes: list[Outcome] = []
-        for run_id, active in list(self._wanted.items()):
+        new: list[Active] = []
+        for run_id, active in self._wanted.items():
             known = self._members.get(run_id)
+            run = active.run if known is None else known.run
             if active.run.state == "stopping":
-                self._members.pop(run_id, None)
                 outcomes.append(ended(active.run, active.source, "stopped"))
             elif active.is_deleted:
-                self._members.pop(run_id, None)
-                outcomes.append(
-                    ended(active.run, active.source, "failed", "strategy not found or deleted")
-                )
+                text = "strategy not found or deleted"
+                outcomes.append(ended(run, active.source, "failed", text))
             elif known is None:
-                try:
-                    self._members[run_id] = await self._taken_up(active)
-                except _Unusable as error:
-                    outcomes.append(ended(active.run, active.source, "failed", str(error)))
-                except _StoreGone as error:
-                    self._troubled(error)
-                    break
-                self.trouble = None
+                new.append(active)
+        self._history.keep(one.run.run_id for one in new)
+        came = await self._history.arrivals(new, now_ms)
+        self._members |= {one.run.run_id: one for one in came.ready}
+        for active, text in came.failed:
+            outcomes.append(ended(active.run, active.source, "failed", text))
         if outcomes:
-            await self._committed(outcomes, self._access.clock())
-        return bool(outcomes)
-
-    async def _taken_up(self, active: Active) -> Member:
-        """A run with its history replayed up to its checkpoint. Raises: _Unusable, _StoreGone."""
-        stored = await self._access.ledger.stored(active.run.run_id)
-        try:
-            job = self._access.job(stored.spec)
-            member = Member.resumed(stored, active.source, job)
-        except Exception as error:
-            raise _Unusable(str(error) or type(error).__name__) from error
-        checkpoint_ms = member.checkpoint_ms
-        stop_ms = 0 if checkpoint_ms is None else checkpoint_ms + MINUTE_MS
-        while member.live.next_ms < stop_ms:
-            until_ms = min(member.live.next_ms + HISTORY_MS, stop_ms)
-            await asyncio.to_thread(self._replay, member, until_ms)
-        return member
-
-    def _replay(self, member: Member, until_ms: int) -> None:
-        period = Period(member.live.next_ms, until_ms)
-        try:
-            minutes = Minutes(*self._read(period))
-        except Exception as error:
-            raise _StoreGone(str(error) or type(error).__name__) from error
-        try:
-            member.replay(minutes, until_ms)
-        except NotStored as error:
-            raise _StoreGone(str(error)) from error
-        except Exception as error:
-            raise _Unusable(str(error) or type(error).__name__) from error
+            await self._committed(outcomes, now_ms)
+        return bool(outcomes or came.ready or came.moved)
 
     def _next_ms(self) -> int | None:
         """The first minute that a run waits for."""
@@ -247,37 +197,28 @@ class InstrumentWorker:
         jumped = newest is not None and newest >= until_ms
         late_ms = now_ms - (until_ms + MINUTE_MS)
         if not jumped and late_ms < 1000 * self._repair.late_seconds:
-            self._tries, self._not_before = 0, 0.0
+            self._pause.end()
             return
-        if time.monotonic() < self._not_before:
+        if not self._pause.over:
             return
         period = Period(until_ms, min(floor_minute(now_ms), until_ms + HISTORY_MS))
         if period.start_ms >= period.end_ms:
             return
-        self._tries += 1
-        pause = self._tries * self._repair.retry_backoff_seconds
-        self._not_before = time.monotonic() + min(pause, self._repair.longest_pause_seconds)
+        self._pause.begin()
+        access = self._access
         try:
-            found, absent = await asyncio.to_thread(self._read, period)
-        except Exception as error:
-            self._troubled(error)
+            found = await access.read(access.candles, self.instrument, period)
+            absent = await access.read(access.absent, self.instrument, period)
+        except StoreGone as error:
+            self._metrics.instrument_errors.inc()
+            if self._trouble is None:
+                log.warning("candles of %s cannot be read: %s", self.instrument, error)
+            self._trouble = str(error)
             return
-        self.trouble = None
+        self._trouble = None
         self._minutes.looked_up(period, found, absent, now_ms)
         if min(self._until(one) for one in self._members.values()) > until_ms:
-            self._not_before = 0.0
-
-    def _troubled(self, error: Exception) -> None:
-        """Notes that the store failed; whoever needs nothing of it goes on."""
-        self._metrics.instrument_errors.inc()
-        text = str(error) or type(error).__name__
-        if self.trouble is None:
-            log.warning("candles of %s cannot be read: %s", self.instrument, text)
-        self.trouble = text
-
-    def _read(self, period: Period) -> tuple[Candles, list[Period]]:
-        access = self._access
-        return access.candles(self.instrument, period), access.absent(self.instrument, period)
+            self._pause.cut()
 
     def _until(self, member: Member) -> int:
         return self._minutes.until(member.live.next_ms, member.live.job.timeframe)
@@ -285,13 +226,15 @@ class InstrumentWorker:
     def _advanced(self, missed: Mapping[UUID, Gap]) -> list[Outcome]:
         """What the minutes at hand make of each run that can go on; a failure is its own."""
         outcomes: list[Outcome] = []
+        most_bars = max(1, MOST_BARS // len(self._members))
         for run_id, member in self._members.items():
-            live = member.live
-            until_ms = min(self._until(member), live.next_ms + HISTORY_MS)
+            live, frame_ms = member.live, member.live.job.timeframe.ms
+            stop_ms = (live.next_ms // frame_ms + most_bars) * frame_ms
+            until_ms = min(self._until(member), stop_ms)
             gap = missed.get(run_id)
             try:
                 if until_ms > live.next_ms or member.run.state == "starting":
-                    outcomes.append(member.advance(self._minutes, until_ms, self._tries, gap))
+                    outcomes.append(member.advance(self._minutes, until_ms, self._pause.tries, gap))
                 elif gap is not None:
                     outcomes.append(member.miss(gap))
             except Exception as error:
@@ -308,7 +251,10 @@ class InstrumentWorker:
             if committed is None or not committed.run.active or committed.run.state == "stopping":
                 self._members.pop(run_id, None)
                 self._wanted.pop(run_id, None)  # until it is looked for again
-            elif member is not None:
+                continue
+            if run_id in self._wanted:
+                self._wanted[run_id] = replace(self._wanted[run_id], run=committed.run)
+            if member is not None:
                 member.run = committed.run
         for committed in done.values():
             self._count(committed)
@@ -325,11 +271,3 @@ class InstrumentWorker:
         self._metrics.bars.inc(len(outcome.bars))
         if committed.run.state == "failed":
             self._metrics.failed_runs.inc()
-
-
-class _Unusable(Exception):
-    """A strategy that cannot be evaluated."""
-
-
-class _StoreGone(Exception):
-    """Candles that a run goes on from cannot be read."""

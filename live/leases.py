@@ -6,16 +6,17 @@ stops gives them back; none holds more than its share while another could.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import case, delete, func, literal, select
+from sqlalchemy import ColumnElement, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compute.errors import RoehubError
+from compute.market.period import epoch_ms
 from live.tables import LEASES, RUNNERS
 
 _NOW: Final = func.clock_timestamp()
@@ -37,26 +38,30 @@ class Lease:
     instrument_key: str
     owner: str
     token: int
+    length: timedelta
 
     async def fence(self, connection: AsyncConnection) -> None:
-        """Keeps the lease from being taken until the transaction ends. Raises: LeaseLost."""
+        """Keeps the lease from being taken until the transaction ends, and renews it with that.
+
+        Raises: LeaseLost.
+        """
         query = (
-            select(literal(1))
-            .select_from(LEASES)
+            update(LEASES)
             .where(
                 LEASES.c.instrument_key == self.instrument_key,
                 LEASES.c.owner == self.owner,
                 LEASES.c.token == self.token,
                 LEASES.c.lease_until > _NOW,
             )
-            .with_for_update(read=True)
+            .values(lease_until=_NOW + self.length)
+            .returning(literal(1))
         )
         if (await connection.execute(query)).one_or_none() is None:
             raise LeaseLost(self.instrument_key)
 
 
 class Leases:
-    """The instruments that one runner holds; `owner` names it among the others."""
+    """The instruments that one runner holds; `owner` names it, and no other ever."""
 
     def __init__(self, engine: AsyncEngine, owner: str, lease_seconds: float) -> None:
         self._engine, self.owner = engine, owner
@@ -66,28 +71,38 @@ class Leases:
         """The leases of this runner on `wanted` from now on: kept, taken, and given back.
 
         With n runners alive one keeps at most its n-th part, rounded up. Call it more often than
-        leases last.
+        leases last. It waits for no commit: what is being committed is renewed by that.
         """
         async with self._engine.begin() as connection:
             most = -(-len(wanted) // await self._runners(connection))
-            query = select(LEASES.c.instrument_key).where(
+            query = select(LEASES.c.instrument_key, LEASES.c.token).where(
                 LEASES.c.owner == self.owner, LEASES.c.lease_until > _NOW
             )
-            held = set((await connection.execute(query)).scalars())
-            kept = sorted(held & set(wanted))[:most]
-            await self._free(connection, held - set(kept))
-            others = sorted(set(wanted) - held)
-            taken = await self._taken(connection, kept)
+            held = {key: self._lease(key, token) for key, token in await connection.execute(query)}
+            kept = sorted(held.keys() & set(wanted))[:most]
+            await self._set(connection, kept, _NOW + self._length)
+            await self._set(connection, held.keys() - set(kept), _NOW)
+            taken = {key: held[key] for key in kept}
+            others = sorted(set(wanted) - held.keys())
             if len(kept) < most and others:
-                free = await self._available(connection, others, most - len(kept))
-                taken |= await self._taken(connection, free)
+                taken |= await self._taken(connection, others, most - len(kept))
         return taken
+
+    async def now_ms(self) -> int:
+        """The time of the database."""
+        async with self._engine.connect() as connection:
+            return epoch_ms((await connection.execute(select(_NOW))).scalar_one())
 
     async def release(self) -> None:
         """Gives everything back at once."""
         async with self._engine.begin() as connection:
-            await connection.execute(delete(LEASES).where(LEASES.c.owner == self.owner))
+            await connection.execute(
+                update(LEASES).where(LEASES.c.owner == self.owner).values(lease_until=_NOW)
+            )
             await connection.execute(delete(RUNNERS).where(RUNNERS.c.owner == self.owner))
+
+    def _lease(self, key: str, token: int) -> Lease:
+        return Lease(key, self.owner, token, self._length)
 
     async def _runners(self, connection: AsyncConnection) -> int:
         """How many runners are alive, this one included."""
@@ -103,46 +118,49 @@ class Leases:
         query = select(func.count()).select_from(RUNNERS).where(RUNNERS.c.seen_until > _NOW)
         return (await connection.execute(query)).scalar_one()
 
-    async def _available(
-        self, connection: AsyncConnection, keys: Collection[str], most: int
-    ) -> list[str]:
-        query = select(LEASES.c.instrument_key).where(
-            LEASES.c.instrument_key.in_(keys), LEASES.c.lease_until > _NOW
-        )
-        busy = set((await connection.execute(query)).scalars())
-        return [key for key in keys if key not in busy][:most]
-
-    async def _taken(self, connection: AsyncConnection, keys: Collection[str]) -> dict[str, Lease]:
-        """The leases on those of `keys` that are ours or free, for their whole length."""
+    async def _set(
+        self, connection: AsyncConnection, keys: Collection[str], until: ColumnElement[datetime]
+    ) -> None:
+        """Moves the ends of leases of ours that no commit holds."""
         if not keys:
+            return
+        free = (
+            select(LEASES.c.instrument_key)
+            .where(LEASES.c.instrument_key.in_(keys), LEASES.c.owner == self.owner)
+            .with_for_update(skip_locked=True)
+        )
+        await connection.execute(
+            update(LEASES).where(LEASES.c.instrument_key.in_(free)).values(lease_until=until)
+        )
+
+    async def _taken(
+        self, connection: AsyncConnection, keys: Sequence[str], most: int
+    ) -> dict[str, Lease]:
+        """Leases on at most so many of `keys` that nobody holds; they last their whole length.
+
+        A lease that ended keeps its row, so that its token grows.
+        """
+        query = select(LEASES.c.instrument_key).where(LEASES.c.instrument_key.in_(keys))
+        known = set((await connection.execute(query)).scalars())
+        ended = query.where(LEASES.c.lease_until <= _NOW).with_for_update(skip_locked=True)
+        free = set((await connection.execute(ended)).scalars())
+        some = [key for key in keys if key in free or key not in known][:most]
+        if not some:
             return {}
         rows = insert(LEASES).values(
             [
                 {"instrument_key": key, "owner": self.owner, "token": 1,
                  "lease_until": _NOW + self._length}
-                for key in sorted(keys)
+                for key in some
             ]
         )  # fmt: skip
-        ours = LEASES.c.owner == rows.excluded.owner
-        alive = LEASES.c.lease_until > _NOW
-        query = rows.on_conflict_do_update(
+        taking = rows.on_conflict_do_update(
             index_elements=["instrument_key"],
             set_={
                 "owner": rows.excluded.owner,
-                "token": LEASES.c.token + case((ours & alive, 0), else_=1),
+                "token": LEASES.c.token + 1,
                 "lease_until": rows.excluded.lease_until,
             },
-            where=ours | ~alive,
+            where=LEASES.c.lease_until <= _NOW,
         ).returning(LEASES.c.instrument_key, LEASES.c.token)
-        found = await connection.execute(query)
-        return {
-            row.instrument_key: Lease(row.instrument_key, self.owner, row.token) for row in found
-        }
-
-    async def _free(self, connection: AsyncConnection, keys: Collection[str]) -> None:
-        if keys:
-            await connection.execute(
-                delete(LEASES).where(
-                    LEASES.c.owner == self.owner, LEASES.c.instrument_key.in_(keys)
-                )
-            )
+        return {key: self._lease(key, token) for key, token in await connection.execute(taking)}

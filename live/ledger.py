@@ -269,7 +269,9 @@ async def _written_each(
             if not _of_the_data(error):
                 raise
             log.exception("what run %s did cannot be stored", one.run.run_id)
-            failed = ended(known[one.run.run_id], one.source, "failed", error)
+            why = error.orig if isinstance(error, StatementError) else error  # without its SQL
+            text = f"what it did cannot be stored: {why}"
+            failed = ended(known[one.run.run_id], one.source, "failed", text)
             done |= await _written(connection, [failed], known)
     return done
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from compute.backtest import Backtest
-from compute.market.period import Period
 from compute.results import ENGINE_VERSION
 from ingest.rows import MINUTE_MS
 from live.evaluation import Bar, Course, Evaluation
-from live.gaps import Event, Gap, with_minutes
+from live.gaps import Event, Gap, Without
 from live.ledger import Outcome, Stored, ms_of
 from live.minutes import Minutes
 from live.output import Source, moment_text
@@ -22,60 +24,60 @@ SIGNALS: Final = {1: "long", -1: "short", 0: "neutral"}
 _COURSE: Final = ("anchor_ms", "earliest_ms", "trading_from_ms")
 
 
-class NotStored(Exception):
-    """Minutes that a run traded on and that its history lacks."""
-
-
 @dataclass(slots=True)
 class Member:
     """One run as its worker knows it; `run` is its row, `live` what it is evaluated with.
 
-    `given_up` are the minutes since its start that it went on without, None of a run that was
-    begun before they were written down; `versions` the engines that it ran on, each from a minute.
+    `without` are the minutes since its anchor that it went on without; `versions` the engines that
+    it ran on, each from a minute; `dropped` the candles of the feed that came too late for it.
     """
 
     run: Run
     source: Source
     live: Evaluation
+    without: Without
     gap: Gap | None = None
-    given_up: list[Period] | None = field(default_factory=list)
     versions: list[tuple[int, str]] = field(default_factory=list)
     dropped: int = 0
 
     @classmethod
-    def resumed(cls, stored: Stored, source: Source, job: Backtest) -> Member:
-        """The run before its next minute; its history has still to be replayed."""
+    def resumed(cls, stored: Stored, source: Source, job: Backtest, course: Course) -> Member:
+        """The run before the first minute of its course; its history has still to be replayed."""
         run = stored.run
-        course = course_of(run) or Course.begun(job, ms_of(run.started_at) or 0)
         account = None if stored.account is None else Account.of_record(stored.account)
         gap = run.metadata_json.get("gap")
-        given_up: list[list[int]] | None = (run.metadata_json.get("live") or {"given_up": []}).get(
-            "given_up"
-        )
+        known = (run.metadata_json.get("live") or {}).get("without")
+        checkpoint_ms = ms_of(run.checkpoint_ts_open)
+        if known is not None:
+            without = Without.of_record(known)
+        else:
+            without = Without(
+                course.anchor_ms if checkpoint_ms is None else checkpoint_ms + MINUTE_MS
+            )
         return cls(
             run,
             source,
             Evaluation(job, course, account),
+            without,
             None if gap is None else Gap.of_record(gap),
-            None if given_up is None else [Period(*edges) for edges in given_up],
             _versions(run, course),
         )
 
-    def replay(self, minutes: Minutes, until_ms: int) -> None:
-        """Goes through minutes up to `until_ms` again that were traded on before.
+    def lacking(self, minutes: Minutes, until_ms: int) -> NDArray[np.int64]:
+        """The next minutes up to `until_ms` that it has seen and that are not among `minutes`."""
+        gone = minutes.gone(max(self.live.next_ms, self.without.from_ms), until_ms)
+        return gone[~self.without.among(gone)]
 
-        Raises: NotStored when they lack some that were there at the time.
-        """
-        start_ms = self.live.next_ms
-        if self.given_up is not None:
-            known = Minutes(minutes.candles, [*minutes.absent, *self.given_up])
-            lacking = known.missing(max(start_ms, self.live.course.earliest_ms), until_ms)
-            if len(lacking):
-                raise NotStored(
-                    f"{len(lacking)} minutes from {moment_text(int(lacking[0]))} on, which a run "
-                    f"traded on, are not stored yet"
-                )
-        self.live.replay(minutes.between(start_ms, until_ms), until_ms)
+    def replay(self, minutes: Minutes, until_ms: int) -> None:
+        """Goes through minutes up to `until_ms` again, of those that came later none."""
+        here = minutes.between(self.live.next_ms, until_ms)
+        late = self.without.among(here.ts_open_ms)
+        self.live.replay(here.take(~late) if late.any() else here, until_ms)
+
+    def seed(self, minutes: Minutes, until_ms: int) -> None:
+        """Goes through history up to `until_ms` for the first time; nothing of it is traded on."""
+        self.without = self.without.and_those(minutes.gone(self.live.next_ms, until_ms))
+        self.live.replay(minutes.between(self.live.next_ms, until_ms), until_ms)
 
     @property
     def checkpoint_ms(self) -> int | None:
@@ -118,10 +120,12 @@ class Member:
         self, minutes: Minutes, until_ms: int, attempts: int, missed: Gap | None
     ) -> list[Event]:
         """What is told of a gap that begins or ends, or of minutes given up without one."""
+        gone = minutes.gone(self.live.next_ms, until_ms)
+        if not len(gone) and self.gap is None and missed is None:
+            return []
+        self.without = self.without.and_those(gone)
         from_ms = max(self.live.next_ms, self.live.course.earliest_ms)
         lost = minutes.missing(from_ms, until_ms)
-        if self.given_up is not None:
-            self.given_up = with_minutes(self.given_up, lost)
         gap = self.gap or missed
         if gap is None:
             gap = missed = Gap.found(minutes, from_ms, until_ms)
@@ -151,15 +155,10 @@ class Member:
             "live": {
                 **{name: getattr(course, name) for name in _COURSE},
                 "engine_versions": self.versions,
-                **self._without(),
+                "without": self.without.record(),
             },
             **({} if self.gap is None else {"gap": self.gap.record()}),
         }  # fmt: skip
-
-    def _without(self) -> dict[str, Any]:
-        if self.given_up is None:
-            return {}
-        return {"given_up": [[one.start_ms, one.end_ms] for one in self.given_up]}
 
     def _states(self) -> list[str]:
         states = ["warming_up"] if self.run.state == "starting" else []

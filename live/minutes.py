@@ -59,8 +59,9 @@ class Minutes:
     def until(self, next_ms: int, timeframe: Timeframe) -> int:
         """The first minute from `next_ms` on that is not settled for bars of `timeframe`.
 
-        One that is missing is given up only where the store was asked for it late enough. Most
-        runs of an instrument are at the same minute, so what was found is kept.
+        One that is missing is given up only where the store was asked for it late enough, and a
+        newer one is at hand: a clock that is ahead gives up nothing. Most runs of an instrument
+        are at the same minute, so what was found is kept.
         """
         key = next_ms, timeframe.code
         if key not in self._reached:
@@ -72,10 +73,10 @@ class Minutes:
         here = times[int(np.searchsorted(times, next_ms)) :]
         absent = [gap for gap in self.absent if gap.end_ms > next_ms]
         known_ms = settled_until(here, absent, next_ms, next_ms)
-        asked = self._asked
-        if asked is None or not self.asked_for(known_ms):
+        asked, newest_ms = self._asked, self.newest()
+        if asked is None or newest_ms is None or not self.asked_for(known_ms):
             return known_ms
-        waited_ms = min(given_up_ms(timeframe, self._asked_at_ms), asked.end_ms)
+        waited_ms = min(given_up_ms(timeframe, self._asked_at_ms), asked.end_ms, newest_ms)
         return settled_until(here, absent, next_ms, max(next_ms, waited_ms))
 
     def between(self, start_ms: int, stop_ms: int) -> Candles:
@@ -83,15 +84,19 @@ class Minutes:
         first, last = np.searchsorted(self.candles.ts_open_ms, [start_ms, stop_ms])
         return self.candles.slice(int(first), int(last))
 
+    def gone(self, start_ms: int, stop_ms: int) -> NDArray[np.int64]:
+        """The minutes of [start_ms, stop_ms) that are not at hand."""
+        gone = np.ones(max(0, stop_ms - start_ms) // MINUTE_MS, np.bool_)
+        here = self.between(start_ms, max(start_ms, stop_ms)).ts_open_ms
+        gone[(here - start_ms) // MINUTE_MS] = False
+        return start_ms + np.flatnonzero(gone) * MINUTE_MS
+
     def missing(self, start_ms: int, stop_ms: int) -> NDArray[np.int64]:
         """The minutes of [start_ms, stop_ms) that are neither at hand nor known to be absent."""
-        missing = np.ones(max(0, stop_ms - start_ms) // MINUTE_MS, np.bool_)
-        here = self.between(start_ms, max(start_ms, stop_ms)).ts_open_ms
-        missing[(here - start_ms) // MINUTE_MS] = False
+        missing = self.gone(start_ms, stop_ms)
         for gap in self.absent:
-            first, last = ((edge - start_ms) // MINUTE_MS for edge in (gap.start_ms, gap.end_ms))
-            missing[max(0, first) : max(0, last)] = False
-        return start_ms + np.flatnonzero(missing) * MINUTE_MS
+            missing = missing[(missing < gap.start_ms) | (missing >= gap.end_ms)]
+        return missing
 
     def asked_for(self, ms: int) -> bool:
         """Whether the store was asked for this minute the last time."""
@@ -110,3 +115,6 @@ class Minutes:
             stop_ms = before_ms if newest is None else newest + 1
             self.candles = self.between(before_ms, max(before_ms, stop_ms))
         self.absent = [gap for gap in self.absent if gap.end_ms > before_ms]
+        if self._asked is not None:  # what was dropped looks as if the store did not have it
+            start_ms, end_ms = max(self._asked.start_ms, before_ms), self._asked.end_ms
+            self._asked = Period(start_ms, end_ms) if start_ms < end_ms else None

@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from compute.errors import InvalidInput
+from compute.errors import InvalidInput, RoehubError
 from compute.market.instrument import Instrument
 from ingest.exchanges.registry import MARKETS
+from live.access import Access, RepairSettings
 from live.feed import FAILURES, Entry, Feed
-from live.instrument import Access, InstrumentWorker, RepairSettings
+from live.instrument import InstrumentWorker
 from live.leases import Lease, LeaseLost, Leases
 from live.ledger import Active
 from live.metrics import LiveMetrics
@@ -32,16 +33,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunnerSettings:
-    """How often runs are looked for and how long an instrument is held. Raises: InvalidInput."""
+    """How often runs are looked for, how long an instrument is held, and how far our clock may be
+    from that of the database. Raises: InvalidInput."""
 
     poll_interval_seconds: float = 5.0
     lease_seconds: float = 10.0
     repair: RepairSettings = field(default_factory=RepairSettings)
+    clock_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("poll_interval_seconds", "lease_seconds"):
+        for name in ("poll_interval_seconds", "lease_seconds", "clock_seconds"):
             if not getattr(self, name) > 0:
                 raise InvalidInput(f"{name} must be > 0, got {getattr(self, name)}")
+
+
+class ClockWrong(RoehubError):
+    """A clock that is not that of the database: minutes would be given up too early or late."""
+
+    code = "conflict"
 
 
 class _Held:
@@ -50,7 +59,7 @@ class _Held:
     def __init__(self, worker: InstrumentWorker) -> None:
         self.worker, self.wake = worker, asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        self.ending = False
+        self.ending = self.joined = False
         self.failure: str | None = None
         """What the last step failed with."""
 
@@ -74,6 +83,8 @@ class Runner:
         self._stop = asyncio.Event()
         self.passed_at: float | None = None
         """When the last pass over the active runs succeeded, by the monotonic clock."""
+        self.failure: str | None = None
+        """Why the last one did not."""
 
     def measure(self) -> None:
         """Sets the lag of each instrument as it is now, also of one that cannot be advanced."""
@@ -114,6 +125,7 @@ class Runner:
         """One look at what runs, and at who runs it."""
         began = time.perf_counter()
         try:
+            await self._check_clock()
             active = await self._access.ledger.active()
             by_key: dict[str, list[Active]] = {}
             for one in active:
@@ -123,13 +135,32 @@ class Runner:
             self.measure()
         except Exception as error:
             self._metrics.iteration_errors.inc()
-            log.warning("active runs could not be looked for: %s", error)
+            self.failure = str(error) or type(error).__name__
+            log.warning("active runs could not be looked for: %s", self.failure)
             return
-        self.passed_at = time.monotonic()
+        self.passed_at, self.failure = time.monotonic(), None
         self._metrics.iterations.inc()
         self._metrics.runs.set(len(active))
         self._metrics.instruments.set(len(leases))
         self._metrics.iteration_seconds.observe(time.perf_counter() - began)
+
+    async def _check_clock(self) -> None:
+        """Gives all instruments back where our clock is not that of the database.
+
+        Raises: ClockWrong.
+        """
+        before_ms = self._access.clock()
+        there_ms = await self._leases.now_ms()
+        ahead_ms = max(before_ms - there_ms, 0) - max(there_ms - self._access.clock(), 0)
+        if abs(ahead_ms) <= 1000 * self._settings.clock_seconds:
+            return
+        await self._ended(list(self._held))
+        await self._leases.release()
+        way = "ahead of" if ahead_ms > 0 else "behind"
+        raise ClockWrong(
+            f"the clock of this host is {abs(ahead_ms) / 1000:.1f} s {way} that of the database;"
+            f" set it (NTP), until then its runs are left to other runners"
+        )
 
     async def _hold(
         self, leases: Mapping[str, Lease], by_key: Mapping[str, Sequence[Active]]
@@ -150,12 +181,16 @@ class Runner:
                 held.task = asyncio.create_task(self._drive(key, held), name=f"live {key}")
             held.wake.set()
 
-    async def _inherit(self, key: str) -> None:
-        """Joins a stream before its instrument is advanced, and takes over what was left of it."""
-        if self._feed is None:
+    async def _join(self, key: str, held: _Held) -> None:
+        """Joins a stream before its instrument is advanced, and takes over what was left of it.
+
+        An instrument that nobody knows gets no stream.
+        """
+        if held.joined or self._feed is None or not await held.worker.known():
             return
+        held.joined = True
         try:
-            self._offered(await self._feed.inherited([key]))
+            self._offered(await self._feed.left(key))
         except FAILURES as error:
             log.warning("entries of %s are not taken over: %s", key, error)
 
@@ -181,10 +216,10 @@ class Runner:
     async def _drive(self, key: str, held: _Held) -> None:
         """Steps an instrument whenever there may be something to do."""
         worker, pause = held.worker, 1.0
-        await self._inherit(key)
         while not held.ending:
             held.wake.clear()
             try:
+                await self._join(key, held)
                 more = await worker.step()
                 await self._acknowledge(worker)
                 pause, held.failure = 1.0, None
@@ -211,12 +246,12 @@ class Runner:
             return
         failing, read, malformed = False, 0, 0
         while not self._stop.is_set():
-            keys, some = list(self._held), False
+            keys, some = [key for key, held in self._held.items() if held.joined], False
             try:
                 for part in (feed.entries, feed.inherited):
                     some |= self._offered(await part(keys))
                 failing = False
-            except FAILURES as error:
+            except Exception as error:  # whatever it is, minutes come from the store meanwhile
                 if not failing:
                     log.warning("the live feed cannot be read, minutes are those stored: %s", error)
                 failing = True
@@ -224,7 +259,7 @@ class Runner:
             self._metrics.messages_malformed.inc(feed.malformed - malformed)
             read, malformed = feed.read, feed.malformed
             if not some:
-                await asyncio.sleep(1.0 if failing or not self._held else 0.05)
+                await asyncio.sleep(1.0 if failing or not keys else 0.05)
 
     def _offered(self, entries: Sequence[Entry]) -> bool:
         """Gives entries to their workers; whether there are any."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,9 +26,9 @@ from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.gaps import GapLedger
 from ingest.stores.valkey import RedisSettings, open_valkey
+from live.access import Access
 from live.checks import checked_again_and_again
 from live.feed import FAILURES, Feed
-from live.instrument import Access
 from live.leases import Leases
 from live.ledger import Ledger
 from live.metrics import LiveMetrics, OutputMetrics, TelegramMetrics
@@ -42,6 +43,7 @@ from live.telegram.listener import Listener
 from live.telegram.notifier import LogSender, Notifier
 
 _STALE_PASSES: Final = 5
+_READERS: Final = 8  # reads of candles at once
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,8 @@ async def run_live(
         client = None
         if settings.streams.enabled:
             client = await _client(stack, settings.streams.server(environ))
-        owner = f"{socket.gethostname()}-{os.getpid()}"
+        # Containers are often called alike and are all process 1.
+        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         feed = None if client is None else Feed(client, owner, settings.streams)
         publisher = await _publisher(stack, settings, environ, client, registry)
         notifier = await stack.enter_async_context(
@@ -84,14 +87,19 @@ async def run_live(
         )
         threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="live")
         stack.callback(threads.shutdown)
+        readers = ThreadPoolExecutor(_READERS, thread_name_prefix="live store")
+        stack.callback(readers.shutdown)
         candles, gaps = CandleStore(db), GapLedger(db)
         access = Access(
             ledger=Ledger(opened),
             candles=candles.candles,
             absent=gaps.absent,
+            bounds=candles.bounds,
             job=job,
             clock=lambda: time.time_ns() // 1_000_000,
             threads=threads,
+            readers=readers,
+            recent=None if feed is None else feed.recent,
         )
         runner = Runner(
             access,
@@ -228,10 +236,11 @@ async def _troubles(runner: Runner) -> str | None:
 
 async def _passes(runner: Runner, settings: LiveSettings) -> str | None:
     passed_at = runner.passed_at
+    why = "" if runner.failure is None else f": {runner.failure}"
     if passed_at is None:
-        return "the active runs have not been read yet"
+        return f"the active runs have not been read yet{why}"
     age = time.monotonic() - passed_at
     most = _STALE_PASSES * max(
         settings.worker.poll_interval_seconds, settings.worker.lease_seconds / 3
     )
-    return f"the active runs were read {age:.0f} s ago" if age > most else None
+    return f"the active runs were read {age:.0f} s ago{why}" if age > most else None

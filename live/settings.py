@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from compute.errors import InvalidInput
+from live.access import RepairSettings
 from live.feed import FeedSettings
-from live.instrument import RepairSettings
 from live.output import OutputSettings
 from live.runner import RunnerSettings
 from live.telegram.settings import TelegramSettings

@@ -19,6 +19,7 @@ from compute.market.timeframe import timeframe
 from compute.quantities import spaced
 from compute.request import parse_request
 from compute.settings import Defaults
+from ingest.rows import DAY_MS
 from live.strategies.errors import InvalidStrategy
 from live.strategies.names import identifier, signature
 from live.strategies.requests import StrategyV1, moved, strategy_request
@@ -31,6 +32,11 @@ KIND: Final = "roehub.strategy.v{version}"
 MARKET_TYPES: Final = ("spot", "futures")
 DERIVED: Final = ("symbol", "tags")
 """Members of a stored specification that repeat others of it."""
+
+MOST: Final = {"init_cash_quote": 1e18, "fixed_quote": 1e18, "fee_pct": 100.0}
+"""Bounds of what a strategy trades with: no account of it ever overflows."""
+MOST_WARMUP_BARS: Final = 1_000_000
+MOST_WARMUP_DAYS: Final = 50 * 366
 
 # Longest first: the place of an indicator is inside that of the template.
 _PLACES: Final = {
@@ -90,6 +96,7 @@ def variant_spec(
     """
     choices = {choice.indicator_id: choice for choice in job.grid.selection(0)}
     _check_count(len(choices), settings)
+    _check_bounds(job)
     return _sized(
         {
             **_head(2, job.instrument, job.timeframe.code),
@@ -212,6 +219,19 @@ def _check_count(count: int, settings: StrategySettings) -> None:
                 "indicators": count,
                 "max_indicators": settings.max_indicators,
             },
+        )
+
+
+def _check_bounds(job: Backtest) -> None:
+    for name, most in MOST.items():
+        value = getattr(job.execution, name)
+        if value > most:
+            raise InvalidStrategy(f"execution.{name} must be at most {most:g}, got {value!r}")
+    most_bars = min(MOST_WARMUP_BARS, MOST_WARMUP_DAYS * DAY_MS // job.timeframe.ms)
+    if job.warmup_bars > most_bars:
+        raise InvalidStrategy(
+            f"warmup_bars must be at most {spaced(most_bars)} for {job.timeframe.code}, got"
+            f" {spaced(job.warmup_bars)}"
         )
 
 

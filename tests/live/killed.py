@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,8 @@ from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import open_clickhouse
 from ingest.stores.gaps import GapLedger
 from ingest.stores.settings import ClickHouseSettings
+from live.access import Access, RepairSettings
 from live.feed import Feed, FeedSettings
-from live.instrument import Access, RepairSettings
 from live.leases import Leases
 from live.ledger import Ledger
 from live.metrics import LiveMetrics
@@ -34,19 +35,22 @@ from live.service import Silent
 from live.snapshots import Snapshots
 from live.strategies.spec import backtest_of_spec
 
-SETTINGS = RunnerSettings(0.1, 2.0, RepairSettings(late_seconds=5, retry_backoff_seconds=0.05))
+SETTINGS = RunnerSettings(
+    0.1, 2.0, RepairSettings(late_seconds=5, retry_backoff_seconds=0.05), clock_seconds=math.inf
+)
 
 
 async def run(given: dict[str, Any], store: CandleStore, gaps: GapLedger) -> None:
     clock = np.memmap(given["clock"], np.int64, "r", shape=(1,))
     opened = engine(given["dsn"], application="killed")
     threads = ThreadPoolExecutor(1)
-    access = Access(
-        Ledger(opened), store.candles, gaps.absent,
-        lambda spec: backtest_of_spec(spec, Defaults()), lambda: int(clock[0]), threads,
-    )  # fmt: skip
     client = redis.asyncio.Redis(unix_socket_path=given["feed"], decode_responses=True)
     feed = Feed(client, given["owner"], FeedSettings(block_ms=20, claim_idle_ms=1_000))
+    access = Access(
+        Ledger(opened), store.candles, gaps.absent, store.bounds,
+        lambda spec: backtest_of_spec(spec, Defaults()), lambda: int(clock[0]), threads, threads,
+        feed.recent,
+    )  # fmt: skip
     live = Runner(
         access, Leases(opened, given["owner"], SETTINGS.lease_seconds), feed,
         Snapshots(Silent()), LiveMetrics(CollectorRegistry()), SETTINGS,

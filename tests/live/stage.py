@@ -25,9 +25,10 @@ from ingest.rows import MINUTE_MS, Candle, Origin, instrument_key, table_of
 from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.gaps import EXCHANGE_ABSENT, Gap, GapLedger
+from live.access import Access, RepairSettings
 from live.digests import Digests
 from live.feed import Entry
-from live.instrument import Access, InstrumentWorker, RepairSettings
+from live.instrument import InstrumentWorker
 from live.leases import Leases
 from live.ledger import Ledger, ms_of
 from live.member import course_of
@@ -85,9 +86,11 @@ class Stage:
             ledger=self.ledger,
             candles=self._candles,
             absent=self.gaps.absent,
+            bounds=self.store.bounds,
             job=lambda spec: backtest_of_spec(spec, Defaults()),
             clock=lambda: self.now_ms,
             threads=self.threads,
+            readers=self.threads,
         )
 
     async def publish(self, records: Sequence[Told]) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,8 +24,9 @@ from ingest.live.feed import fields
 from ingest.rows import Origin
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.valkey import Valkey
+from live.access import Pause, RepairSettings
 from live.feed import Feed, FeedSettings
-from live.instrument import InstrumentWorker
+from live.instrument import MOST_BARS, InstrumentWorker
 from live.leases import LeaseLost
 from live.ledger import Ledger
 from live.metrics import LiveMetrics
@@ -136,6 +138,7 @@ def test_a_database_that_is_killed_between_two_writes_of_a_commit(
         task = asyncio.create_task(live.run())
         stage.now_ms = minute(150) + 6_000
         await until(reached(stage, run, 149))
+        await asyncio.to_thread(execute, database, "CHECKPOINT")  # this server commits lazily
         before(
             opened, "INSERT INTO live_bars", lambda: killed.append(kill_server(postgres_directory))
         )
@@ -173,6 +176,7 @@ def test_what_cannot_be_stored_fails_its_run_alone(database: str, db: ClickHouse
         row = await stage.row(bad.run_id)
         assert row.state == "failed"
         assert "JSON" in (row.last_error or "")
+        assert "INSERT" not in (row.last_error or "")
         assert (await stage.events(bad.run_id))[-1][0] == "run_failed"
         assert "run_failed" in [one.kind for one in stage.told if one.source.run_id == bad.run_id]
         stage.keep([150])
@@ -221,6 +225,31 @@ def test_a_lease_that_is_stolen_during_a_commit_waits_for_its_end(
     on_stage(database, db, "THEFT", work)
 
 
+def test_what_is_caught_up_is_committed_in_parts(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        runs = await begun(stage, *["1m"] * 12, "5m")
+        worker = await stage.worker()
+        await stage.step(worker)
+        bars: list[int] = []
+        commit = stage.ledger.commit
+
+        async def counted(lease: Any, outcomes: Any) -> Any:
+            bars.append(sum(len(one.bars) for one in outcomes))
+            return await commit(lease, outcomes)
+
+        stage.ledger.commit = counted  # type: ignore[method-assign]
+        stage.keep(range(150, 950))
+        stage.now_ms = minute(950) + 6_000
+        await stage.step(worker)
+        assert len(bars) > 2
+        assert max(bars) <= MOST_BARS
+        await stage.assert_once(runs[0], 149, 949)
+        await stage.assert_is_the_back_test(runs[0])
+        await stage.assert_is_the_back_test(runs[-1])
+
+    on_stage(database, db, "PARTS", work, 1000)
+
+
 def test_a_lease_that_is_stolen_before_the_fence_stops_the_commit(
     database: str, db: ClickHouse
 ) -> None:
@@ -234,7 +263,7 @@ def test_a_lease_that_is_stolen_before_the_fence_stops_the_commit(
             thief.start()
             thief.join()
 
-        before(stage.engine, "FOR SHARE", steal)
+        before(stage.engine, "UPDATE live_leases", steal)
         stage.now_ms = minute(151) + 200
         one.offer(stage.entries(150))
         with pytest.raises(LeaseLost):
@@ -351,6 +380,47 @@ def test_a_minute_that_nobody_ever_has_is_given_up_and_told(database: str, db: C
         await stage.assert_is_the_back_test(runs[0], least_trades=0)
 
     on_stage(database, db, "NEVER", work)
+
+
+def test_a_minute_that_stays_away_is_looked_for_more_and_more_rarely(
+    database: str, db: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(stage: Stage) -> None:
+        day = await stage.start(minute(1439) + 5, **{**EMA, "timeframe": "1d", "warmup_bars": 1})
+        stage.keep(n for n in range(1800) if n != 1500)
+        stage.now_ms = minute(1800) + 200
+        at = [0.0]
+        monkeypatch.setattr("live.access.time", SimpleNamespace(monotonic=lambda: at[0]))
+        worker = await stage.worker()
+        worker._pause = Pause(RepairSettings())
+        await stage.step(worker)
+        stage.reads.clear()
+        for second in range(300):
+            at[0], stage.now_ms = second, minute(1800) + 200 + 1000 * second
+            if second % 60 == 0:  # others come, which is no success
+                worker.offer(stage.entries(1800 + second // 60))
+            await worker.step()
+        assert await checkpoint(stage, day) == 1499
+        assert 10 < len(stage.reads) < 30
+
+    on_stage(database, db, "RARELY", work, 1900)
+
+
+def test_a_clock_that_is_ahead_gives_no_minute_up(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        (run,) = await begun(stage, "1m")
+        worker = await stage.worker()
+        await stage.step(worker)
+        for number in range(150, 190):
+            stage.keep([number])
+            worker.offer(stage.entries(number))
+            stage.now_ms = minute(number + 13) + 200
+            await stage.step(worker)
+            assert await checkpoint(stage, run) == number
+        await stage.assert_once(run, 149, 189)
+        await stage.assert_is_the_back_test(run, least_trades=1)
+
+    on_stage(database, db, "AHEAD", work, 250)
 
 
 async def publish(client: Any, stage: Stage, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 import redis.asyncio
@@ -11,11 +12,11 @@ from redis.backoff import NoBackoff
 
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.valkey import Valkey, socket_path
-from live.feed import GROUP, Feed, FeedSettings
+from live.feed import GROUP, Entry, Feed, FeedSettings
 from tests.live.breakable import way_to_socket
 from tests.live.stage import Stage, minute, on_stage
 from tests.live.test_faults import begun, kinds, publish
-from tests.live.test_instrument import checkpoint
+from tests.live.test_instrument import EMA, checkpoint
 from tests.live.test_runner import reached, runner, until
 
 
@@ -101,6 +102,79 @@ def test_a_feed_that_is_gone_comes_back_empty_and_trimmed(
         await stage.assert_is_the_back_test(slow, least_trades=0)
 
     on_stage(database, db, "WAY", work)
+
+
+def test_what_a_dead_runner_was_given_is_taken_over_at_once(
+    database: str, db: ClickHouse, valkey: Valkey
+) -> None:
+    async def work(stage: Stage) -> None:
+        (run,) = await begun(stage, "1m")
+        async with valkey.client() as client:
+            dead = Feed(client, "dead", FeedSettings(block_ms=20))
+            await dead.entries([stage.key])
+            stage.now_ms = minute(153) + 200
+            for number in (150, 151, 152):
+                await publish(client, stage, number)
+            assert len(await dead.entries([stage.key])) == 3
+            live = runner(stage, "one", Feed(client, "one", FeedSettings(block_ms=20)))
+            task = asyncio.create_task(live.run())
+            await until(reached(stage, run, 152))
+            live.stop()
+            await asyncio.wait_for(task, 10)
+            pending = await client.xpending(f"md.candles.1m.{stage.key}", GROUP)
+            assert pending["pending"] == 0
+
+    on_stage(database, db, "DEAD", work)
+
+
+def test_an_instrument_that_nobody_knows_gets_no_stream(
+    database: str, db: ClickHouse, valkey: Valkey
+) -> None:
+    async def work(stage: Stage) -> None:
+        run = await stage.start(minute(149) + 5, **EMA)
+        async with valkey.client() as client:
+            live = runner(stage, "one", Feed(client, "one", FeedSettings(block_ms=20)))
+            task = asyncio.create_task(live.run())
+
+            async def failed() -> bool:
+                return (await stage.row(run.run_id)).state == "failed"
+
+            stage.now_ms = minute(210)
+            await until(failed)
+            assert not await client.exists(f"md.candles.1m.{stage.key}")
+            live.stop()
+            await asyncio.wait_for(task, 10)
+
+    on_stage(database, db, "NOBODY", work)
+
+
+def test_a_read_that_fails_in_a_way_of_its_own_is_tried_again(
+    database: str, db: ClickHouse, valkey: Valkey
+) -> None:
+    class Odd(Feed):
+        times = 0
+
+        async def entries(self, keys: Collection[str]) -> list[Entry]:
+            if keys and self.times == 0:
+                self.times += 1
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+            return await super().entries(keys)
+
+    async def work(stage: Stage) -> None:
+        (run,) = await begun(stage, "1m")
+        async with valkey.client() as client:
+            feed = Odd(client, "one", FeedSettings(block_ms=20))
+            live = runner(stage, "one", feed)
+            task = asyncio.create_task(live.run())
+            await until(reached(stage, run, 149))
+            stage.now_ms = minute(151) + 200
+            await publish(client, stage, 150)
+            await until(reached(stage, run, 150))
+            assert feed.times == 1
+            live.stop()
+            await asyncio.wait_for(task, 10)
+
+    on_stage(database, db, "ODD", work)
 
 
 def test_an_entry_that_is_no_text_stops_nobody(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from compute.market.instrument import Instrument
+from compute.market.period import Period
 from ingest.live.feed import fields
 from ingest.rows import MINUTE_MS, Candle, Origin
 from ingest.stores.valkey import Valkey
@@ -83,6 +84,7 @@ def test_what_a_consumer_left_is_taken_over(valkey: Valkey) -> None:
 
     async def work(feed: Callable[[str], Feed]) -> None:
         one, two = feed("one"), feed("two")
+        two._settings = FeedSettings(block_ms=0)  # however short ago it was: the lease is ours
         await one.entries([key])
         for minute in range(3):
             put(valkey, key, minute, published(instrument, minute))
@@ -91,6 +93,25 @@ def test_what_a_consumer_left_is_taken_over(valkey: Valkey) -> None:
         assert minutes(left) == [1, 2]
         await two.acknowledge(left)
         assert await two.left(key) == []
+        stream: Any = f"md.candles.1m.{key}"
+        consumers: Any = valkey.blocking_client().xinfo_consumers(stream, SETTINGS.consumer_group)
+        assert sorted(one["name"] for one in consumers) == ["one", "two"]
+        assert await feed("three").left(key) == []  # to which both have been silent long enough
+        consumers = valkey.blocking_client().xinfo_consumers(stream, SETTINGS.consumer_group)
+        assert {one["name"] for one in consumers} <= {"three"}
+
+    using(valkey, work)
+
+
+def test_what_a_stream_still_has_of_a_time_is_read(valkey: Valkey) -> None:
+    instrument, key = name()
+
+    async def work(feed: Callable[[str], Feed]) -> None:
+        for minute in range(6):
+            put(valkey, key, minute, published(instrument, minute) if minute != 3 else {"no": "1"})
+        period = Period(START_MS + 2 * MINUTE_MS, START_MS + 5 * MINUTE_MS)
+        assert minutes(await feed("one").recent(key, period)) == [2, 4]
+        assert await feed("one").recent(name()[1], period) == []
 
     using(valkey, work)
 

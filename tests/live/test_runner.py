@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +16,8 @@ from sqlalchemy import select
 from ingest.live.feed import fields
 from ingest.rows import Origin, table_of
 from ingest.stores.clickhouse import ClickHouse
+from live.access import Access, RepairSettings
 from live.feed import Feed, FeedSettings
-from live.instrument import Access, RepairSettings
 from live.leases import Leases
 from live.metrics import LiveMetrics
 from live.runner import Runner, RunnerSettings
@@ -24,7 +27,9 @@ from live.tables import LEASES
 from tests.live.stage import Stage, minute, on_stage
 from tests.live.test_instrument import EMA, checkpoint
 
-QUICK = RunnerSettings(0.05, 1.0, RepairSettings(late_seconds=5, retry_backoff_seconds=0))
+QUICK = RunnerSettings(
+    0.05, 1.0, RepairSettings(late_seconds=5, retry_backoff_seconds=0), clock_seconds=math.inf
+)
 
 
 def runner(
@@ -179,3 +184,40 @@ def test_the_lag_of_an_instrument_that_stands_still_grows(database: str, db: Cli
         await asyncio.wait_for(task, 10)
 
     on_stage(database, db, "STILL", work)
+
+
+def test_a_clock_that_is_not_the_databases_advances_nothing(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        stage.keep(range(200))
+        stage.now_ms = minute(150) + 6_000
+        run = await stage.start(minute(149) + 5, **EMA)
+        apart = time.time_ns() // 1_000_000 - stage.now_ms
+        registry = CollectorRegistry()
+        live = runner(stage, "one", metrics=LiveMetrics(registry))
+        live._settings = dataclasses.replace(QUICK, clock_seconds=5.0)
+        shift = [0]
+
+        async def there() -> int:  # as if the tests' time were now
+            return time.time_ns() // 1_000_000 - apart + shift[0]
+
+        live._leases.now_ms = there
+        live._access = dataclasses.replace(
+            live._access, clock=lambda: time.time_ns() // 1_000_000 - apart
+        )
+        task = asyncio.create_task(live.run())
+        await until(reached(stage, run, 149))
+        shift[0] = -660_000
+
+        async def refused() -> bool:
+            return live.failure is not None and not live._held
+
+        await until(refused)
+        assert "660.0 s ahead of that of the database" in (live.failure or "")
+        labels = {"instrument_key": stage.key}  # what it does not hold has no lag here
+        assert registry.get_sample_value("strategy_live_runner_lag_seconds", labels) is None
+        other = await stage.worker("two")  # which got the instrument at once
+        assert other.lease.owner == "two"
+        live.stop()
+        await asyncio.wait_for(task, 10)
+
+    on_stage(database, db, "CLOCK", work, 250)

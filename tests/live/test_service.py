@@ -157,13 +157,8 @@ def test_it_is_not_ready_while_something_is_gone(
 
     async def run(feed: Valkey) -> None:
         async with running(database, db, settings, environ, port) as client:
-            assert set(await ready(client, 200)) == {
-                "database",
-                "candle_store",
-                "instruments",
-                "runs",
-                "feed",
-            }
+            names = {"database", "candle_store", "feed", "instruments", "runs"}
+            assert set(await ready(client, 200)) == names
             with monkeypatch.context() as gone:
                 gone.setattr(ClickHouse, "ping", lambda _: False)
                 assert "does not answer" in (await ready(client, 503))["candle_store"]

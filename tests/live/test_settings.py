@@ -15,7 +15,7 @@ import live.cli
 from api.app import create_app
 from configs.legacy import runner_config
 from configs.load import ENVIRONMENTS, InvalidConfig, config
-from live.instrument import RepairSettings
+from live.access import RepairSettings
 from live.settings import (
     LiveSettings,
     MessageSettings,

@@ -18,6 +18,7 @@ from compute.indicators.definition import Definition
 from compute.indicators.registry import definition, ids
 from compute.keys import canonical_json
 from compute.settings import Defaults
+from live.strategies.errors import InvalidStrategy
 from live.strategies.names import spec_hash, strategy_name
 from live.strategies.settings import StrategySettings
 from live.strategies.spec import SpecRules, backtest_of_spec, request_of, spec_of, variant_spec
@@ -220,3 +221,21 @@ def test_settings_are_positive() -> None:
 def test_parameters_of_the_first_version_are_an_object(params: object) -> None:
     with pytest.raises(InvalidInput, match="params must be an object"):
         spec_of(V1 | {"indicators": [{"name": "MA", "params": params}]}, RULES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"execution": {"init_cash_quote": 1e19}}, "execution.init_cash_quote must be at most"),
+        ({"execution": {"fixed_quote": 1e308}}, "execution.fixed_quote must be at most 1e"),
+        ({"execution": {"fee_pct": 101.0}}, "execution.fee_pct must be at most 100, got 101.0"),
+        ({"timeframe": "1m", "warmup_bars": 1_000_001}, "at most 1 000 000 for 1m"),
+        ({"timeframe": "1d", "warmup_bars": 18_301}, "at most 18 300 for 1d, got 18 301"),
+    ],
+)
+def test_what_no_run_could_live_with_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidStrategy, match=said):
+        spec_of(BODY | changes, RULES)
+    most = {"execution": {"init_cash_quote": 1e18, "fee_pct": 100.0}, "warmup_bars": 18_300}
+    spec = spec_of(BODY | {"timeframe": "1d"} | most, RULES)
+    assert spec["execution"]["init_cash_quote"] == 1e18
