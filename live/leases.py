@@ -115,8 +115,7 @@ class Leases:
         await connection.execute(
             delete(RUNNERS).where(RUNNERS.c.seen_until < _NOW - 10 * self._length)
         )
-        query = select(func.count()).select_from(RUNNERS).where(RUNNERS.c.seen_until > _NOW)
-        return (await connection.execute(query)).scalar_one()
+        return await runners_alive(connection)
 
     async def _set(
         self, connection: AsyncConnection, keys: Collection[str], until: ColumnElement[datetime]
@@ -164,3 +163,9 @@ class Leases:
             where=LEASES.c.lease_until <= _NOW,
         ).returning(LEASES.c.instrument_key, LEASES.c.token)
         return {key: self._lease(key, token) for key, token in await connection.execute(taking)}
+
+
+async def runners_alive(connection: AsyncConnection) -> int:
+    """How many runners were seen within the length of their leases."""
+    query = select(func.count()).select_from(RUNNERS).where(RUNNERS.c.seen_until > _NOW)
+    return (await connection.execute(query)).scalar_one()

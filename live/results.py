@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from live.ledger import moment_of
 from live.paper import SIDES
 from live.strategies.rows import moment
-from live.tables import ACCOUNTS, TRADES
+from live.tables import ACCOUNTS, BARS, TRADES
 
 Record = dict[str, Any]
+POINTS: Final = 1000
+"""Points of an equity curve, at most."""
+_CURVE: Final = text(
+    "SELECT (extract(epoch FROM max(bar_ts)) * 1000)::bigint AS ts,"
+    " (array_agg(equity ORDER BY bar_ts DESC))[1] AS equity,"
+    " min(equity) AS low, max(equity) AS high,"
+    " (array_agg(close ORDER BY bar_ts DESC))[1] AS close"
+    " FROM (SELECT *, (row_number() OVER (ORDER BY bar_ts) - 1) / :step AS point"
+    " FROM live_bars WHERE run_id = :run_id) bars GROUP BY point ORDER BY point"
+)
 
 
 async def account_record(connection: AsyncConnection, run_id: UUID) -> Record | None:
@@ -31,6 +41,18 @@ async def account_record(connection: AsyncConnection, run_id: UUID) -> Record | 
         "position": account["position"] and _position(account["position"]),
         "num_trades": account["trades"],
     }
+
+
+async def equity_record(connection: AsyncConnection, run_id: UUID, most: int = POINTS) -> Record:
+    """Equity after each bar, as columns; of more than `most` bars several make a point, which has
+    the last equity of them and the least and greatest ones, so no dip is lost."""
+    count = select(func.count()).where(BARS.c.run_id == run_id)
+    bars: int = (await connection.execute(count)).scalar_one()
+    step = max(1, -(-bars // most))
+    found = (await connection.execute(_CURVE, {"step": step, "run_id": run_id})).all()
+    columns = ("ts", "equity", "low", "high", "close")
+    values = {name: [getattr(row, name) for row in found] for name in columns}
+    return {"bars": bars, "bars_per_point": step, **values}
 
 
 async def trade_records(

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from api.context import AppContext
 from api.errors import merged_details, status_of
 from api.pages import rendering
-from api.pages.routes import build, home, job, jobs, login
+from api.pages.routes import account, build, home, job, jobs, login, strategies
 from api.pages.visitor import LoginNeeded
 from compute.errors import RoehubError
 
@@ -30,10 +30,14 @@ def create_pages(context: AppContext) -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     for module in (home, login):
         app.include_router(module.router)
+    if context.identity is not None:
+        app.include_router(account.router)
     if "jobs" in context.parts:
         app.include_router(build.router)
         app.include_router(jobs.router)
         app.include_router(job.router)
+    if "strategies" in context.parts:
+        app.include_router(strategies.router)
     app.mount("/assets", _Assets(directory=rendering.HERE / "assets"), name="assets")
     _install(app)
     return app

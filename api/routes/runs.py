@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from api.context import Context
 from api.envelope import errors, json_response
@@ -17,6 +17,7 @@ from api.run_check import run_check
 from api.run_feed import KINDS, RunFeed
 from api.schemas.strategies import (
     AccountBody,
+    EquityBody,
     ReconciliationBody,
     RunBody,
     RunNowBody,
@@ -29,7 +30,7 @@ from cluster.postgres.keyset import page_limit
 from compute.market.period import epoch_ms
 from ingest.rows import MINUTE_MS
 from live.checks import reconciliation_record
-from live.results import account_record, trade_records
+from live.results import account_record, equity_record, trade_records
 from live.strategies.events import event_cursor
 from live.strategies.runs import Run, run_cursor
 
@@ -120,10 +121,11 @@ async def one_run(
     """State, checkpoint, how far behind it is, and why it failed if it did."""
     with stored():
         found = await strategies.runs.get(strategy_id, run_id, user.user_id)
-    return json_response({**found.record(), "lag_seconds": _lag_seconds(found, context.now_ms())})
+    return json_response({**found.record(), "lag_seconds": lag_seconds(found, context.now_ms())})
 
 
-def _lag_seconds(run: Run, now_ms: int) -> float | None:
+def lag_seconds(run: Run, now_ms: int) -> float | None:
+    """From the close of the last minute that a run processed to now; None where it is idle."""
     if not run.active or run.checkpoint_ts_open is None:
         return None
     return max(0.0, (now_ms - epoch_ms(run.checkpoint_ts_open) - MINUTE_MS) / 1000)
@@ -146,6 +148,22 @@ async def account(
     if found is None:
         raise NotFound("the run has not traded on a bar yet", details={"run_id": str(run_id)})
     return json_response(found)
+
+
+@router.get(
+    "/{strategy_id}/runs/{run_id}/equity",
+    response_model=EquityBody,
+    responses=errors(*OWNED),
+    summary="The equity curve of a run",
+)
+async def equity(
+    strategy_id: StrategyId, run_id: RunId, user: CurrentUser, strategies: TheStrategies
+) -> Response:
+    """Equity after each bar so far, few enough points to draw; empty before the first bar."""
+    with stored():
+        await strategies.runs.get(strategy_id, run_id, user.user_id)
+        async with strategies.engine.connect() as connection:
+            return json_response(await equity_record(connection, run_id))
 
 
 @router.get(
@@ -246,9 +264,13 @@ async def run_events(
             description="Id of the last event that was seen; the stream goes on after it.",
         ),
     ] = None,
+    cursor: Annotated[
+        str | None,
+        Query(description="The same for a first request, whose headers a page cannot set."),
+    ] = None,
 ) -> Response:
     """What happened to a run so far, then what happens: states, signals, trades, gaps."""
-    after = event_cursor(last_id)
+    after = event_cursor(last_id or cursor)
     with stored():
         run = await strategies.runs.get(strategy_id, run_id, user.user_id)
         seen = after is not None and not run.active

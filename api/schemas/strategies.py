@@ -174,6 +174,20 @@ class AccountBody(Answer):
     num_trades: int = Field(description="Closed trades.")
 
 
+class EquityBody(Answer):
+    """The equity of a run by its bars, as columns."""
+
+    bars: int = Field(description="Bars that it traded on so far.")
+    bars_per_point: int = Field(description="How many of them make a point, the last one fewer.")
+    ts: list[int] = Field(
+        description="Open of the last bar of each point, in milliseconds since 1970, UTC."
+    )
+    equity: list[float] = Field(description="Equity at the close of that bar, in quote units.")
+    low: list[float] = Field(description="The least equity at a close within the point.")
+    high: list[float] = Field(description="The greatest one.")
+    close: list[float] = Field(description="Price at the close of that bar.")
+
+
 class TradePage(Answer):
     """A page of closed trades, oldest first."""
 

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cluster.postgres.keyset import Place, cursor_of, place_of
-from live.strategies.rows import moment, row_of
+from live.strategies.rows import columns, moment, row_of
 from live.strategies.tables import EVENTS
 
 CURSOR: Final = ("ts", "event_id")
@@ -42,6 +42,9 @@ class Event:
     def cursor(self) -> str:
         """Where a page goes on after this event."""
         return cursor_of((self.ts, self.event_id), CURSOR)
+
+
+_SELECT: Final = select(*(EVENTS.c[name] for name in columns(Event)))
 
 
 def event_cursor(raw: str | None) -> Place | None:
@@ -81,10 +84,8 @@ async def events_page(
     Changes of one strategy wait for each other and take their time when it is their turn, so
     whoever reads on after the last event misses none.
     """
-    names = ("event_id", "strategy_id", "run_id", "ts", "event_type", "payload_json")
     query = (
-        select(*(EVENTS.c[name] for name in names))
-        .where(EVENTS.c.strategy_id == strategy_id)
+        _SELECT.where(EVENTS.c.strategy_id == strategy_id)
         .order_by(EVENTS.c.ts, EVENTS.c.event_id)
         .limit(limit + 1)
     )
@@ -95,3 +96,15 @@ async def events_page(
     reads = engine.execution_options(isolation_level="AUTOCOMMIT")
     async with reads.connect() as connection:
         return [row_of(Event, row) for row in await connection.execute(query)]
+
+
+async def last_events(
+    connection: AsyncConnection, strategy_id: UUID, run_id: UUID, most: int
+) -> list[Event]:
+    """The events of a run that came last, the newest first."""
+    query = (
+        _SELECT.where(EVENTS.c.strategy_id == strategy_id, EVENTS.c.run_id == run_id)
+        .order_by(EVENTS.c.ts.desc(), EVENTS.c.event_id.desc())
+        .limit(most)
+    )
+    return [row_of(Event, row) for row in await connection.execute(query)]

@@ -5,12 +5,13 @@ Every change writes its event in the same transaction and takes its time from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -122,6 +123,17 @@ class RunStore:
         async with self._reads.connect() as connection:
             await owned(connection, strategy_id, user_id)
             return [row_of(Run, row) for row in await connection.execute(query)]
+
+    async def latest(self, strategy_ids: Collection[UUID]) -> dict[UUID, Run]:
+        """The run of each strategy that started last; those that never ran are left out."""
+        query = (
+            _SELECT.ext(distinct_on(RUNS.c.strategy_id))
+            .where(RUNS.c.strategy_id.in_(strategy_ids))
+            .order_by(RUNS.c.strategy_id, RUNS.c.started_at.desc(), RUNS.c.run_id.desc())
+        )
+        async with self._reads.connect() as connection:
+            found = [row_of(Run, row) for row in await connection.execute(query)]
+        return {run.strategy_id: run for run in found}
 
     async def move(
         self,

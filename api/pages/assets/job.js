@@ -1,5 +1,6 @@
 // A job's page: follows the job while it runs, then hands over to the pictures and the variant.
 import { ApiError, post, remove } from "/assets/api.js";
+import { sure } from "/assets/dialogs.js";
 import { say } from "/assets/page.js";
 
 const place = document.getElementById("job");
@@ -56,16 +57,6 @@ document.addEventListener("htmx:afterSwap", (event) => {
 });
 
 // ---- what can be done to a job
-
-function sure(text) {
-  const dialog = document.getElementById("sure");
-  document.getElementById("sure-text").textContent = text;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  return new Promise((done) => {
-    dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true });
-  });
-}
 
 place.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-cancel], [data-delete]");

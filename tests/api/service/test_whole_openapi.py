@@ -59,6 +59,6 @@ def test_nothing_is_found_by_a_program_that_may_only_read(
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
-    assert "Tested: 53" in done.stdout, done.stdout[-3000:]
+    assert "Tested: 54" in done.stdout, done.stdout[-3000:]
     assert ann.get("/strategies")["items"] == []
     assert ann.get("/backtests/jobs")["items"] == []
