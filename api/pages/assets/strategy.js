@@ -30,9 +30,9 @@ async function refresh() {
   if (asked) { again = true; return; }
   asked = htmx.ajax("GET", `/_partial/strategies/${id}/run?run=${run}`, { target: "#run", swap: "innerHTML" });
   try { await asked; } catch { /* the next one may come through */ }
-  if (!isActive()) { location.reload(); return; }
-  live(words);
-  curve();
+  if (!shown()) drawn = null; // an error is there instead; the next answer may be good
+  else if (isActive()) { live(words); curve(); }
+  else { location.reload(); return; }
   setTimeout(() => { asked = null; if (again) { again = false; refresh(); } }, LEAST_MS);
 }
 
