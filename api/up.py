@@ -110,6 +110,7 @@ class Up:
         ports = ", ".join(f"http://127.0.0.1:{port}/metrics" for port in plan.runner_ports)
         rows = {
             "API": url,
+            "page": f"{url}/, `roehub login` logs a browser in",
             "API docs": f"{url}/docs",
             "metrics": f"{url}/metrics" + (f", of runners {ports}" if ports else ""),
         }

@@ -96,7 +96,7 @@ async def make_link(user: AccountUser, users: Users) -> Response:
     "/links/{code}",
     status_code=303,
     response_class=Response,
-    responses={**errors("unauthorized"), 303: {"description": "Logged in; on to the API's page."}},
+    responses={**errors("unauthorized"), 303: {"description": "Logged in; on to the first page."}},
     summary="Log in by a link",
 )
 async def follow_link(
@@ -108,7 +108,7 @@ async def follow_link(
     )
     response = Response(
         status_code=303,
-        headers={**NEVER_KEPT, "Location": "/docs", "Referrer-Policy": "no-referrer"},
+        headers={**NEVER_KEPT, "Location": "/", "Referrer-Policy": "no-referrer"},
     )
     expires_at = found.session.expires_at
     set_login_cookie(response, users.settings, found.token, expires_at, users.now_ms())

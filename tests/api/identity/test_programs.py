@@ -167,7 +167,7 @@ def test_a_link_logs_a_browser_in_once(
         assert link.startswith(f"{url}/auth/links/")
         with browser(url, None) as client:
             answer = client.get(link)
-            assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
+            assert (answer.status_code, answer.headers["location"]) == (303, "/")
             assert answer.headers["cache-control"] == "no-store"
             assert user_id(client) == OPERATOR
             assert refusal(client.post("/auth/links"), 403) == "access_token_required"
