@@ -304,12 +304,3 @@ def test_the_demo_runs_the_main_job(tmp_path: Path) -> None:
     assert "rank" in text
     for name in ("report.html", "result.json", "variants.parquet", "candles.parquet"):
         assert (tmp_path / name).stat().st_size > 0
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "docs" / "examples").glob("*.json")), ids=lambda path: path.stem
-)
-def test_the_examples_are_requests(path: Path) -> None:
-    from cluster.inputs import effective, read_request
-
-    assert effective(read_request(path)).grid.total > 100
