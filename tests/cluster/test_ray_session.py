@@ -107,7 +107,7 @@ def killed(pid: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [interrupted, killed])
+@pytest.mark.parametrize("end", [pytest.param(interrupted, marks=pytest.mark.soak), killed])
 def test_nothing_outlives_the_driver(end: Callable[[int], None]) -> None:
     with driver(DRIVER) as process:
         children = psutil.Process(process.pid).children(recursive=True)

@@ -183,7 +183,7 @@ def stored_events(looking: Looking, job_id: str) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_service_loses_no_job_and_no_event(
     service: Service, database: str, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from tests.api.service.strategy_service import PATH, own_database, strategy_serv
 from tests.api.service.test_openapi import CHECKS, parts, said
 
 __all__ = ["store", "store_directory"]
-QUICK = ("--phases", "examples,fuzzing", "--max-examples", "10")
+QUICK = ("--phases", "examples,fuzzing", "--max-examples", "4")
 
 
 @pytest.fixture(scope="module")
