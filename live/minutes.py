@@ -15,6 +15,8 @@ from ingest.rows import MINUTE_MS
 from live.feed import Entry
 from live.settled import given_up_ms, settled_until
 
+_NO_MINUTES = np.empty(0, np.int64)
+_NO_MINUTES.flags.writeable = False
 _NONE = Candles(np.empty(0, np.int64), *(np.empty(0, np.float32) for _ in SERIES))
 
 
@@ -86,9 +88,15 @@ class Minutes:
 
     def gone(self, start_ms: int, stop_ms: int) -> NDArray[np.int64]:
         """The minutes of [start_ms, stop_ms) that are not at hand."""
-        gone = np.ones(max(0, stop_ms - start_ms) // MINUTE_MS, np.bool_)
-        here = self.between(start_ms, max(start_ms, stop_ms)).ts_open_ms
-        gone[(here - start_ms) // MINUTE_MS] = False
+        minutes = max(0, stop_ms - start_ms) // MINUTE_MS
+        if not minutes:
+            return _NO_MINUTES
+        times = self.candles.ts_open_ms
+        first, last = times.searchsorted((start_ms, stop_ms)).tolist()
+        if last - first == minutes:  # as nearly always
+            return _NO_MINUTES
+        gone = np.ones(minutes, np.bool_)
+        gone[(times[first:last] - start_ms) // MINUTE_MS] = False
         return start_ms + np.flatnonzero(gone) * MINUTE_MS
 
     def missing(self, start_ms: int, stop_ms: int) -> NDArray[np.int64]:
