@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import httpx
 
 from api.credentials import TOKEN_NAME, URL_NAME, OperatorLogin, given_token, url_for
+from api.identity.operator_file import operator_token
 from compute.errors import InvalidInput, RoehubError
 
 Record = dict[str, Any]
@@ -101,17 +102,23 @@ class Client:
 
     `token` is an access token, or `@FILE` to read one from; without it ROEHUB_TOKEN, then the file
     that ROEHUB_TOKEN_FILE names, then what `roehub up` on this machine left for its own service.
-    `user` is for a service with the development login.
+    As the `operator`, what `roehub up` left comes before the environment's. `user` is for a service
+    with the development login.
 
     Raises, from every method: ServiceUnreachable, ServiceFailed, Refused.
     """
 
     def __init__(
-        self, url: str | None = None, user: str | None = None, token: str | None = None
+        self,
+        url: str | None = None,
+        user: str | None = None,
+        token: str | None = None,
+        operator: bool = False,
     ) -> None:
         self.url = url_for(url, os.environ)
         user = user or os.environ.get(USER_NAME, "").strip()
-        token = given_token(token, os.environ)
+        here = operator and operator_token(os.environ, self.url) is not None
+        token = given_token(token, {} if here else os.environ)
         headers = {"X-Roehub-User": user} if user else {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"

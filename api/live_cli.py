@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from compute.backtest import Backtest
     from live.replay import Replay
 
+EXIT_CODES: Final = {"exact": 0, "different": 1, "unchecked": 4}
+"""Of `reconcile`, by what it found."""
+
 
 def reconcile(
     context: typer.Context,
@@ -30,8 +33,8 @@ def reconcile(
 
     Where a service on this machine has the candles, such as `roehub up`, it does the work.
 
-    Exit codes: 0 they agree to the bit, or there is nothing to compare yet; 1 they do not, or a
-    failure; 2 bad input.
+    Exit codes: 0 they agree to the bit; 1 they do not, or a failure; 2 bad input; 4 unchecked, for
+    there is nothing to compare yet.
     """
     expects_json(context, as_json)
     from uuid import UUID
@@ -48,8 +51,7 @@ def reconcile(
     except StoreInUse as taken:
         found = _by_service(wanted, token, taken)
     print(json.dumps(found, allow_nan=False) if as_json else text_of(found))
-    if found["badge"] == "different":
-        raise typer.Exit(1)
+    raise typer.Exit(EXIT_CODES[found["badge"]])
 
 
 def _by_service(run_id: UUID, token: str | None, taken: Exception) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def event_text(kind: str, payload: Mapping[str, Any]) -> str:
 def text_of(found: dict[str, Any]) -> str:
     """A report as lines."""
     if found["badge"] == "unchecked":
-        return "the run has not traded on a stored bar yet"
+        return "unchecked: the run has not traded on a stored bar yet"
     head = f"{_counted(found['bars'], found['trades'])} until {found['until']}: " + (
         "exactly those of the back-test"
         if found["badge"] == "exact"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from api.beside import Work
     from api.context import AppContext
     from api.up import Plan
+    from ingest.settings import MarketDataSettings
 
 _INGEST_METRICS_PORT = 9201
 
@@ -67,7 +68,9 @@ def up(
     from configs.load import environment
 
     given = one_database(os.environ)
-    IdentitySettings.from_environment(given, environment(given))  # before a store of ours is made
+    # What can be refused is refused before a store of ours is made.
+    IdentitySettings.from_environment(given, environment(given))
+    followed = _followed(context, ingest, market_data_config, whitelist)
     directory = data_directory(os.environ)
     with ExitStack() as stack:
         found = stack.enter_context(_held(directory, host, port))
@@ -87,7 +90,7 @@ def up(
             dashboard_token=directory / "ray-token" if dashboard else None,
             environment={RUNTIME_NAME: dsn},
             runner_ports=tuple(free_port(METRICS_PORT + i) for i in range(runners)),
-            ingest=_ingestion(served, market_data_config, whitelist, metrics) if ingest else None,
+            ingest=_ingestion(served, *followed, metrics) if followed else None,
             live=strategies[0] if strategies else None,
             places={
                 **_places(served, place, metrics if ingest else None, operator),
@@ -217,14 +220,28 @@ def _live(context: AppContext, environ: Mapping[str, str]) -> tuple[Work, str] |
     return run, f"http://127.0.0.1:{port}/metrics"
 
 
-def _ingestion(context: AppContext, config: Path | None, listed: Path | None, port: int) -> Work:
-    """Live candles and the scheduler over the open store. Raises: InvalidConfig, InvalidInput."""
-    from ingest.commands.options import market_data, whitelist_path
+def _followed(
+    context: typer.Context, ingest: bool, config: Path | None, listed: Path | None
+) -> tuple[MarketDataSettings, Path] | None:
+    """Settings and whitelist of ingestion, None without it. Raises: InvalidConfig, InvalidInput."""
+    from compute.errors import InvalidInput
+    from ingest.commands.options import market_data, read_whitelist
+
+    if ingest:
+        return market_data(config), read_whitelist(listed)
+    for name in ("market_data_config", "whitelist"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidInput(f"--{name.replace('_', '-')} is of --ingest; give that, too")
+    return None
+
+
+def _ingestion(context: AppContext, settings: MarketDataSettings, listed: Path, port: int) -> Work:
+    """Live candles and the scheduler over the open store. Raises: InvalidInput."""
     from ingest.commands.processes import run_live
     from ingest.commands.services import redis_settings
 
-    settings, chosen = market_data(config), whitelist_path(listed)
     redis = redis_settings(settings)
     db = context.store
     assert db is not None
-    return lambda stop: run_live(db, settings, chosen, redis, "127.0.0.1", port, stop)
+    return lambda stop: run_live(db, settings, listed, redis, "127.0.0.1", port, stop)

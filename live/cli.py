@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from uuid import UUID
 
+    from cluster.postgres.settings import PostgresSettings
     from compute.backtest import Backtest
     from ingest.stores.clickhouse import ClickHouse
     from live.settings import LiveSettings
@@ -95,11 +96,22 @@ def reconciled(run_id: UUID) -> dict[str, Any]:
     from ingest.stores.ready import ready_store
     from ingest.stores.settings import ClickHouseSettings
 
+    database = _with_data(PostgresSettings.from_environment(os.environ))
     with (
         ready_store(ClickHouseSettings.from_environment(os.environ), "roehub live") as db,
-        postgres(PostgresSettings.from_environment(os.environ)) as dsn,
+        postgres(database) as dsn,
     ):
         return asyncio.run(_reconciled(dsn, db, run_id))
+
+
+def _with_data(settings: PostgresSettings) -> PostgresSettings:
+    """The same, where something may be found in it. Raises: InvalidInput."""
+    from compute.errors import InvalidInput
+
+    if settings.embedded and not settings.directory.exists():
+        root = settings.directory.parent
+        raise InvalidInput(f"no Roehub data at {root} (ROEHUB_DATA_DIR)")
+    return settings
 
 
 @app.command()
@@ -117,7 +129,7 @@ def bind(
     from cluster.postgres.server import postgres
     from cluster.postgres.settings import PostgresSettings
 
-    with postgres(PostgresSettings.from_environment(os.environ)) as dsn:
+    with postgres(_with_data(PostgresSettings.from_environment(os.environ))) as dsn:
         asyncio.run(_bound(dsn, token, chat))
     print(f"chat {chat} is bound")
 

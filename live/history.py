@@ -117,19 +117,20 @@ class History:
         stored = await self._access.ledger.stored(active.run.run_id)
         run, course = stored.run, course_of(stored.run)
         bounds = None
-        if course is None:
+        if run.checkpoint_ts_open is None:
             bounds = await self._access.read(self._access.bounds, self._instrument)
         try:
             job = self._access.job(stored.spec)
-            if course is None:
-                started_ms = ms_of(run.started_at) or 0
-                if bounds is None and now_ms < started_ms + UNKNOWN_MS:
+            started_ms = ms_of(run.started_at) or 0
+            if run.checkpoint_ts_open is None and bounds is None:
+                if now_ms < started_ms + UNKNOWN_MS:
                     raise _NoCandle
-                if bounds is None:
-                    raise LookupError(
-                        f"there was no candle of {self._instrument} within an hour: is its symbol"
-                        f" right, and is it on the whitelist of market data?"
-                    )
+                raise LookupError(
+                    f"there was no candle of {self._instrument} within an hour: is its symbol"
+                    f" right, and is it on the whitelist of market data?"
+                )
+            if course is None:
+                assert bounds is not None
                 course = Course.begun(job, started_ms, bounds[0])
             member = Member.resumed(stored, active.source, job, course)
         except _NoCandle:

@@ -24,7 +24,7 @@ from live.gaps import Gap
 from live.history import HISTORY_MS, History
 from live.leases import Lease
 from live.ledger import Active, Committed, Outcome, ended, ms_of
-from live.member import Member
+from live.member import Member, begun_ms
 from live.metrics import LiveMetrics
 from live.minutes import Minutes
 from live.snapshots import Snapshots
@@ -87,9 +87,14 @@ class InstrumentWorker:
         return done
 
     def lag_seconds(self) -> float | None:
-        """From the close of the last minute that all runs went through to now; None: no runs."""
-        waits_ms = self._waits_ms()
-        return None if waits_ms is None else max(0.0, (self._access.clock() - waits_ms) / 1000)
+        """From the close of the last minute that all runs went through to now; None: no runs.
+
+        A run that has not come to its start yet lags since its start.
+        """
+        behind_ms = [max(next_ms, begun) for next_ms, begun in self._waiting()]
+        if not behind_ms:
+            return None
+        return max(0.0, (self._access.clock() - min(behind_ms)) / 1000)
 
     async def known(self) -> bool:
         """Whether there are candles of this instrument: some run has seen one, or the store has."""
@@ -165,13 +170,17 @@ class InstrumentWorker:
 
     def _waits_ms(self) -> int | None:
         """The same, also of runs that could not be taken up yet."""
-        waiting = [one.live.next_ms for one in self._members.values()]
+        return min((next_ms for next_ms, _ in self._waiting()), default=None)
+
+    def _waiting(self) -> list[tuple[int, int]]:
+        """The minute that each run waits for, and the one that it was started in."""
+        waiting = [(one.live.next_ms, one.begun_ms) for one in self._members.values()]
         for run_id, active in self._wanted.items():
             if run_id not in self._members:
-                checkpoint_ms = ms_of(active.run.checkpoint_ts_open)
-                begun_ms = floor_minute(ms_of(active.run.started_at) or 0)
-                waiting.append(begun_ms if checkpoint_ms is None else checkpoint_ms + MINUTE_MS)
-        return min(waiting, default=None)
+                checkpoint_ms, begun = ms_of(active.run.checkpoint_ts_open), begun_ms(active.run)
+                next_ms = begun if checkpoint_ms is None else checkpoint_ms + MINUTE_MS
+                waiting.append((next_ms, begun))
+        return waiting
 
     def _missed(self, now_ms: int) -> dict[UUID, Gap]:
         """The gaps that begin for runs: the feed jumped over minutes, or nobody has them."""
@@ -180,11 +189,12 @@ class InstrumentWorker:
         for run_id, member in self._members.items():
             if member.gap is not None or member.run.state == "starting":
                 continue
-            from_ms = self._until(member)
+            until_ms = self._until(member)
+            from_ms = max(until_ms, member.begun_ms)
             to_ms = from_ms if newest is None else newest
-            if self._minutes.asked_for(from_ms) and now_ms >= from_ms + MINUTE_MS + MISSED_MS:
+            late_ms = floor_minute(now_ms - MISSED_MS)
+            if self._minutes.asked_for(until_ms) and len(self._minutes.missing(from_ms, late_ms)):
                 to_ms = max(to_ms, floor_minute(now_ms))
-            from_ms = max(from_ms, member.live.course.earliest_ms)
             gap = Gap.found(self._minutes, from_ms, to_ms)
             if gap is not None:
                 missed[run_id] = gap

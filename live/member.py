@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compute.backtest import Backtest
 from compute.results import ENGINE_VERSION
-from ingest.rows import MINUTE_MS
+from ingest.rows import MINUTE_MS, floor_minute
 from live.evaluation import Bar, Course, Evaluation
 from live.gaps import Event, Gap, Without
 from live.ledger import Outcome, Stored, ms_of
@@ -84,6 +84,11 @@ class Member:
         """The last minute that was committed."""
         return ms_of(self.run.checkpoint_ts_open)
 
+    @property
+    def begun_ms(self) -> int:
+        """The minute that it was started in: earlier ones are history, which nobody misses."""
+        return begun_ms(self.run)
+
     def miss(self, gap: Gap) -> Outcome:
         """What is told of a gap that begins; the run stays where it is."""
         self.gap = gap
@@ -107,7 +112,7 @@ class Member:
         return Outcome(
             self.run,
             self.source,
-            until_ms - MINUTE_MS,
+            until_ms - MINUTE_MS if until_ms > self.live.course.anchor_ms else None,
             self.metadata(),
             self._states(),
             bars,
@@ -124,7 +129,7 @@ class Member:
         if not len(gone) and self.gap is None and missed is None:
             return []
         self.without = self.without.and_those(gone)
-        from_ms = max(self.live.next_ms, self.live.course.earliest_ms)
+        from_ms = max(self.live.next_ms, self.begun_ms)
         lost = minutes.missing(from_ms, until_ms)
         gap = self.gap or missed
         if gap is None:
@@ -164,6 +169,11 @@ class Member:
         states = ["warming_up"] if self.run.state == "starting" else []
         waits = states or self.run.state == "warming_up"
         return [*states, "running"] if waits and self.live.warm else states
+
+
+def begun_ms(run: Run) -> int:
+    """The minute that a run was started in."""
+    return floor_minute(ms_of(run.started_at) or 0)
 
 
 def course_of(run: Run) -> Course | None:

@@ -150,16 +150,26 @@ class MessageSettings:
 
     def __post_init__(self) -> None:
         _named(self, "bot_token_env")
+        self._checked(enabled=False, bot_token="")  # nosec B106: the token is not in the file
 
     def telegram(self, environ: Mapping[str, str]) -> TelegramSettings:
         """With the token. Raises: InvalidInput where it is needed and not there."""
+        token = environ.get(self.bot_token_env, "").strip()
+        if self.enabled and self.mode == "telegram" and not token:
+            raise InvalidInput(
+                f"strategy.telegram.mode is telegram, but {self.bot_token_env} is not set; set it"
+                " to the token of the bot, or let the mode be log_only"
+            )
+        return self._checked(self.enabled, token)
+
+    def _checked(self, enabled: bool, bot_token: str) -> TelegramSettings:
         return TelegramSettings(
-            enabled=self.enabled,
+            enabled=enabled,
             mode=self.mode,
             api_base_url=self.api_base_url,
             send_timeout_s=self.send_timeout_s,
             debounce_failed_seconds=self.debounce_failed_seconds,
-            bot_token=environ.get(self.bot_token_env, ""),
+            bot_token=bot_token,
         )
 
 

@@ -128,7 +128,8 @@ def lag_seconds(run: Run, now_ms: int) -> float | None:
     """From the close of the last minute that a run processed to now; None where it is idle."""
     if not run.active or run.checkpoint_ts_open is None:
         return None
-    return max(0.0, (now_ms - epoch_ms(run.checkpoint_ts_open) - MINUTE_MS) / 1000)
+    seen_ms = epoch_ms(run.checkpoint_ts_open) + MINUTE_MS
+    return max(0.0, (now_ms - max(seen_ms, epoch_ms(run.started_at))) / 1000)
 
 
 @router.get(

@@ -167,6 +167,18 @@ def whitelist_path(path: Path | None) -> Path:
     return environment_file("whitelist.csv") if path is None else path
 
 
+def read_whitelist(path: Path | None) -> Path:
+    """The same, once it was read: a service is not started with one that cannot be.
+
+    Raises: InvalidConfig, InvalidInput.
+    """
+    from ingest.whitelist import whitelist
+
+    found = whitelist_path(path)
+    whitelist(found, lambda line: None)  # what it warns of is said when it is synchronised
+    return found
+
+
 def store(owner: str) -> ClickHouse:
     """The opened candle store that the environment names; a context manager.
 

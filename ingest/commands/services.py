@@ -16,8 +16,8 @@ from ingest.commands.options import (
     Whitelist,
     logs_to_stderr,
     market_data,
+    read_whitelist,
     store,
-    whitelist_path,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def live(
 
     logs_to_stderr(log_format)
     settings = market_data(config)
-    listed = whitelist_path(whitelist) if schedule else None
+    listed = read_whitelist(whitelist) if schedule else None
     owner = "roehub ingest live --schedule" if schedule else "roehub ingest live"
     with _service_store(owner) as db:
         left = asyncio.run(
@@ -77,7 +77,7 @@ def schedule(
 
     logs_to_stderr(log_format)
     settings = market_data(config)
-    listed: Path = whitelist_path(whitelist)
+    listed: Path = read_whitelist(whitelist)
     with _service_store("roehub ingest schedule") as db:
         asyncio.run(run_schedule(db, settings, listed, metrics_host, metrics_port))
 

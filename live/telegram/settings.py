@@ -25,19 +25,19 @@ class TelegramSettings:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise InvalidInput(f"telegram.mode must be {' or '.join(MODES)}, got {self.mode!r}")
+            raise InvalidInput(f"mode must be {' or '.join(MODES)}, got {self.mode!r}")
         if not self.api_base_url.startswith(("http://", "https://")):
-            raise InvalidInput("telegram.api_base_url must begin with http:// or https://")
+            raise InvalidInput("api_base_url must begin with http:// or https://")
         object.__setattr__(self, "api_base_url", self.api_base_url.rstrip("/"))
         if not self.send_timeout_s > 0:
-            raise InvalidInput("telegram.send_timeout_s must be > 0")
+            raise InvalidInput("send_timeout_s must be > 0")
         if not self.debounce_failed_seconds >= 0:
-            raise InvalidInput("telegram.debounce_failed_seconds must be >= 0")
+            raise InvalidInput("debounce_failed_seconds must be >= 0")
         object.__setattr__(self, "bot_token", self.bot_token.strip())
         if not self.talks:
             return
         if not self.bot_token:
-            raise InvalidInput("telegram.mode is telegram, but its bot token is not set")
+            raise InvalidInput("mode is telegram, but the bot token is not set")
         if not _TOKEN.fullmatch(self.bot_token):
             raise InvalidInput("the bot token has characters that no token has")
 

@@ -18,6 +18,7 @@ from live.batch import batch
 from live.feed import Entry
 from live.gaps import MOST_RANGES, Without
 from live.member import course_of
+from live.output import moment_text
 from tests.live.stage import START_MS, Stage, minute, on_stage
 from tests.live.test_faults import begun, kinds
 from tests.live.test_instrument import EMA, checkpoint
@@ -147,6 +148,39 @@ def test_a_run_on_an_instrument_without_candles_fails_after_an_hour(
         assert "is its symbol right" in ((await stage.row(run.run_id)).last_error or "")
 
     on_stage(database, db, "NOSUCH", work, 160)
+
+
+def test_a_run_whose_history_ended_long_before_it_says_what_it_waits_for(
+    database: str, db: ClickHouse
+) -> None:
+    async def work(stage: Stage) -> None:
+        stage.keep(range(20))
+        run = await stage.start(minute(9_990), **{**EMA, "timeframe": "1h"})
+        worker = await stage.worker()
+        for number in (9_990, 9_991, 9_992, 9_993, 9_995):
+            stage.now_ms = minute(number) + 200
+            if number != 9_993:  # else it was restarted
+                worker = await stage.worker()
+            await stage.step(worker)
+            await stage.step(worker)
+            assert worker.lag_seconds() == (number - 9_990) * 60 + 0.2
+            row = await stage.row(run.run_id)
+            assert (row.state, row.checkpoint_ts_open) == ("warming_up", None)
+            assert ("gap" in row.metadata_json) == (number >= 9_992)
+        told = [payload for kind, payload in await stage.events(run.run_id) if kind == "gap"]
+        assert [(one["from_ts"], one["missing_minutes"]) for one in told] == [
+            (moment_text(minute(9_990)), 2)
+        ]
+        # Somebody feeds it at last.
+        stage.keep(range(9_994, 10_030))
+        stage.now_ms = minute(10_030) + 200
+        worker = await stage.worker()  # which asks at once
+        await stage.step(worker)
+        assert await checkpoint(stage, run) == 10_029
+        ended = [payload for kind, payload in await stage.events(run.run_id) if kind == "repair"]
+        assert [payload["given_up_minutes"] for payload in ended] == [4]
+
+    on_stage(database, db, "UNFED", work, 10_100)
 
 
 def test_a_run_that_cannot_be_taken_up_fails_alone(database: str, db: ClickHouse) -> None:

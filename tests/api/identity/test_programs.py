@@ -163,7 +163,11 @@ def test_a_link_logs_a_browser_in_once(
     url: str, database: str, home: Path, ann: httpx.Client
 ) -> None:
     with local_operator(database, operator_path(os.environ), url):
-        link = call("login", "--api", url).stdout.strip()
+        with pytest.MonkeyPatch.context() as patch:
+            made = ann.post("/access-tokens", json={"name": "r", "scopes": ["read"]}).json()
+            patch.setenv("ROEHUB_TOKEN", made["token"])
+            link = call("login", "--api", url).stdout.strip()
+            assert "lacks the scope" in call("login", "--token", made["token"]).stderr
         assert link.startswith(f"{url}/auth/links/")
         with browser(url, None) as client:
             answer = client.get(link)

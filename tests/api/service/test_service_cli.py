@@ -12,9 +12,12 @@ import httpx
 import psutil
 import pytest
 
+import live.cli
 from api.app import configured
 from tests.api.service.market import client_of
 from tests.cluster.cli import call, started
+
+RUN_ID = "330709fd-3999-4f40-bdba-4a235f51b275"
 
 SECRETS = {
     "TELEGRAM_BOT_TOKEN": "123456:a-bot",
@@ -94,3 +97,49 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     assert done.status == 2
     assert "choose another --port" in done.stderr
     assert os.environ.get("ROEHUB_ENV") is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--ingest", "--whitelist", "nope.csv"), "nope.csv: no such file"),
+        (("--ingest", "--market-data-config", "nope.yaml"), "nope.yaml: cannot be read"),
+        (("--whitelist", "nope.csv"), "--whitelist is of --ingest"),
+        (("--market-data-config", "nope.yaml"), "--market-data-config is of --ingest"),
+    ],
+)
+def test_ingestion_that_cannot_be_meant_is_refused_before_anything_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.setenv("ROEHUB_DATA_DIR", str(tmp_path / "data"))
+    done = call("up", "--port", 0, *flags)
+    assert (done.status, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("words", [("bind", "x", "--chat", 1), ("reconcile", RUN_ID)])
+def test_a_directory_without_data_stays_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]
+) -> None:
+    for name in ("STRATEGY_PG_DSN", "POSTGRES_DSN", "CH_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ROEHUB_DATA_DIR", str(tmp_path))
+    done = call("live", *words)
+    assert done.status == 2
+    assert done.stderr == f"error: no Roehub data at {tmp_path} (ROEHUB_DATA_DIR)\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("badge", "status"), [("exact", 0), ("different", 1), ("unchecked", 4)])
+def test_a_check_ends_with_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, badge: str, status: int
+) -> None:
+    found = {
+        "badge": badge, "bars": 2, "trades": 1, "until": "u", "differing": 0, "differences": [],
+    }  # fmt: skip
+    monkeypatch.setattr(live.cli, "reconciled", lambda run_id: found)
+    done = call("live", "reconcile", RUN_ID)
+    assert done.status == status
+    assert done.stdout.startswith("unchecked: " if badge == "unchecked" else "2 bars and 1 trade")
