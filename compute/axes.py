@@ -240,12 +240,12 @@ def materialised(spec: AxisSpec) -> tuple[Scalar, ...]:
     return values
 
 
-def numeric(spec: AxisSpec, message: str) -> tuple[Number, ...]:
-    """Values of a numeric axis. Raises: InvalidGrid(message) when one is a string."""
+def numeric(spec: AxisSpec, message: str, **details: str) -> tuple[Number, ...]:
+    """Values of a numeric axis. Raises: InvalidGrid(message, details) when one is a string."""
     values = materialised(spec)
     numbers = tuple(v for v in values if not isinstance(v, str | bool))
     if len(numbers) != len(values):
-        raise InvalidGrid(message)
+        raise InvalidGrid(message, details=details)
     return numbers
 
 

@@ -199,7 +199,8 @@ def _grids(
     try:
         risks.append(risk_grid(**dict(template.risk_grid or {})))
     except InvalidGrid as error:
-        found.append(("body.template.risk_grid", error))
+        axis = error.details.get("axis")
+        found.append(("body.template.risk_grid" + (f".{axis}" if axis else ""), error))
     if found:
         first = found[0][1]
         faults = [

@@ -111,13 +111,14 @@ def indicator(indicator_id: str, defaults: Any = None, width: int | None = None)
 def _reads(known: Definition, defaults: Any) -> list[str]:
     """What it reads, in which order its axes run, where its values begin."""
     from compute.indicators.registry import module
+    from compute.quantities import plural
 
     indicator = module(known.indicator_id)
     bars = {item.name: indicator.first(known.defaults, item.name) for item in known.outputs}
     first = f"bar {min(bars.values())}"
     if len({*bars.values()}) > 1:
         first = ", ".join(f"{name} bar {bar}" for name, bar in bars.items())
-    settled = f"settled after {indicator.settle(known.defaults)} bars"
+    settled = f"settled after {plural(indicator.settle(known.defaults), 'bar')}"
     settled += " at the defaults" if known.params else ""
     settled += "; depends on all bars before it" if known.recursive else ""
     lines = [f"  reads    {' '.join(known.inputs)}"] if known.inputs else []

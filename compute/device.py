@@ -19,7 +19,7 @@ from compute.settings import DEVICES
 if TYPE_CHECKING:
     from compute.executor import Executor
 
-CPU = "cpu"
+CPU, AUTO = "cpu", "auto"
 EXTRA = "pip install -e '.[cuda]' in the checkout"
 LEAST_CAPABILITY = (7, 5)
 """The oldest cards that CUDA 13 compiles for."""
@@ -159,14 +159,24 @@ def card_wanted(
     return None
 
 
-def searching(executor: Executor, card: Facts | None) -> Executor:
-    """`executor`, whose searches run on `card` where there is one."""
+def on_device(
+    executor: Executor,
+    card: Facts | None,
+    *,
+    waits: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> Executor:
+    """`executor`, whose searches run on `card` where there is one.
+
+    A job waits for a card that others hold, or it searches on the processor unless it `waits`.
+    One that finds no room there does so as well where `say` hears why, or it is refused.
+    """
     if card is None:
         return executor
-    from compute.cuda.card import opened
+    from compute.cuda.card import card_here
     from compute.cuda.executor import CudaExecutor
 
-    return CudaExecutor(executor, opened())
+    return CudaExecutor(executor, card_here(), waits=waits, say=say)
 
 
 def _version(number: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compute.quantities import spaced
+
 
 class RoehubError(Exception):
     """Base of all errors a user can cause or cure; `code` names the class on the wire."""
@@ -66,7 +68,39 @@ class NoMarketData(InvalidInput):
 
 
 class GuardExceeded(InvalidInput):
-    """A plan above a configured limit; `details` hold the contract's payload."""
+    """A plan above a configured limit; `details` hold the contract's payload.
+
+    The message is made of the contract's `title` of it, `need` (what is needed and what is
+    allowed), `largest` (the names that make most of it, with their numbers of values) and `cure`.
+    `enough` are the name of the limit and a number that would do, where raising it is a cure, too.
+    """
+
+    def __init__(
+        self,
+        need: str,
+        *,
+        title: str = "",
+        cure: str = "",
+        largest: Sequence[tuple[str, int]] = (),
+        details: Mapping[str, Any] | None = None,
+        enough: tuple[str, int] | None = None,
+    ) -> None:
+        most = ", ".join(f"{name} ({spaced(count)})" for name, count in largest)
+        parts = [f"most come from {most}: {cure}" if largest else cure] if cure else []
+        message = "; ".join([f"{title}: {need}" if title else need, *parts])
+        raised = "" if enough is None else f", or raise {enough[0]} to {enough[1]}"
+        super().__init__(message + raised, details=details)
+        self.need, self.cure, self.largest = need, cure, tuple(largest)
+        self.enough = enough
+
+    def with_flags(self, flags: Mapping[str, str]) -> GuardExceeded:
+        """The same of a command that raises limits by `flags`, which are by a limit's name."""
+        if self.enough is None:
+            return self
+        name, number = self.enough
+        head = self.message.removesuffix(f", or raise {name} to {number}")
+        cure = f"{head}, or raise the limit: {flags[name]} {number}"
+        return GuardExceeded(cure, details=self.details)
 
 
 class Cancelled(InvalidInput):

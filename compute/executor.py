@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.control import Control, Meter
+
+if TYPE_CHECKING:
+    from compute.packing import Packing
 
 P = TypeVar("P")
 Span = tuple[int, int]
@@ -61,6 +65,13 @@ class Executor(Protocol):
 
     def each(self, work: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Runs `work` over `items` on this process's threads; the first error is raised."""
+        ...
+
+    def job(self, check: Callable[[], None]) -> AbstractContextManager[Packing | None]:
+        """The folds of one back-test: what they share stays where they compute until it is left.
+
+        Gives what packs its votes, None for the processor. `check` is called while it waits.
+        """
         ...
 
 
@@ -130,6 +141,9 @@ class LocalExecutor:
             for future in futures:
                 future.cancel()
             wait(futures)
+
+    def job(self, check: Callable[[], None]) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def lattice(stage: Any, shortest_ns: float = 2e6, longest_ns: float = 5e8) -> list[Span]:

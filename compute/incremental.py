@@ -24,7 +24,7 @@ from compute.indicators.registry import module
 from compute.indicators.series import FIELDS, BarSeries
 from compute.output_rows import output_rows
 from compute.packing import Packer, body_words
-from compute.pieces import lead_bars, slice_of
+from compute.pieces import lead_bars
 from compute.rules import reference_series, sides, voting_rule
 from compute.settling import longest_lag
 
@@ -121,7 +121,7 @@ class Incremental:
                 f"bars from {begin} are needed to go on with bar {self.next_bar},"
                 f" got {series.first_bar} to {end - 1}"
             )
-        return slice_of(series, begin - series.first_bar, len(series))
+        return series.slice(begin - series.first_bar, len(series))
 
     def run(self, part: BarSeries) -> NDArray[np.float32]:
         """`advance` of what `fresh` gave, or of more bars in front."""
@@ -217,7 +217,7 @@ class IncrementalVotes:
             planes[plane] &= body_words(part, begin, begin + count, body)
         if self._lag:
             self._tail = np.concatenate((self._tail, values[self._output]))[-self._lag :]
-        long, short = (unpack(plane, count).astype(np.int8) for plane in planes)
+        long, short = unpack(planes, count).view(np.int8)
         return Advance(values[self._output], long - short)
 
     def state(self) -> bytes:

@@ -6,7 +6,7 @@ done on one tile of it before the next: a row is read from memory once, whatever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +35,16 @@ class Packer:
         self.form, self.comparisons = both[0].form, sum(counts)
         place = np.concatenate([at + np.arange(side.count) for side, at in sides])
         self.place = np.stack([place, np.repeat(counts, counts)])
-        forms = np.repeat([side.form for side in both], counts)
-        self.above = forms == ABOVE
-        self.low, self.high, lags = (
+        self.forms = np.repeat([side.form for side in both], counts)
+        self.above = self.forms == ABOVE
+        self.low, self.high, self.lag = (
             np.concatenate([getattr(side, name) for side in both])
             for name in ("low", "high", "lag")
         )
-        self.lags = np.unique(lags) if self.form >= RISING else np.empty(0, np.int64)
+        self.lags = np.unique(self.lag) if self.form >= RISING else np.empty(0, np.int64)
         self.more, self.less = (
-            _planes_of(lags, forms == way, self.lags, self.place) for way in (RISING, FALLING)
+            _planes_of(self.lag, self.forms == way, self.lags, self.place)
+            for way in (RISING, FALLING)
         )
 
     def put(
@@ -70,6 +71,10 @@ class Packer:
             _pack_references(
                 rows, reference, begin, self.above, self.place, row, start, stop, planes, word
             )
+
+
+Packing = Callable[[Sequence[tuple[Side, int]], int, int], Packer]
+"""(sides, values of their output, calls that bring them) -> what packs those sides."""
 
 
 def _planes_of(
@@ -111,6 +116,16 @@ def _infinite(values, begin, stop):
 
 
 @kernel
+def inside_word(row, begin, count, low, high):
+    """`count` votes `low <= row <= high` from bar `begin` on, bar by bar."""
+    word = np.uint64(0)
+    for i in range(count):
+        if low <= row[begin + i] <= high:
+            word |= np.uint64(1) << np.uint64(i)
+    return word
+
+
+@kernel
 def _pack_intervals(rows, low, high, place, first, start, stop, planes, word):
     """Votes `low[k] <= out <= high[k]`; closed finite bounds leave infinities out."""
     full, count = (stop - start) // 64, (stop - start + 63) // 64
@@ -125,10 +140,8 @@ def _pack_intervals(rows, low, high, place, first, start, stop, planes, word):
                     put_between(words, word + w, row, start + 64 * w, least, most)
         if full < count:
             for k in range(place.shape[1]):
-                votes = np.uint64(0)
-                for t in range(start + 64 * full, stop):
-                    if low[k] <= row[t] <= high[k]:
-                        votes |= np.uint64(1) << np.uint64(t - start - 64 * full)
+                t = start + 64 * full
+                votes = inside_word(row, t, stop - t, low[k], high[k])
                 planes[place[0, k] + (first + r) * place[1, k], word + full] = votes
 
 
@@ -184,7 +197,7 @@ def _pack_references(rows, reference, at, above, place, first, start, stop, plan
 
 
 @kernel
-def _moved(row, rising, lag, begin, count):
+def moved_word(row, rising, lag, begin, count):
     """Votes of `count` bars from `begin`, bar by bar: none without history."""
     short = min(max(lag - begin, 0), count)
     if short == count:
@@ -217,22 +230,22 @@ def _pack_lags(rows, lags, more, less, first, start, stop, planes, word):
                 begin = tile
                 while begin < last and (slow or start + 64 * begin < lag):
                     t = start + 64 * begin
-                    rising[begin] = _moved(row, True, lag, t, 64)
-                    falling[begin] = _moved(row, False, lag, t, 64)
+                    rising[begin] = moved_word(row, True, lag, t, 64)
+                    falling[begin] = moved_word(row, False, lag, t, 64)
                     begin += 1
                 found = found | put_both(falling, rising, row, start - lag, row, start, begin, last)
                 if found and not slow:
                     # An infinity is met again a lag later: from here on the row goes bar by bar.
                     slow = True
                     for w in range(tile, last):
-                        rising[w] = _moved(row, True, lag, start + 64 * w, 64)
-                        falling[w] = _moved(row, False, lag, start + 64 * w, 64)
+                        rising[w] = moved_word(row, True, lag, start + 64 * w, 64)
+                        falling[w] = moved_word(row, False, lag, start + 64 * w, 64)
         if full < count:
             t = start + 64 * full
             for k in range(lags.size):
                 if more[k, 0] >= 0:
-                    votes = _moved(row, True, lags[k], t, stop - t)
+                    votes = moved_word(row, True, lags[k], t, stop - t)
                     planes[more[k, 0] + r * more[k, 1], word + full] = votes
                 if less[k, 0] >= 0:
-                    votes = _moved(row, False, lags[k], t, stop - t)
+                    votes = moved_word(row, False, lags[k], t, stop - t)
                     planes[less[k, 0] + r * less[k, 1], word + full] = votes

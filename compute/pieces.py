@@ -22,7 +22,7 @@ from compute.indicators.carry import Carry
 from compute.indicators.definition import Indicator, Resumable
 from compute.indicators.kernels.sums import BLOCK
 from compute.indicators.registry import module
-from compute.indicators.series import FIELDS, BarSeries
+from compute.indicators.series import BarSeries
 from compute.settling import corners, settling
 
 PIECE_BARS = 16_320
@@ -65,12 +65,6 @@ def lead_bars(grid: IndicatorGrid) -> int:
     return 2 * max(BLOCK, 1 << windows.bit_length()) + windows
 
 
-def slice_of(series: BarSeries, start: int, stop: int) -> BarSeries:
-    """Bars [start, stop), at their absolute numbers, with derived series of their own."""
-    columns = (getattr(series, name)[start:stop] for name in FIELDS)
-    return BarSeries(*columns, first_bar=series.first_bar + start)
-
-
 def piece_columns(grid: IndicatorGrid, bars: int, lag: int) -> int | None:
     """Columns of a piece of the rows of `grid` over that many bars, None where they are not made in
     pieces. `lag` are the columns that a reader wants before a piece."""
@@ -111,7 +105,7 @@ def _sliced(indicator: Indicator, series: BarSeries, start: int, stop: int, lead
     slices: list[tuple[BarSeries, int, int]] = []
     for begin in range(start, stop, _SLICE * PIECE_BARS):
         first, end = max(0, begin - lead), min(begin + _SLICE * PIECE_BARS, stop)
-        slices.append((slice_of(series, first, end), begin, first))
+        slices.append((series.slice(first, end), begin, first))
 
     def made(
         params: Mapping[str, NDArray[Any]], source: str, output: str, room: Room
@@ -131,7 +125,7 @@ def _resumed(
     cuts = [*range(start % PIECE_BARS, stop, PIECE_BARS), stop]
     cuts = [0, *cuts] if cuts[0] else cuts
     slices = [
-        (slice_of(series, max(0, begin - lead), end), begin, end)
+        (series.slice(max(0, begin - lead), end), begin, end)
         for begin, end in itertools.pairwise(cuts)
     ]
     edge = -(-lag // 64) * 64

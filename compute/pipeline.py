@@ -19,6 +19,7 @@ from compute.distinct import Equals
 from compute.executor import Executor, Sink
 from compute.indicators.series import BarSeries
 from compute.market.timeline import Timeline
+from compute.packing import Packing
 from compute.plan import GATHERED_BYTES, Plan, plan
 from compute.ranking import Ranking, Scores, joined, no_scores
 from compute.route import Box, route
@@ -75,11 +76,17 @@ def backtest(
 
     Raises: GuardExceeded before any work, Cancelled at a block's boundary.
     """
-    clock = Clock()
-    run = Run(job, timeline, executor, control or Control(), clock)
+    control = control or Control()
+    with executor.job(lambda: control.check("stage_a")) as packing:
+        run = Run(job, timeline, executor, control, Clock(), packing)
+        return _outcome(run, limits, report, sink)
+
+
+def _outcome(run: Run, limits: Limits, report: Report, sink: Sink | None) -> Outcome:
+    job, timeline, clock = run.job, run.timeline, run.clock
     sizes = plan(
         job, len(timeline.candles), run.stop - run.start, limits,
-        workers=executor.workers, columns=sink is not None,
+        workers=run.executor.workers, columns=sink is not None,
     )  # fmt: skip
     shortlist = run.shortlist(sizes, report, sink)
     top = run.top(shortlist.scores, sizes, report)
@@ -115,13 +122,20 @@ class Run:
     """One back-test under way: what all its stages share."""
 
     def __init__(
-        self, job: Backtest, timeline: Timeline, executor: Executor, control: Control, clock: Clock
+        self,
+        job: Backtest,
+        timeline: Timeline,
+        executor: Executor,
+        control: Control,
+        clock: Clock,
+        packing: Packing | None = None,
     ) -> None:
         self.job = job
         self.timeline = timeline
         self.executor = executor
         self.control = control
         self.clock = clock
+        self.packing = packing
         self.terms = job.terms()
         self.ranking = Ranking(
             job.primary_metric, job.secondary_metric, job.min_trades, job.distinct
@@ -155,7 +169,7 @@ class Run:
         """Votes over bars [start, stop): of all variants, or of those with settings in `chosen`."""
         return grid_votes(
             grid_layouts(self.job.grid, chosen), self.series, start, stop, self.executor.each,
-            lambda: self.control.check("stage_a"),
+            lambda: self.control.check("stage_a"), self.packing,
         )  # fmt: skip
 
     def shortlist(self, sizes: Plan, report: Report, sink: Sink | None) -> Ranked:

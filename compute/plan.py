@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compute.backtest import Backtest
@@ -12,7 +12,7 @@ from compute.errors import GuardExceeded
 from compute.grid import IndicatorGrid
 from compute.indicators.definition import SOURCE
 from compute.planes import scratch_shape
-from compute.quantities import size_text, spaced
+from compute.quantities import plural, size_text, spaced
 from compute.route import Box
 from compute.rules import sides, voting_rule
 from compute.settings import Limits
@@ -26,6 +26,9 @@ _DERIVED_BYTES = 64
 # One candidate of a selection: index, merit; and a row of exact scores.
 _CANDIDATE_BYTES = 16
 _SCORE_BYTES = 56
+_TITLE = "Backtest variants guard exceeded"
+_FEWER = "give them fewer values or a larger step"
+_NAMED = 3  # axes that a refusal names
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,40 +103,81 @@ def check_variants(job: Backtest, limits: Limits) -> None:
     for part in job.grid.indicators:
         if part.compute_total > limit:
             raise GuardExceeded(
-                f"variants exceed guard: variants={part.compute_total}, max_variants_guard={limit}"
-                f" ({part.indicator_id} alone has {spaced(part.compute_total)}, the limit is"
-                f" {spaced(limit)}); {_narrow(part)}, {_raised(job)}"
+                f"{part.indicator_id} alone has {spaced(part.compute_total)} combinations,"
+                f" {spaced(limit)} are allowed",
+                title=f"variants exceed guard: variants={part.compute_total},"
+                f" max_variants_guard={limit}",
+                cure=_FEWER,
+                largest=_largest(_lengths([part])),
+                enough=_enough(job),
             )
-    _check_total(job, "stage_a", job.grid.total, limit, "narrow an axis of the grid")
-
-
-def _check_total(job: Backtest, stage: str, total: int, limit: int, cure: str) -> None:
+    total = job.grid.total
     if total > limit:
         raise GuardExceeded(
-            f"Backtest variants guard exceeded: {stage} has {spaced(total)} variants, the limit is"
-            f" {spaced(limit)}; {cure}, {_raised(job)}",
-            details={
-                "error": "max_variants_per_compute_exceeded",
-                "stage": stage,
-                "total_variants": total,
-                "max_variants_per_compute": limit,
-            },
+            f"{spaced(total)} combinations{_factors(job.grid.indicators)}, {spaced(limit)} are"
+            " allowed",
+            title=_TITLE,
+            cure=_FEWER,
+            largest=_largest(_lengths(job.grid.indicators)),
+            enough=_enough(job),
+            details=_details("stage_a", total, limit),
         )
 
 
-def _raised(job: Backtest) -> str:
-    """The advice to raise the variants guard, by a number that is enough for every stage."""
-    enough = max(job.grid.total, min(job.preselect, job.grid.total) * job.risk.total)
-    return (
-        f"or raise the limit: --max-variants {enough}, of a service max_variants_per_compute in"
-        " its backtest.yaml"
-    )
+def _check_stops(job: Backtest, preselect: int, limit: int) -> None:
+    """Raises GuardExceeded when there are too many variants with stops."""
+    total = preselect * job.risk.total
+    if total > limit:
+        lengths = {
+            "preselect": preselect,
+            "risk.sl": len(job.risk.sl),
+            "risk.tp": len(job.risk.tp),
+        }
+        raise GuardExceeded(
+            f"{spaced(total)} combinations with stops (the best {spaced(preselect)}, each with"
+            f" {plural(job.risk.total, 'pair')} of levels), {spaced(limit)} are allowed",
+            title=_TITLE,
+            cure="try stops on fewer of the best, or fewer levels",
+            largest=_largest(lengths),
+            enough=_enough(job),
+            details=_details("stage_b", total, limit),
+        )
 
 
-def _narrow(part: IndicatorGrid) -> str:
-    """The advice to shorten the longest axis of an indicator."""
-    axis = max((*part.compute, *part.signals), key=len, default=None)
-    return f"narrow {part.indicator_id}.{axis.name}" if axis else f"drop {part.indicator_id}"
+def _details(stage: str, total: int, limit: int) -> dict[str, str | int]:
+    return {
+        "error": "max_variants_per_compute_exceeded",
+        "stage": stage,
+        "total_variants": total,
+        "max_variants_per_compute": limit,
+    }
+
+
+def _enough(job: Backtest) -> tuple[str, int]:
+    """The variants guard and a number of it that is enough for every stage."""
+    second = min(job.preselect, job.grid.total) * job.risk.total
+    return "max_variants_per_compute", max(job.grid.total, second)
+
+
+def _lengths(parts: Sequence[IndicatorGrid]) -> dict[str, int]:
+    """Numbers of values of all axes, by indicator and axis."""
+    return {
+        f"{part.indicator_id}.{axis.name}": len(axis)
+        for part in parts
+        for axis in (*part.compute, *part.signals)
+    }
+
+
+def _factors(parts: Sequence[IndicatorGrid]) -> str:
+    """What each indicator multiplies the combinations by, where there are several."""
+    found = [f"{part.indicator_id} {spaced(part.rows)}" for part in parts if part.rows > 1]
+    return f" ({' × '.join(found)})" if len(found) > 1 else ""
+
+
+def _largest(lengths: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The few with the most values, most first."""
+    found = sorted(lengths.items(), key=lambda one: -one[1])[:_NAMED]
+    return [(name, count) for name, count in found if count > 1]
 
 
 def plan(
@@ -162,13 +206,7 @@ def plan(
     boxes, planes = _boxes(job, tables, slice_bars, limits, sum(parts.values()), contract)
     parts = {"planes": planes, **parts}
     stage_b_total = preselect * job.risk.total
-    _check_total(
-        job,
-        "stage_b",
-        stage_b_total,
-        limits.max_variants_per_compute,
-        "lower preselect, narrow the risk grid",
-    )
+    _check_stops(job, preselect, limits.max_variants_per_compute)
     return Plan(
         bars,
         slice_bars,
@@ -262,11 +300,16 @@ def _refuse_memory(
     rows = table.long_rows + table.short_rows
     part = next(p for p in job.grid.indicators if p.indicator_id == table.indicator_id)
     budget = limits.max_compute_bytes_total
+    largest = _largest(_lengths([part]))
+    shorter = "take a shorter time range"
     raise GuardExceeded(
-        f"Backtest memory guard exceeded: the run needs {size_text(need)},"
-        f" {size_text(table.plane_bytes(slice_bars))} of it for the votes of {table.indicator_id}"
-        f" ({spaced(rows)} rows × {spaced(slice_bars)} bars), the budget is {size_text(budget)};"
-        f" {_narrow(part)}, or raise max_compute_bytes_total: --memory-bytes {need}",
+        f"the run needs {size_text(need)} of memory, {size_text(table.plane_bytes(slice_bars))} of"
+        f" it for the votes of {table.indicator_id} ({spaced(rows)} rows × {spaced(slice_bars)}"
+        f" bars), {size_text(budget)} are allowed",
+        title="Backtest memory guard exceeded",
+        cure=f"{_FEWER}, or {shorter}" if largest else shorter,
+        largest=largest,
+        enough=("max_compute_bytes_total", need),
         details={
             "error": "max_compute_bytes_total_exceeded",
             "stage": "stage_a",

@@ -20,7 +20,7 @@ from compute.bits import WORD_BITS, words
 from compute.grid import IndicatorGrid
 from compute.indicators.series import BarSeries
 from compute.output_rows import OutputRows, block_rows, output_rows, tensor_rows
-from compute.packing import Packer, body_words
+from compute.packing import Packer, Packing, body_words
 from compute.pieces import Piece, Room, piece_columns, pieces
 from compute.rules import Side, reference_series, sides, voting_rule
 from compute.settling import longest_lag
@@ -113,6 +113,10 @@ def _no_control() -> None:
     return None
 
 
+def _here(sides: Sequence[tuple[Side, int]], values: int, calls: int) -> Packer:
+    return Packer(sides)
+
+
 def build_votes(
     layout: VoteLayout,
     series: BarSeries,
@@ -121,16 +125,17 @@ def build_votes(
     each: Each = _plain,
     control: Callable[[], None] = _no_control,
     out: NDArray[np.uint64] | None = None,
+    packing: Packing | None = None,
 ) -> VoteTable:
     """The vote tables of `layout` on bars [start, stop) of `series`, written to `out` when given.
 
     `each(fn, blocks)` runs `fn` over the blocks, on threads if it likes; `control()` is called
-    before every block and may raise (Cancelled).
+    before every block and may raise (Cancelled). `packing` says what packs, None for this process.
     """
     planes = out
     if planes is None:
         planes = np.empty((layout.n_long + layout.n_short, words(stop - start)), np.uint64)
-    worker = _Builder(layout, series, start, stop, planes, control)
+    worker = _Builder(layout, series, start, stop, planes, control, packing or _here)
     each(worker, layout.rows.blocks(worker.block_rows))
     planes.flags.writeable = False
     long, short = planes[: layout.n_long], planes[layout.n_long :]
@@ -148,6 +153,7 @@ class _Builder:
         stop: int,
         planes: NDArray[np.uint64],
         control: Callable[[], None],
+        packing: Packing,
     ) -> None:
         self.layout, self.series, self.start, self.stop = layout, series, start, stop
         self.planes, self.control = planes, control
@@ -157,9 +163,11 @@ class _Builder:
         both = ((layout.long, 0), (layout.short, layout.n_long))
         alike = layout.long.output == layout.short.output
         passes = (both,) if alike else ((both[0],), (both[1],))
-        self.passes = [(sides[0][0].output, Packer(sides)) for sides in passes]
         self.pieces = pieces(grid, series, start, stop, longest_lag(grid))
-        self.block_rows, _ = scratch_shape(grid, len(series), stop - start)
+        self.block_rows, columns = scratch_shape(grid, len(series), stop - start)
+        values = layout.n_live * (stop - start)
+        calls = -(-values // max(1, self.block_rows * columns))
+        self.passes = [(sides[0][0].output, packing(sides, values, calls)) for sides in passes]
         self.gates = [
             (side, first, body_words(series, start, stop, side.body))
             for side, first in both

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -70,6 +71,9 @@ class _Serial:
         for item in items:
             self.control.check("probe")
             work(item)
+
+    def job(self, check: Callable[[], None]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def fold(self, *arguments: Any, **options: Any) -> Any:
         raise NotImplementedError("a probe times stages, it ranks nothing")

@@ -42,6 +42,11 @@ MODE_CONFLICT = "POST /backtests requires exactly one mode: strategy_id xor temp
 MOST_INDICATORS = 100  # there are fewer, and each may be named once
 DUPLICATE = "duplicate indicator_id in indicator_grids: "
 SAVED_ONLY = "overrides belong to saved mode (strategy_id); put the values into template"
+STRATEGY_GIVEN = (
+    "this is a strategy, not the request of a back-test: open it in the form of the page, which"
+    " makes a request of it, or store it (POST /strategies) and send its strategy_id with a"
+    " time_range"
+)
 TEMPLATE_ONLY = "a stored strategy cannot be run here; send template with the grid to test"
 
 
@@ -356,7 +361,18 @@ def parse_request(body: object) -> BacktestRequest:
     return request
 
 
+def strategy_in(body: object) -> Mapping[str, Any] | None:
+    """The strategy that a JSON value is, as it is sent or as one is answered with; else None."""
+    if not isinstance(body, Mapping) or "template" in body:
+        return None
+    spec = body.get("spec", body)
+    ours = isinstance(spec, Mapping) and isinstance(spec.get("indicators"), list)
+    return spec if ours else None
+
+
 def _template_mode(body: Mapping[Any, Any]) -> None:
+    if strategy_in(body) is not None:
+        raise _refusal(STRATEGY_GIVEN, "mode_conflict", "body")
     saved = body.get("strategy_id") is not None
     if saved == (body.get("template") is not None):
         raise _refusal(MODE_CONFLICT, "mode_conflict", "body.strategy_id", "body.template")

@@ -92,5 +92,5 @@ def _levels(
                 details={"axis": name},
             )
         axis = Explicit((scalar,))
-    numbers = numeric(axis, f"risk axis '{name}' values must be numeric")
+    numbers = numeric(axis, f"risk axis '{name}' values must be numeric", axis=name)
     return tuple(float(value) for value in numbers)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from compute.bits import words
 from compute.grid import Grid
 from compute.indicators.series import BarSeries
+from compute.packing import Packing
 from compute.planes import VoteLayout, build_votes, vote_layout
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -67,6 +68,7 @@ def grid_votes(
     stop: int,
     each: Callable[[Callable[[Any], None], Sequence[Any]], None],
     control: Callable[[], None],
+    packing: Packing | None = None,
 ) -> Votes:
     """`Votes` of `layouts` on bars [start, stop); `each` runs row blocks on executor threads."""
     count = sum(layout.n_long + layout.n_short for layout in layouts)
@@ -77,7 +79,7 @@ def grid_votes(
     for layout in layouts:
         middle = at + layout.n_long
         end = middle + layout.n_short
-        build_votes(layout, series, start, stop, each, control, planes[at:end])
+        build_votes(layout, series, start, stop, each, control, planes[at:end], packing)
         # A row outside the layout's subset keeps an id that is never asked for.
         long_id.append(_frozen(layout.long_id + np.int32(at)))
         short_id.append(_frozen(layout.short_id + np.int32(middle)))

@@ -7,14 +7,17 @@ what is ranked, returned and reported comes from the exact engine on the process
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from compute.control import Control, Meter
 from compute.cuda.card import Card
-from compute.cuda.memory import held
+from compute.cuda.memory import CardBusy, CardMemory
+from compute.cuda.packing import packing_on
+from compute.cuda.residence import Residence
 from compute.cuda.stages import CardStage, Check, Each, served
 from compute.executor import Executor, Query, Sink, Span
+from compute.packing import Packing
 
 P = TypeVar("P")
 
@@ -22,13 +25,28 @@ P = TypeVar("P")
 class CudaExecutor:
     """`inner`, whose searches of stages run on `card`; its other folds are left to it.
 
-    Whoever folds holds the card: other processes of this user wait. Not for several threads.
+    A job that has begun to use the card holds it to its end, and other processes of this user wait:
+    or, with `waits` false, such a job searches on the processor. One that finds no room on the card
+    is refused, or it tells `say` and goes on with the processor. Not for several threads.
     """
 
-    def __init__(self, inner: Executor, card: Card) -> None:
-        self._inner, self._card = inner, card
+    def __init__(
+        self,
+        inner: Executor,
+        card: Card,
+        *,
+        waits: bool = True,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._inner, self._card, self._waits, self._say = inner, card, waits, say
+        self._residence: Residence | None = None
+        self._left = self._searched = False
         self.name = inner.name
-        self.device = f"cuda ({card.name})"
+
+    @property
+    def device(self) -> str:
+        """What has searched the last job: the card if any of its searches ran there."""
+        return f"cuda ({self._card.name})" if self._searched else self._inner.device
 
     @property
     def workers(self) -> int:
@@ -39,39 +57,86 @@ class CudaExecutor:
         """As the inner executor does."""
         self._inner.each(work, items)
 
+    @contextmanager
+    def job(self, check: Callable[[], None]) -> Iterator[Packing | None]:
+        """A job's place on the card, and what packs its votes there where that pays."""
+        self._searched = False
+        with Residence(self._card) as residence:
+            self._left = not self._waits and not _entered(residence)
+            if self._left:
+                yield None
+                return
+            self._residence = residence
+            try:
+                yield packing_on(residence, self.workers, check)
+            finally:
+                self._residence = None
+
     def fold(
         self, stage: Any, query: Query[P], spans: Sequence[Span], meter: Meter, control: Control,
         sink: Sink | None = None,
     ) -> P:  # fmt: skip
         """Merged parts of `query` over `spans`. Raises: Cancelled, CardMemory."""
-        if not query.searches or not spans or not served(stage):
+        if self._left or not query.searches or not spans or not served(stage):
             return self._inner.fold(stage, query, spans, meter, control, sink)
 
         def check() -> None:
             control.check(stage.name)
 
         merged: list[P] = []
-        with on_card(stage, self._card, spans, self._inner.each, check) as placed:
-            for start, stop in spans:
-                part = query.part(placed, start, stop, check)
-                if sink is not None:
-                    for block in getattr(part, "columns", None) or ():
-                        sink(block)
-                merged = [query.merge([*merged, part])]
-                meter.add((stop - start) * stage.units_per_position)
+
+        def take(part: P, start: int, stop: int) -> None:
+            if sink is not None:
+                for block in getattr(part, "columns", None) or ():
+                    sink(block)
+            merged[:] = [query.merge([*merged, part])]
+            meter.add((stop - start) * stage.units_per_position)
+
+        with ExitStack() as alone:
+            residence = self._residence or alone.enter_context(Residence(self._card))
+            rest = self._taken(stage, query, spans, residence, check, take)
+            if rest:
+                self._left = self._residence is not None  # for the rest of the job
+                residence.leave()
+        if rest:
+            part = self._inner.fold(stage, query, rest, meter, control, sink)
+            return query.merge([*merged, part])
         return merged[0]
 
-
-@contextmanager
-def on_card(
-    stage: Any, card: Card, spans: Sequence[Span], each: Each, check: Check
-) -> Iterator[CardStage]:
-    """`stage` on `card`, which is held meanwhile; `each` runs exact scores on threads."""
-    with held(card.lock, check):
+    def _taken(
+        self, stage: Any, query: Query[P], spans: Sequence[Span], residence: Residence,
+        check: Check, take: Callable[[P, int, int], None],
+    ) -> Sequence[Span]:  # fmt: skip
+        """Hands to `take` what the card finds; the spans that it has no room for."""
+        done = 0
         try:
-            yield CardStage(stage, card, joined_spans(spans), each)
-        finally:
-            card.release()
+            placed = on_card(stage, residence, spans, self._inner.each, check)
+            for start, stop in spans:
+                take(query.part(placed, start, stop, check), start, stop)
+                self._searched = True
+                done += 1
+        except CardMemory as error:
+            if self._say is None:
+                raise
+            self._say(f"device auto: going on with the CPU, {error.message}")
+        return spans[done:]
+
+
+def _entered(residence: Residence) -> bool:
+    """Whether the card was to be had at once."""
+    try:
+        residence.enter(None)
+    except CardBusy:
+        return False
+    return True
+
+
+def on_card(
+    stage: Any, residence: Residence, spans: Sequence[Span], each: Each, check: Check
+) -> CardStage:
+    """`stage` on a card that nobody else uses now; `each` runs exact scores on threads."""
+    residence.enter(check)
+    return CardStage(stage, residence, joined_spans(spans), each)
 
 
 def joined_spans(spans: Sequence[Span]) -> list[Span]:

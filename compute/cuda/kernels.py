@@ -1,4 +1,4 @@
-"""Kernels of the search: which thread scores which variant, and where the scores go.
+"""Kernels of the search: which thread scores which variant, or makes which votes; what goes where.
 
 Arrays travel in tuples, inputs and outputs apart: the simulator hands plain arrays of a tuple
 through to the compiled bodies, and a launch stays readable. `sums` of outputs are in the units of
@@ -13,6 +13,8 @@ import numpy as np
 from numba import cuda as numba_cuda
 
 from compute.cuda.bodies import all_pairs, base_columns, base_fixed, base_product, pair_score
+from compute.packing import inside_word, moved_word
+from compute.rules import BETWEEN, RISING
 
 cuda: Any = numba_cuda  # its types are those of its stubs
 _RUNS = 65  # that end in one word: 64, and one that is closed on the last bar
@@ -86,3 +88,24 @@ def pair_kernel(inputs, terms, outputs):
             planes, lid, sid, conflict, i, close, calm, terms, sl[p], tp[p]
         )
         equity[n] = total / terms.init_cash
+
+
+@cuda.jit
+def votes_kernel(inputs, start, outputs):
+    """Words of votes from column `start` of indicator rows on: a thread a word of one comparison.
+
+    Lanes of a warp make several comparisons of the same bars, which are read once for all.
+    """
+    rows, forms, low, high, lags = inputs
+    (votes,) = outputs
+    n = cuda.grid(1)
+    if n < votes.size:
+        k = n % forms.size
+        w = n // forms.size % votes.shape[2]
+        r = n // forms.size // votes.shape[2]
+        begin = start + 64 * w
+        count = min(64, rows.shape[1] - begin)
+        if forms[k] == BETWEEN:
+            votes[k, r, w] = inside_word(rows[r], begin, count, low[k], high[k])
+        else:
+            votes[k, r, w] = moved_word(rows[r], forms[k] == RISING, lags[k], begin, count)

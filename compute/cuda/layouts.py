@@ -22,6 +22,7 @@ from compute.stage_b import StageB
 Ids = NDArray[np.int32]
 Shapes = dict[str, tuple[tuple[int, ...], Any]]
 
+_CORES, _FEW_CORES = 20, 4  # see the model in docs/architecture/compute/cuda.md
 _WALK_NS = 0.05  # model of a reference core: per bar and pair that is walked alone
 
 
@@ -33,17 +34,23 @@ def layout_of(stage: StageA | StageB) -> Layout:
 
 
 class Layout(Protocol):
-    """A stage on a card: its kernel, its arrays. `money` turns sums of the kernel into quote."""
+    """A stage on a card: its kernel, its arrays. `money` turns sums of the kernel into quote.
+
+    `cores` are the reference cores that the slowest card in mind stands for, whose float64 units
+    are many or few.
+    """
 
     kernel: Any
     each: int
     money: float
 
+    def cores(self, few_doubles: bool) -> int: ...
+
     def positions(self, start: int, stop: int) -> tuple[NDArray[np.int64], Ids, Ids]:
         """(index of every score, LONG and SHORT plane ids) of positions [start, stop)."""
         ...
 
-    def tables(self) -> list[tuple[str, NDArray[Any]]]:
+    def tables(self) -> list[NDArray[Any]]:
         """What all positions read besides votes and closes."""
         ...
 
@@ -69,6 +76,9 @@ class _Base:
 
     each = 1
 
+    def cores(self, few_doubles: bool) -> int:
+        return _CORES
+
     def __init__(self, stage: StageA) -> None:
         self._stage, sizing = stage, stage.terms.sizing
         self.money = stage.terms.init_cash
@@ -82,8 +92,8 @@ class _Base:
         flat, rows = self._stage.route.visit(start, stop)
         return flat, *self._stage.votes.pairs(rows)
 
-    def tables(self) -> list[tuple[str, NDArray[Any]]]:
-        return [("table", factor_table(self._stage.terms))]
+    def tables(self) -> list[NDArray[Any]]:
+        return [factor_table(self._stage.terms)]
 
     def outputs(self, count: int) -> Shapes:
         few: Shapes = {
@@ -124,9 +134,12 @@ class _EachPair(_Pairs):
     kernel: Any = pair_kernel
     money = 1.0
 
-    def tables(self) -> list[tuple[str, NDArray[Any]]]:
+    def cores(self, few_doubles: bool) -> int:
+        return _FEW_CORES if few_doubles else _CORES
+
+    def tables(self) -> list[NDArray[Any]]:
         sl, tp = self._stage.rates()
-        return [("calm", self._stage.calm), ("sl", sl), ("tp", tp)]
+        return [self._stage.calm, sl, tp]
 
     def outputs(self, count: int) -> Shapes:
         scores = count * self.each
@@ -149,12 +162,13 @@ class _AllPairs(_Pairs):
     kernel: Any = pairs_kernel
     money = np.nan
 
-    def tables(self) -> list[tuple[str, NDArray[Any]]]:
+    def cores(self, few_doubles: bool) -> int:
+        return _CORES
+
+    def tables(self) -> list[NDArray[Any]]:
         levels = self._stage.levels
-        return [
-            ("table", factor_table(self._stage.terms)), ("calm", self._stage.calm),
-            ("sl", levels.sl), ("tp", levels.tp), ("pair", levels.pair),
-        ]  # fmt: skip
+        table = factor_table(self._stage.terms)
+        return [table, self._stage.calm, levels.sl, levels.tp, levels.pair]
 
     def outputs(self, count: int) -> Shapes:
         rows, columns = self._stage.levels.pair.shape

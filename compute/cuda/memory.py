@@ -22,6 +22,14 @@ _POLL_SECONDS = 0.05
 class CardMemory(RoehubError):
     """A card cannot hold even a small part of a search."""
 
+    code = "unavailable"
+
+
+class CardBusy(RoehubError):
+    """Somebody else holds the card."""
+
+    code = "unavailable"
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -67,16 +75,22 @@ def refused(needs: Needs, planes: int, free_bytes: int) -> CardMemory:
 
 
 @contextmanager
-def held(path: Path, check: Callable[[], None]) -> Iterator[None]:
-    """Holds the lock file of a card; waits for other processes, calling `check` meanwhile."""
+def held(path: Path, check: Callable[[], None] | None) -> Iterator[None]:
+    """Holds the lock file of a card; waits for other processes, calling `check` meanwhile.
+
+    Raises: CardBusy where there is no `check`.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         while True:
-            check()
+            if check is not None:
+                check()
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if check is None:
+                    raise CardBusy("another process searches on the card") from None
                 time.sleep(_POLL_SECONDS)
         yield
     finally:

@@ -49,6 +49,18 @@ class BarSeries:
     def __len__(self) -> int:
         return self.close.size
 
+    def slice(self, start: int, stop: int) -> BarSeries:
+        """Bars [start, stop) of them, at their absolute numbers, with derived arrays of their own.
+
+        `start` is not negative. The columns share memory with these.
+        """
+        rows, part = slice(start, stop), object.__new__(BarSeries)
+        for name in FIELDS:  # each is what `__post_init__` would make of it
+            object.__setattr__(part, name, getattr(self, name)[rows])
+        object.__setattr__(part, "first_bar", self.first_bar + start)
+        object.__setattr__(part, "_derived", {})
+        return part
+
     def derived(self, name: str, build: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """The array called `name`, built at its first use and read-only from then on.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compute.errors import InvalidCandles
 
 SERIES: Final = ("open", "high", "low", "close", "volume")
+COLUMNS: Final = ("ts_open_ms", *SERIES)
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -75,8 +76,10 @@ class Candles:
 
     def slice(self, start: int, stop: int) -> Candles:
         """The candles `[start, stop)`, sharing memory with these."""
-        rows = slice(start, stop)
-        return Candles(self.ts_open_ms[rows], *(column[rows] for column in self.series()))
+        rows, part = slice(start, stop), object.__new__(Candles)
+        for name in COLUMNS:  # each is what `__post_init__` would make of it
+            object.__setattr__(part, name, getattr(self, name)[rows])
+        return part
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Candles:
         """The candles at `rows` (indices or mask), copied."""

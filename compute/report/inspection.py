@@ -13,6 +13,7 @@ from compute.control import Control
 from compute.details import replayed
 from compute.executor import Executor
 from compute.pipeline import Clock, Outcome, Run
+from compute.ranking import metric
 from compute.replay import Replay
 from compute.report.curves import (
     CURVE_BUCKETS,
@@ -22,8 +23,9 @@ from compute.report.curves import (
     rounded,
     variant_curve,
 )
+from compute.report.format import read_text
 from compute.report.metrics import Floats, Ints, metrics
-from compute.report.rows import report_rows, rows_record
+from compute.report.rows import hold_return_pct, report_rows, rows_record
 
 CANDLES: Final = 1_200
 """Most candles and votes of a window; beyond them neighbours are joined."""
@@ -53,6 +55,7 @@ class Inspection(TypedDict):
     init_cash: float
     metrics: dict[str, float | int | None]
     rows: list[dict[str, str]]
+    holdout: dict[str, float | None] | None
     equity: Series
     hold: Series
     drawdown_pct: Series
@@ -74,21 +77,23 @@ def inspection(outcome: Outcome, executor: Executor, *, held_out: bool) -> Inspe
         cut_ms = int(outcome.timeline.close_ts_ms[_part(outcome, True)[0]])
         start_ms, end_ms = (cut_ms, end_ms) if held_out else (start_ms, cut_ms)
     curve = variant_curve(walked, variant=0, init_cash=walked.init_cash)
+    rows = rows_record(
+        report_rows(
+            walked,
+            walked.trades,
+            period_start_ms=start_ms,
+            period_end_ms=end_ms,
+            init_cash=walked.init_cash,
+        )
+    )
     return Inspection(
         first_close_ms=int(times[0]) if len(times) else 0,
         bar_ms=outcome.timeline.timeframe.ms,
         bars=len(times),
         init_cash=walked.init_cash,
         metrics=metrics(walked, walked.trades, init_cash=walked.init_cash).record(),
-        rows=rows_record(
-            report_rows(
-                walked,
-                walked.trades,
-                period_start_ms=start_ms,
-                period_end_ms=end_ms,
-                init_cash=walked.init_cash,
-            )
-        ),
+        rows=[row | {"shown": read_text(row["metric"], row["value"])} for row in rows],
+        holdout=_holdout(outcome),
         equity=curve["equity"],
         hold=_hold(walked),
         drawdown_pct=curve["drawdown_pct"],
@@ -97,6 +102,21 @@ def inspection(outcome: Outcome, executor: Executor, *, held_out: bool) -> Inspe
         trades=trade_records(outcome, walked, MAX_TRADES),
         window=window(outcome, executor, held_out=held_out),
     )
+
+
+def _holdout(outcome: Outcome) -> dict[str, float | None] | None:
+    """What the first row made of the part that was held out, and buying and holding; None where
+    nothing was."""
+    held = outcome.holdout
+    if held is None:
+        return None
+    start, stop = _part(outcome, True)
+    return {
+        "total_return_pct": _finite(float(metric("total_return_pct", held.take(slice(1)))[0])),
+        "hold_return_pct": hold_return_pct(
+            outcome.timeline.candles.close[start:stop].astype(np.float64)
+        ),
+    }
 
 
 def replay_of(outcome: Outcome, executor: Executor, *, held_out: bool) -> Replay:

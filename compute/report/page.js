@@ -48,7 +48,8 @@ function showHead() {
   const drop = metricOf(0, "metric.max_drawdown_pct");
   if (drop !== null) tiles.append(tile("Its largest drawdown", percent(drop, false), "below its peak"));
   const later = metricOf(0, "holdout.total_return_pct");
-  if (later !== null) tiles.append(tile("On the holdout", percent(later), "bars it was not ranked on"));
+  const bought = data.holdout_hold_pct;
+  if (later !== null) tiles.append(tile("On the holdout", percent(later), bought === null ? "bars it was not ranked on" : `buy and hold ${percent(bought)}`));
   const close = market && market.close.values;
   if (close && close.length && close[0] > 0)
     tiles.append(tile("Buy and hold", percent((close[close.length - 1] / close[0] - 1) * 100), "same bars, no costs"));
@@ -213,26 +214,15 @@ function showCharts(curve) {
 
 const BLOCK_ENDS = new Set(["Duration", "Position Coverage [%]", "Avg. Drawdown Duration", "Expectancy", "Gross Exposure"]);
 
-// A duration to the minute, shorter ones to the second; any other text as it is.
-function durationText(text) {
-  const parts = /^(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)(\.\d+)?$/.exec(text);
-  if (!parts) return text;
-  const [days, hours, minutes, seconds, part] = parts.slice(1).map(p => Number(p ?? 0));
-  const total = Math.round(((days * 24 + hours) * 60 + minutes) + (seconds + part) / 60);
-  if (!days && !hours && !minutes) return `${seconds} s`;
-  const named = [[Math.floor(total / 1440), "d"], [Math.floor(total / 60) % 24, "h"], [total % 60, "min"]];
-  return named.filter(([count]) => count).map(([count, unit]) => `${count} ${unit}`).join(" ");
-}
-
 function showReport(variant) {
   const rows = data.reports[variant], later = data.holdout_reports[variant], report = byId("report");
   report.parentElement.hidden = !rows;
   if (!rows) return;
   report.tHead.replaceChildren(node("tr", {}, node("th", { scope: "col" }, "Metric"),
     node("th", { scope: "col" }, later ? "Ranked on" : "Value"), later ? node("th", { scope: "col" }, "Holdout") : null));
-  const short = text => durationText(text.replace(":00.000+00:00", "").replace("+00:00", ""));
+  const cell = ([shown, exact]) => node("td", { title: exact }, shown);
   report.tBodies[0].replaceChildren(...data.metrics.map((metric, i) => node("tr", { class: BLOCK_ENDS.has(metric) ? "rule" : "" },
-    node("td", {}, metric), node("td", { title: rows[i] }, short(rows[i])), later ? node("td", { title: later[i] }, short(later[i])) : null)));
+    node("td", {}, metric), cell(rows[i]), later ? cell(later[i]) : null)));
 }
 
 function choose(variant) {

@@ -13,10 +13,11 @@ from importlib import resources
 from typing import Any
 
 from compute.cautions import GENERATED
+from compute.quantities import sentence
 from compute.report.document import Document
 from compute.report.facts import heading, sections
-from compute.report.format import NOT_AVAILABLE
-from compute.report.ranked import ranked_table, silence
+from compute.report.format import NOT_AVAILABLE, read_text
+from compute.report.ranked import hold_pct, ranked_table, silence
 from compute.report.rows import METRICS
 
 _MARK = re.compile(r"\{\{(\w+)\}\}")
@@ -56,14 +57,10 @@ def _notices(document: Document) -> str:
     for caution in document["result"].get("cautions") or ():
         if caution["code"] != GENERATED.code:  # the first notice says so
             found.append(("CAUTION.", caution["message"]))
-    texts = ((html.escape(title), html.escape(_sentence(text))) for title, text in found)
+    texts = ((html.escape(title), html.escape(sentence(text))) for title, text in found)
     return "\n  ".join(
         f'<p class="notice"><strong>{title}</strong> {text}</p>' for title, text in texts
     )
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].removesuffix(".") + "."
 
 
 def json_for_html(value: Any) -> str:
@@ -80,10 +77,11 @@ def _data(document: Document) -> dict[str, Any]:
         "sections": sections(document),
         "ranking": document["ranking"],
         "metrics": METRICS,
-        "reports": [_texts(variant.get("report")) for variant in variants],
+        "reports": [_values(variant.get("report")) for variant in variants],
         "holdout": held,
+        "holdout_hold_pct": hold_pct(variants[0], held_out=True) if variants else None,
         "holdout_reports": [
-            _texts((variant.get("holdout") or {}).get("report")) for variant in variants
+            _values((variant.get("holdout") or {}).get("report")) for variant in variants
         ]
         if held
         else [],
@@ -95,13 +93,13 @@ def _data(document: Document) -> dict[str, Any]:
     }
 
 
-def _texts(report: Mapping[str, Any] | None) -> list[str] | None:
-    """The values of a report's rows in the fixed order."""
+def _values(report: Mapping[str, Any] | None) -> list[tuple[str, str]] | None:
+    """(as it is read, exact) of a report's rows in the fixed order."""
     if not report or not report.get("rows"):
         return None
-    values = {row["metric"]: row["value"] for row in report["rows"]}
-    found = (values.get(metric) for metric in METRICS)
-    return [NOT_AVAILABLE if value is None else str(value) for value in found]
+    values = {row["metric"]: row["value"] for row in report["rows"] if row["value"] is not None}
+    texts = [(metric, str(values.get(metric, NOT_AVAILABLE))) for metric in METRICS]
+    return [(read_text(metric, text), text) for metric, text in texts]
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 from compute.quantities import spaced
+from compute.report.format import NOT_AVAILABLE
 
 Scalar = str | int | float | bool | None
 
@@ -13,6 +14,7 @@ NO_TRADES: Final = (
     "no variant ever trades: thresholds are never reached, votes never agree, or only on a side"
     " that direction_mode does not trade"
 )
+_HOLD: Final = "Benchmark Return [%]"
 METRIC_COLUMNS = (
     ("total_return_pct", "Return", "%"),
     ("max_drawdown_pct", "Max. drawdown", "%"),
@@ -43,6 +45,18 @@ class RankedTable(TypedDict):
     fixed: list[tuple[str, Scalar]]
     keys: list[str]
     equals: list[str]
+
+
+def hold_pct(variant: Mapping[str, Any], *, held_out: bool = False) -> float | None:
+    """What buying and holding made of the part that `variant` was ranked on, or of the holdout.
+
+    None where the variant has no report of it, or the report no such number.
+    """
+    part = variant.get("holdout") if held_out else variant
+    for row in ((part or {}).get("report") or {}).get("rows") or ():
+        if row["metric"] == _HOLD and row["value"] != NOT_AVAILABLE:
+            return float(row["value"])
+    return None
 
 
 def ranked_table(variants: Sequence[Mapping[str, Any]]) -> RankedTable:
@@ -99,6 +113,12 @@ def parameter_values(payload: Mapping[str, Any]) -> dict[str, Scalar]:
     values["risk.stop_loss_pct"] = risk.get("sl_pct") if risk.get("sl_enabled") else None
     values["risk.take_profit_pct"] = risk.get("tp_pct") if risk.get("tp_enabled") else None
     return values
+
+
+def has_stops(payload: Mapping[str, Any]) -> bool:
+    """Whether a variant has a stop-loss or a take-profit."""
+    risk = payload.get("risk_params") or {}
+    return bool(risk.get("sl_enabled") or risk.get("tp_enabled"))
 
 
 def equal_groups(variants: Sequence[Mapping[str, Any]]) -> list[list[int]]:

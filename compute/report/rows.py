@@ -101,7 +101,7 @@ def _curve_values(curve: Curve, init_cash: float) -> dict[str, Value]:
     return {
         "Total Profit": float(equity[-1]) - init_cash if bars else 0.0,
         "Total Return [%]": total_return_pct(equity, init_cash),
-        "Benchmark Return [%]": _benchmark_pct(curve),
+        "Benchmark Return [%]": hold_return_pct(curve.close),
         "Position Coverage [%]": 100.0 * float(np.mean(curve.have_position)) if bars else None,
         "Max. Drawdown [%]": None if fall is None else 100.0 * float(fall.max()),
         "Avg. Drawdown [%]": None if fall is None else 100.0 * float(fall.mean()),
@@ -124,10 +124,12 @@ def _drawdown_durations_ms(fall: Floats | None, close_ts_ms: Ints) -> tuple[int 
     return int(episodes.max()), int(episodes.sum()) // len(episodes)
 
 
-def _benchmark_pct(curve: Curve) -> float | None:
-    if not len(curve.close) or not curve.close[0] > 0.0:
+def hold_return_pct(close: Floats) -> float | None:
+    """Percent that buying at the first close and holding to the last one returns, without costs;
+    None without bars or where the first close is not positive."""
+    if not len(close) or not close[0] > 0.0:
         return None
-    return (float(curve.close[-1]) / float(curve.close[0]) - 1.0) * 100.0
+    return (float(close[-1]) / float(close[0]) - 1.0) * 100.0
 
 
 def _trade_values(curve: Curve, trades: TradeColumns) -> dict[str, Value]:

@@ -270,11 +270,12 @@ def histogram(finite: Values) -> Histogram:
     return Histogram(edges, counts.astype(np.int64), open_low, open_high)
 
 
-def verdict(own: float, near: Neighbours) -> str:
-    """How the variants around one did, as two sentences."""
+def verdict(own: float, near: Neighbours, *, has_stops: bool = True) -> str:
+    """How the variants around one did, as two sentences; `has_stops` of the one itself."""
     others = "1 neighbour" if near.count == 1 else f"{spaced(near.count)} neighbours"
+    which = "Without its stops the" if has_stops else "The"
     return (
-        f"Without its stops the marked variant returned {_percent(own)}. Its {others}, one step "
+        f"{which} marked variant returned {_percent(own)}. Its {others}, one step "
         f"away on any axis, returned {_percent(near.median)} in the median, from "
         f"{_percent(near.minimum)} to {_percent(near.maximum)}."
     )

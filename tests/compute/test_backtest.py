@@ -308,7 +308,7 @@ def test_every_fault_of_every_block_is_told_with_its_place() -> None:
         f"{blocks}.2.params.smoothing", f"{blocks}.4.indicator_id",
         f"{rules}.momentum.ris", f"{rules}.momentum.rsi.window",
         f"{rules}.momentum.rsi.long_threshold",
-        "body.template.risk_grid",
+        "body.template.risk_grid.sl",
     }  # fmt: skip
     assert "did you mean momentum.rsi" in faults[f"{rules}.momentum.ris"]
     assert faults[f"{blocks}.4.indicator_id"] == (

@@ -10,7 +10,7 @@ import pytest
 
 from compute.axes import Explicit, Range
 from compute.errors import InvalidRequest
-from compute.request import parse_request
+from compute.request import STRATEGY_GIVEN, parse_request
 
 BODY: dict[str, Any] = {
     "time_range": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-11T02:00:00.0015+02:00"},
@@ -120,6 +120,14 @@ def test_exactly_one_mode(fields: dict[str, object]) -> None:
         ("body.strategy_id", "mode_conflict"),
         ("body.template", "mode_conflict"),
     ]
+
+
+def test_a_strategy_is_told_from_a_request() -> None:
+    strategy = {"schema_version": 2, "indicators": [{"id": "ma.sma"}]}
+    for body in (strategy, {"strategy_id": "1", "spec": strategy}):
+        assert refused(body).message == STRATEGY_GIVEN
+    for body in ({"indicators": [], "template": {}}, {"spec": []}, {"indicators": 3}):
+        assert refused(body).message != STRATEGY_GIVEN
 
 
 def test_a_stored_strategy_is_not_for_this_entry() -> None:

@@ -102,11 +102,16 @@ def block_centre(x, begin, stop):
     return 0.0
 
 
+_ONE_ROW = np.zeros(1, np.int64)
+
+
 def block_groups(
     windows: NDArray[np.int64], shortest: int = _SHORTEST_BLOCK
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """Blocks (powers of two) and the rows, by ascending window, that each serves: the shortest of
     at least `shortest` bars that holds the window. It depends on no other row."""
+    if windows.size == 1:  # as for each bar of a live run
+        return [(max(shortest, 1 << (int(windows[0]) - 1).bit_length()), _ONE_ROW)]
     order = np.argsort(windows, kind="stable")
     blocks = np.maximum(shortest, 1 << np.ceil(np.log2(windows[order])).astype(np.int64))
     return [(int(block), order[blocks == block]) for block in np.unique(blocks)]

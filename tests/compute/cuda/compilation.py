@@ -53,14 +53,16 @@ def compiled(capability: tuple[int, int]) -> list[Compiled]:
     found = []
     for name, (inputs, outputs) in signatures().items():
         kernel: Any = getattr(kernels, f"{name}_kernel")
-        ptx, _ = compile_ptx(kernel.py_func, types.void(inputs, terms, outputs), cc=capability)
+        values = types.int64 if name == "votes" else terms
+        ptx, _ = compile_ptx(kernel.py_func, types.void(inputs, values, outputs), cc=capability)
         found.append(assembled(name, capability, ptx))
     return found
 
 
 def signatures() -> dict[str, tuple[Any, Any]]:
-    """(inputs, outputs) of each kernel, as `compute.cuda.stages` hands them over."""
+    """(inputs, outputs) of each kernel, as `compute.cuda.stages` and `.packing` hand them over."""
     real, word, count, flag = types.float64, types.uint64, types.int32, types.uint8
+    single, long = types.float32, types.int64
 
     def arrays(*kinds: tuple[Any, int]) -> Any:
         return types.Tuple([types.Array(kind, axes, "C") for kind, axes in kinds])
@@ -74,10 +76,14 @@ def signatures() -> dict[str, tuple[Any, Any]]:
         "columns": (base, arrays(*scores, (flag, 1), *sums)),
         "fixed": (base, arrays(*scores, (flag, 1), *sums)),
         "pairs": (
-            arrays(*votes, (real, 2), (count, 2), (real, 1), (real, 1), (types.int64, 2)),
+            arrays(*votes, (real, 2), (count, 2), (real, 1), (real, 1), (long, 2)),
             arrays((real, 2), (count, 2), (flag, 1), *cells),
         ),
         "pair": (arrays(*votes, (count, 2), (real, 1), (real, 1)), arrays(*scores, *sums)),
+        "votes": (
+            arrays((single, 2), (long, 1), (single, 1), (single, 1), (long, 1)),
+            arrays((word, 3)),
+        ),
     }
 
 

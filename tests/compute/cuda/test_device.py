@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import compute.device
-from compute.device import DeviceUnavailable, Facts, card_wanted, facts, searching, unusable
+from api import sync_tasks
+from api.errors import Unavailable, status_of
+from compute.device import DeviceUnavailable, Facts, card_wanted, facts, on_device, unusable
 from compute.errors import InvalidInput
 from compute.executor import LocalExecutor
 from compute.settings import Search
@@ -63,7 +65,7 @@ def test_the_processor_is_not_looked_beyond() -> None:
 
     assert card_wanted("cpu", print, probe) is None
     with LocalExecutor(1) as inner:
-        assert searching(inner, None) is inner
+        assert on_device(inner, None) is inner
         assert inner.device == "cpu"
     with pytest.raises(InvalidInput, match="cpu, cuda, auto"):
         card_wanted("gpu", print, probe)
@@ -125,3 +127,20 @@ def test_facts_of_packages_that_do_not_load(packages: Any) -> None:
     found = facts()
     assert found.error
     assert unusable(found) is not None
+
+
+def test_a_service_without_a_card_says_what_to_set(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run within a request: `cuda` is the fault of the service, `auto` is said once."""
+    monkeypatch.setattr(compute.device, "facts", lambda: Facts(missing=("cupy",)))
+    with LocalExecutor(1) as inner:
+        assert sync_tasks.device_executor(inner, "cpu") is inner
+        sync_tasks._card.cache_clear()  # pyright: ignore[reportPrivateUsage]
+        for _ in range(2):
+            assert sync_tasks.device_executor(inner, "auto") is inner
+        with pytest.raises(Unavailable, match=r"not installed; set backtest\.search") as caught:
+            sync_tasks.device_executor(inner, "cuda")
+    assert status_of(caught.value) == 503
+    assert caught.value.details["error"] == "device_unavailable"
+    assert [record.message[:12] for record in caplog.records] == ["device auto:"]

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.report.format import count_text, date_text, duration_text, number_text, table_md
+from compute.report.format import (
+    count_text,
+    date_text,
+    duration_text,
+    number_text,
+    read_text,
+    table_md,
+)
 from compute.report.rows import Row
 
 HOUR_MS = 3_600_000
@@ -76,6 +83,25 @@ def test_date() -> None:
 )
 def test_duration(hours: float, text: str) -> None:
     assert duration_text(round(hours * HOUR_MS)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("1 day, 3:24:13.714000", "1 d 3 h 24 min"),
+        ("2 days, 23:59:45", "3 d"),
+        ("0:15:00", "15 min"),
+        ("0:00:30.500000", "30 s"),
+        ("0:00:00", "0 s"),
+        ("2026-01-02 03:04:00.000+00:00", "2026-01-02 03:04"),
+        ("2026-01-02 03:04:05.000+00:00", "2026-01-02 03:04:05"),
+        ("2026-01-02 03:04:05.006+00:00", "2026-01-02 03:04:05.006"),
+        ("N/A", "N/A"),
+        ("-1.5", "−1.50"),
+    ],
+)
+def test_people_read_dates_and_durations_to_the_minute(text: str, read: str) -> None:
+    assert read_text("SQN", text) == read
 
 
 def test_table_has_no_trailing_newline() -> None:

@@ -134,6 +134,25 @@ def test_holdout_is_shown_beside_the_ranked_part() -> None:
     data = Page(report_page(held)).data()
     assert [len(rows) for rows in data["holdout_reports"]] == [25, 25]
     assert "holdout.total_return_pct" in [c["name"] for c in data["table"]["columns"]]
+    told = {row["metric"]: row["value"] for row in later(held)["report"]["rows"]}
+    assert data["holdout_hold_pct"] == float(told["Benchmark Return [%]"])
+    # A result without reports says nothing of it.
+    later(held)["report"] = None
+    assert Page(report_page(held)).data()["holdout_hold_pct"] is None
+
+
+def test_a_row_of_zero_is_no_row_without_a_value() -> None:
+    made = document(bars=300, fast=(4,), slow=(20, 30), top=2, detailed=1)
+    rows = made["result"]["variants"][0]["report"]["rows"]
+    rows[METRICS.index("Num. Trades")]["value"] = 0
+    rows[METRICS.index("SQN")]["value"] = None
+    told = Page(report_page(made)).data()["reports"][0]
+    assert told[METRICS.index("Num. Trades")] == ["0", "0"]
+    assert told[METRICS.index("SQN")] == ["N/A", "N/A"]
+
+
+def later(held: Document) -> dict[str, Any]:
+    return held["result"]["variants"][0]["holdout"]
 
 
 def test_nothing_ranked_and_nothing_kept_is_still_a_page(small: Document) -> None:

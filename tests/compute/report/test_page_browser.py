@@ -224,19 +224,3 @@ def test_the_heat_map_begins_with_axes_that_change_votes(browser: Browser, tmp_p
     ]
     assert chosen == ["ma.slow.window", "ma.fast.source"]
     opened.context.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("1 day, 3:24:13.714000", "1 d 3 h 24 min"),
-        ("2 days, 23:59:45", "3 d"),
-        ("0:15:00", "15 min"),
-        ("0:00:30.500000", "30 s"),
-        ("0:00:00", "0 s"),
-        ("N/A", "N/A"),
-        ("-1.5", "-1.5"),
-    ],
-)
-def test_durations_are_told_to_the_minute(report: Opened, text: str, shown: str) -> None:
-    assert report.tab.evaluate("text => durationText(text)", text) == shown

@@ -10,19 +10,27 @@ import pytest
 
 from tests.cluster.cli import axis, call, request, write_json, write_market
 
+LOCAL = ("--executor", "local")
 
-def run(body: Path, candles: Path, out: Path, device: str) -> dict[str, Any]:
+
+def run(body: Path, candles: Path, out: Path, device: str, *executor: str) -> dict[str, Any]:
     """The result of one run."""
-    done = call(
-        "backtest", body, "--candles", candles, "--executor", "local", "--device", device,
-        "--out", out,
-    )  # fmt: skip
+    done = call("backtest", body, "--candles", candles, "--device", device, "--out", out, *executor)
     assert done.status == 0, done.stderr
     return json.loads((out / "result.json").read_text())
 
 
-@pytest.mark.parametrize("sizing_mode", ["all_in", "strategy_compound_profit_lock"])
-def test_the_files_are_equal_to_the_byte(tmp_path: Path, sizing_mode: str) -> None:
+@pytest.mark.parametrize(
+    ("sizing_mode", "executor", "device"),
+    [
+        ("all_in", (), "cuda (1 of the cluster)"),
+        ("strategy_compound_profit_lock", LOCAL, "cuda (simulator)"),
+    ],
+)
+def test_the_files_are_equal_to_the_byte(
+    tmp_path: Path, sizing_mode: str, executor: tuple[str, ...], device: str
+) -> None:
+    """With the executor that nobody chose, too: a search too small for its cores is on its card."""
     candles = write_market(tmp_path / "candles.parquet")
     body = write_json(
         tmp_path / "request.json",
@@ -35,8 +43,9 @@ def test_the_files_are_equal_to_the_byte(tmp_path: Path, sizing_mode: str) -> No
             }
         ),
     )
-    cpu, card = (run(body, candles, tmp_path / name, name) for name in ("cpu", "cuda"))
-    assert (cpu["run"]["device"], card["run"]["device"]) == ("cpu", "cuda (simulator)")
+    cpu = run(body, candles, tmp_path / "cpu", "cpu", *LOCAL)
+    card = run(body, candles, tmp_path / "cuda", "cuda", *executor)
+    assert (cpu["run"]["device"], card["run"]["device"]) == ("cpu", device)
     del cpu["run"], card["run"]
     assert json.dumps(card) == json.dumps(cpu)
     assert len(cpu["variants"]) == 12

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import threading
 import time
-import weakref
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from cluster.card_workers import CardWorker
 from cluster.jobs.spanwise import Spanwise
+from cluster.numerics import build
+from cluster.shelf import _Pickler  # pyright: ignore[reportPrivateUsage]
 from compute.control import Control, Meter
 from compute.cuda.card import SimulatedCard
 from compute.cuda.executor import CudaExecutor, joined_spans
-from compute.cuda.memory import RESERVE_BYTES, CardMemory, held
+from compute.cuda.memory import CardBusy, CardMemory, held
+from compute.cuda.residence import Residence
+from compute.cuda.stages import CardStage
 from compute.errors import Cancelled
 from compute.executor import LocalExecutor
-from compute.ranking import SCORE_FIELDS, Ranking
+from compute.ranking import SCORE_FIELDS, Ranking, joined
 from compute.reference.engine import SIZINGS
 from compute.selection import Scan
-from tests.compute.engines.fast import Found, Market, search
+from tests.cluster.problems import Problem, request
+from tests.compute.cuda.simulated.counted import Counted
+from tests.compute.engines.fast import Found, Market, frozen, search
 from tests.compute.engines.markets import neighbour, tie_breaking_key, vote, walk
 
 SL, TP = (0.5, 300.0, 2.0), (5.0, 1.0)
@@ -50,35 +57,13 @@ def market(seed: int = 7, sizing_mode: str = "all_in") -> Market:
     )
 
 
-class Counted(SimulatedCard):
-    """Counts launches and the bytes of arrays that it holds at a time; has only so many."""
-
-    def __init__(self, limit: int | None = None, told: int | None = None, fail: int = -1) -> None:
-        super().__init__(RESERVE_BYTES + (told or limit or 1 << 20), threads=4)
-        self.limit, self.fail = limit, fail
-        self.launches: list[int] = []
-        self.most = 0
-        self.alive: list[Any] = []
-
-    def put(self, array: NDArray[Any]) -> Any:
-        return self.counted(super().put(array))
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return self.counted(super().empty(shape, dtype))
-
-    def counted(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Raises MemoryError where the card would."""
-        self.fail -= 1
-        self.alive = [one for one in self.alive if one() is not None] + [weakref.ref(array)]
-        taken = sum(one().nbytes for one in self.alive)
-        if self.fail == 0 or (self.limit is not None and taken > self.limit):
-            raise MemoryError(f"{taken} bytes")
-        self.most = max(self.most, taken)
-        return array
-
-    def launch(self, kernel: Any, count: int, inputs: Any, terms: Any, outputs: Any) -> None:
-        self.launches.append(count)
-        super().launch(kernel, count, inputs, terms, outputs)
+def is_free(card: SimulatedCard) -> bool:
+    """Whether nobody holds the card."""
+    try:
+        with held(card.lock, None):
+            return True
+    except CardBusy:
+        return False
 
 
 def same(one: Found, other: Found) -> None:
@@ -123,7 +108,7 @@ def test_more_candidates_than_a_part_may_carry_are_cut_on_the_card(
     same(found(one, Ranking(), card, top_k=3), found(one, Ranking(), None, top_k=3))
 
 
-@pytest.mark.parametrize(("limit", "launches"), [(4_400, 6), (6_000, 4), (20_000, 1)])
+@pytest.mark.parametrize(("limit", "launches"), [(4_400, 6), (6_000, 2), (20_000, 1)])
 def test_little_memory_makes_blocks(limit: int, launches: int) -> None:
     """Stage B reads 3 176 bytes of closes, touches and levels; a rank takes 978 and its planes."""
     one, card = market(), Counted(limit)
@@ -250,3 +235,109 @@ def test_a_job_gets_every_span_of_its_own() -> None:
     assert [(start, stop) for start, stop, _ in pieces] == spans
     assert [len(best.index) for _, _, best in pieces] == [4, 5, 7]
     assert card.launches == [16]
+
+
+def test_a_job_brings_its_planes_once_and_leaves_nothing() -> None:
+    """Both stages and the rescoring between them read the planes that Stage A brought."""
+    problem, card = Problem(request(windows=2, periods=2, preselect=3)), Counted(1 << 26)
+    with LocalExecutor(1) as inner:
+        executor = CudaExecutor(inner, card)
+        for jobs in (1, 2):
+            found = problem.outcome(executor)
+            planes = problem.votes(inner).planes.shape
+            assert card.brought.count(planes) == jobs
+            assert len(card.launches) == 2 * jobs
+            assert card.taken_bytes() == 0
+            assert is_free(card)
+        expected = problem.outcome(inner)
+    np.testing.assert_array_equal(found.top.index, expected.top.index)
+    np.testing.assert_array_equal(found.top.equity, expected.top.equity)
+
+
+def test_a_job_holds_the_card_from_its_first_search_to_its_end_however_that_comes() -> None:
+    card, stage = Counted(), market().stage_a(Ranking())
+    scan = Scan(3, "total_return_pct", 0, 0)
+
+    def job(executor: CudaExecutor) -> None:
+        with executor.job(lambda: None):
+            assert is_free(card)
+            executor.fold(stage, scan, [(0, 16)], Meter("stage_a", 16), Control())
+            assert not is_free(card)
+            assert card.taken_bytes() >= stage.votes.planes.nbytes
+            raise OSError("disk full")
+
+    with LocalExecutor(1) as inner, pytest.raises(OSError, match="disk"):
+        job(CudaExecutor(inner, card))
+    assert card.taken_bytes() == 0
+    assert is_free(card)
+
+
+def test_a_job_that_does_not_wait_searches_on_the_processor() -> None:
+    problem, card = Problem(request(windows=2, periods=2, preselect=3)), Counted(1 << 26)
+    with LocalExecutor(1) as inner:
+        executor = CudaExecutor(inner, card, waits=False)
+        with held(card.lock, None):
+            busy = problem.outcome(executor)
+        assert (executor.device, card.launches) == ("cpu", [])
+        free = problem.outcome(executor)
+        assert (executor.device, card.launches) == ("cuda (simulator)", [4, 3])
+    np.testing.assert_array_equal(busy.top.index, free.top.index)
+    np.testing.assert_array_equal(busy.top.equity, free.top.equity)
+
+
+def test_a_worker_of_a_cluster_keeps_the_planes_of_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its tasks maps the arrays of the object store anew, under the same names."""
+    problem, card = Problem(request(windows=2, periods=2)), Counted(1 << 26)
+    monkeypatch.setattr("compute.cuda.card.card_here", lambda: card)
+    monkeypatch.setattr("cluster.card_workers.checker", lambda key, stage: lambda: None)
+    monkeypatch.setattr("cluster.shelf.SHARED_BYTES", 1)
+    with LocalExecutor(1) as inner:
+        stage = problem.stage(inner)
+    scan = Scan(3, "total_return_pct", 0, 0)
+    shared: list[Any] = []
+    buffer = io.BytesIO()
+    _Pickler(buffer, shared).dump((stage, scan))
+    worker, found = CardWorker(), []
+    assert worker.ready() is None
+    names = [str(i) for i in range(len(shared))]
+    for span in ((0, 1), (1, stage.total)):
+        mapped = [frozen(array.copy(), array.dtype) for array in shared]
+        done = worker.reduced(buffer.getvalue(), build(), b"", [span], names, *mapped)
+        assert done is not None
+        found.append(done.part)
+    assert card.brought.count(stage.votes.planes.shape) == 1
+    expected = scan.part(stage, 0, stage.total, lambda: None)
+    best = scan.merge(found)
+    assert sorted(zip(best.index, best.merit, strict=True)) == sorted(
+        zip(expected.index, expected.merit, strict=True)
+    )
+
+
+def test_planes_of_another_block_make_place() -> None:
+    """What a stage does not read leaves the card; so does what this process has let go."""
+    card = Counted()
+    with LocalExecutor(1) as inner:
+        executor = CudaExecutor(inner, card)
+        with executor.job(lambda: None):
+            stage, scan = market().stage_a(Ranking()), Scan(3, "total_return_pct", 0, 0)
+            for seed in (7, 8):
+                stage = market(seed).stage_a(Ranking())
+                executor.fold(stage, scan, [(0, 16)], Meter("stage_a", 16), Control())
+                kept = stage.votes.planes.nbytes + stage.votes.conflict.nbytes
+                assert kept <= card.taken_bytes() < 2 * kept + stage.close.nbytes
+            del stage
+            assert card.taken_bytes() == 0
+
+
+def test_the_next_launch_is_laid_out_while_one_is_on_the_card() -> None:
+    """Little memory makes several launches; ids of the next one are brought ahead."""
+    one, card = market(), Counted(6_000)
+    with LocalExecutor(2) as inner, Residence(card) as residence:
+        stage = one.stage_a(Ranking())
+        placed = CardStage(stage, residence, [(0, 16)], inner.each)
+        placed._room = replace(placed._room, positions=5)  # pyright: ignore
+        found = joined(list(placed.scores(0, 16, lambda: None)))
+        expected = joined(list(stage.scores(0, 16)))
+    assert card.launches == [5, 5, 5, 1]
+    for name in SCORE_FIELDS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
