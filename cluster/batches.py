@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from compute.executor import Span
 
@@ -45,3 +46,20 @@ class Batches:
         each = seconds / positions
         self._position_seconds = each if not self._measured else (self._position_seconds + each) / 2
         self._measured = True
+
+
+class Work:
+    """Batches of one fold that are to be sent, and those that are under way."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+        self.pending: dict[Any, Sequence[Span]] = {}
+        self._lost: list[Sequence[Span]] = []
+
+    def take(self) -> Sequence[Span]:
+        """The next to be sent; empty when all have been."""
+        return self._lost.pop() if self._lost else self.batches.take()
+
+    def again(self, references: Sequence[Any]) -> None:
+        """Sends again what nobody will answer."""
+        self._lost += [self.pending.pop(reference) for reference in references]

@@ -78,27 +78,28 @@ def backtest(
 
     Exit codes: 0 done, 2 bad input, 1 failure, 130 stopped by Ctrl-C or SIGTERM.
     """
-    from cluster.inputs import read_request
+    from cluster.inputs import flags_named, read_request
     from cluster.session import Options, search
 
     expects_json(context, as_json)
-    session = search(
-        read_request(request),
-        candles,
-        candles_timeframe,
-        Options(
-            executor=executor.value,  # type: ignore[arg-type]
-            ray_address=ray_address,
-            device=device and device.value,
-            threads=threads,
-            top_k=top_k,
-            out=out,
-            keep_columns=columns,
-            max_variants=max_variants,
-            memory_bytes=memory_bytes,
-        ),
-        speaker(as_json),
-    )
+    with flags_named():
+        session = search(
+            read_request(request),
+            candles,
+            candles_timeframe,
+            Options(
+                executor=executor.value,  # type: ignore[arg-type]
+                ray_address=ray_address,
+                device=device and device.value,
+                threads=threads,
+                top_k=top_k,
+                out=out,
+                keep_columns=columns,
+                max_variants=max_variants,
+                memory_bytes=memory_bytes,
+            ),
+            speaker(as_json),
+        )
     _show(session, as_json)
 
 

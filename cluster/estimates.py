@@ -103,14 +103,15 @@ def estimated(
         market = inputs.read_market(job, candles, frame)
     timeline = None if market is None else market.timeline
     bars, traded = bars_of(job) if timeline is None else timeline_bars(timeline)
-    found = untimed(job, bars, traded, inputs.limits(max_variants, memory_bytes), workers)
+    with inputs.flags_named():
+        found = untimed(job, bars, traded, inputs.limits(max_variants, memory_bytes), workers)
     found = replace(
         found,
         made_up=timeline is None,
         cautions=ignored(job) if market is None else market.cautions(job),
     )
     if found.refusal is not None:
-        return found
+        return replace(found, refusal=found.refusal.with_flags(inputs.FLAGS))
     made = forecast(job, timeline or _made_up(job, bars, traded), found.plan, workers)
     return replace(found, forecast=made)
 

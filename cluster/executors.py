@@ -28,7 +28,7 @@ def opened(
     `device` and `threads` are flags, None for the settings; `say` hears why no card is taken.
     Raises: DeviceUnavailable, ClusterUnavailable.
     """
-    from compute.device import card_wanted, searching
+    from compute.device import AUTO, CPU, card_wanted, on_device
 
     workers, wanted = inputs.threads(threads), inputs.device(device)
     # The cards of a cluster that runs already are those of its nodes, not of this machine.
@@ -37,17 +37,15 @@ def opened(
         from compute.executor import LocalExecutor
 
         with LocalExecutor(workers) as pool:
-            yield searching(pool, card)
+            yield on_device(pool, card, say=say if wanted == AUTO else None)
         return
     from cluster.ray_executor import RayExecutor
     from cluster.ray_session import ray_session
 
-    if address is None:
-        wanted = "cpu" if card is None else "cuda"
+    if address is None and card is None:
+        wanted = CPU
     with (
         ray_session(address, workers, num_gpus=card and card.count),
-        RayExecutor(threads, device=wanted) as pool,
+        RayExecutor(threads, device=wanted, say=say) as pool,
     ):
-        if wanted == "auto" and pool.device == "cpu":
-            say("device auto: searching on the CPU, no node of the cluster has a card")
         yield pool

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compute.errors import InvalidInput, NoMarketData
+from compute.errors import GuardExceeded, InvalidInput, NoMarketData
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from compute.settings import Cpu, Limits
 
 CONFIG = "backtest"
+FLAGS = {
+    "max_variants_per_compute": "--max-variants",
+    "max_compute_bytes_total": "--memory-bytes",
+}
+"""What raises a guard for one command, by the guard's name."""
 STORE = "the candle store"
 """The source of candles as a report names it."""
 
@@ -104,6 +110,15 @@ def effective(body: object, top_k: int | None = None) -> Backtest:
     return resolve(request, defaults, indicator_defaults(indicators.document, str(indicators.path)))
 
 
+@contextmanager
+def flags_named() -> Iterator[None]:
+    """Inside, a guard that refuses says by which flag it is raised."""
+    try:
+        yield
+    except GuardExceeded as error:
+        raise error.with_flags(FLAGS) from None
+
+
 def limits(max_variants: int | None, memory_bytes: int | None) -> Limits:
     """The guards: configured ones, overruled by flags. Raises: InvalidConfig."""
     from compute.settings import Limits
@@ -177,11 +192,19 @@ def _store_market(job: Backtest) -> Market:
     settings = ClickHouseSettings.from_environment(os.environ)
     if settings.path is not None and not is_directory(settings.path, "the candle store"):
         raise _no_stored_candles(job, settings.place, None)
+    from ingest.errors import StoreInUse
     from ingest.stores.candles import CandleStore
     from ingest.stores.ready import ready_store
 
     load = load_window(job.period, job.timeframe, job.warmup_bars, frame)
-    with ready_store(settings, "roehub backtest") as db:
+    try:
+        opened = ready_store(settings, "roehub backtest")
+    except StoreInUse as error:
+        raise StoreInUse(
+            f"`roehub submit REQUEST.json --follow` has a service that runs here compute this:"
+            f" {error.message}"
+        ) from None
+    with opened as db:
         store = CandleStore(db)
         candles = store.candles(job.instrument, load)
         synthetic = store.synthetic(job.instrument, load) > 0

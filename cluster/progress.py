@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
+from cluster.pace import Pace, starting_text
 from compute.control import Progress, Report
 from compute.quantities import spaced
 
@@ -71,6 +72,14 @@ class Bars:
             counts=f"{spaced(done)} of {spaced(total)}{rate}", left=", ".join(filter(None, told)),
         )  # fmt: skip
 
+    def fill(self) -> None:
+        """All that was shown is done."""
+        for task in self._bars.tasks:
+            whole = int(task.total or 0)
+            self._bars.update(
+                task.id, completed=whole, counts=f"{spaced(whole)} of {spaced(whole)}", left=""
+            )
+
     def say(self, line: str) -> None:
         """Prints a line above the bars."""
         self._bars.console.print(line, style="dim", highlight=False)
@@ -88,15 +97,17 @@ def progress() -> Iterator[Report]:
 
 def _shown(bars: Bars) -> Report:
     started: dict[str, float] = {}
+    paces: dict[str, Pace] = {}
 
     def report(now: Progress) -> None:
         if now.total == 0:
             return
         began = started.setdefault(now.stage, time.monotonic())
         seconds = time.monotonic() - began
+        left = _left(now, paces.setdefault(now.stage, Pace(_TELLING_SECONDS)), began + seconds)
         if now.stage in bars or not _brief(now, seconds):
             rate = _rate(now.done, seconds)
-            bars.show(now.stage, now.done, now.total, _left(now, seconds), rate=rate)
+            bars.show(now.stage, now.done, now.total, left, rate=rate)
 
     return report
 
@@ -108,6 +119,7 @@ class Lines:
         self._write = write
         self._stage = ""
         self._started = self._last = 0.0
+        self._pace = Pace(_TELLING_SECONDS)
 
     def __call__(self, now: Progress) -> None:
         clock = time.monotonic()
@@ -115,7 +127,9 @@ class Lines:
             return
         if now.stage != self._stage:
             self._stage, self._started, self._last = now.stage, clock, clock
+            self._pace = Pace(_TELLING_SECONDS)
         seconds = clock - self._started
+        left = _left(now, self._pace, clock)
         rate = _rate(now.done, seconds)
         if now.done >= now.total and _brief(now, seconds):
             self._stage = ""
@@ -125,7 +139,6 @@ class Lines:
             self._stage = ""
         elif clock - self._last >= LINE_SECONDS and now.done:
             self._last = clock
-            left = _left(now, seconds)
             self._write(under_way(now.stage, now.done, now.total, left, rate=rate))
 
 
@@ -153,11 +166,9 @@ def _brief(now: Progress, seconds: float) -> bool:
     return now.stage.count("_") > 1 and seconds < _BRIEF_SECONDS
 
 
-def _left(now: Progress, seconds: float) -> str:
-    """Time left at the rate so far, once a stage has run long enough to have one."""
-    if seconds < _TELLING_SECONDS or not 0 < now.done < now.total:
-        return ""
-    return left_text(seconds * (now.total - now.done) / now.done)
+def _left(now: Progress, pace: Pace, clock: float) -> str:
+    """Time left, once units come long enough to tell it; before the first one, what is done."""
+    return starting_text(now.stage, now.done) or left_text(pace.left(now.done, now.total, clock))
 
 
 def _rate(done: int, seconds: float) -> str:

@@ -66,6 +66,10 @@ def print_ranked(result: Mapping[str, Any], job: Backtest, console: Console | No
     )
     console.print(_table(columns))
     below = [why] if why else [*_legend(marks)]
+    if (later := ranked.hold_pct(variants[0], held_out=True)) is not None:
+        here = ranked.hold_pct(variants[0])
+        before = "" if here is None else f"{here:.2f} % over the ranked bars, "
+        below.append(f"buy and hold: {before}{later:.2f} % over those held out")
     kinds = len(rows["groups"])
     if not why and not job.distinct and 2 * kinds <= len(variants):
         below.append(

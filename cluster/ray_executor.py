@@ -7,8 +7,9 @@ pure functions of their spans and are merged once, so nothing of that shows in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import ray
@@ -18,6 +19,7 @@ from ray.exceptions import (
     ObjectStoreFullError,
     OutOfDiskError,
     OutOfMemoryError,
+    RayActorError,
     RayError,
     RaySystemError,
     RayTaskError,
@@ -25,13 +27,16 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.batches import Batches
+from cluster.batches import Batches, Work
+from cluster.card_workers import CardWorkers
 from cluster.errors import ClusterLost, ClusterMemory, ClusterUnavailable, ForeignNode
 from cluster.numerics import build
 from cluster.recall import forget, recall, recall_key
 from cluster.shelf import Problem, Shelf
-from cluster.tasks import Reduced, reduced, reduced_on_card, warm
+from cluster.tasks import Reduced, reduced, warm
 from compute.control import Control, Meter
+from compute.cuda.memory import CardMemory
+from compute.device import AUTO, CPU, DeviceUnavailable
 from compute.errors import RoehubError
 from compute.executor import LocalExecutor, Query, Sink, Span
 from compute.settings import Cpu
@@ -45,12 +50,10 @@ _MAX_RETRIES = 3
 _POLL_SECONDS = 0.1
 _RECALL_SECONDS = 5.0
 _ACCEPT_SECONDS = 120.0
+_LOG = logging.getLogger(__name__)
 _STORE_SHARE = 0.8  # the rest is for results and for what Ray has not freed yet
 
 _reduced: Any = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(reduced)
-_reduced_on_card: Any = ray.remote(num_cpus=1, num_gpus=1, max_retries=_MAX_RETRIES)(
-    reduced_on_card
-)
 _warm: Any = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(warm)
 
 
@@ -59,14 +62,19 @@ class RayExecutor:
 
     Votes are packed by `threads` of the driver (default: its share of this machine), which also
     score stages cheaper than `smallest_ns` of model cost. With `device` cuda stages are searched by
-    workers that have a card each; auto means so where there are cards. Not for several threads at
-    once.
+    workers that have a card each. So they are with auto, but for cheap ones, where there are cards
+    that can be used and have room: `say` hears why not. Not for several threads at once.
     """
 
     name = "ray"
 
     def __init__(
-        self, threads: int | None = None, *, smallest_ns: float = SMALLEST_NS, device: str = "cpu"
+        self,
+        threads: int | None = None,
+        *,
+        smallest_ns: float = SMALLEST_NS,
+        device: str = CPU,
+        say: Callable[[str], None] = _LOG.warning,
     ) -> None:
         """Asks every node for its build. Raises: ForeignNode, ClusterUnavailable, ClusterLost."""
         if not ray.is_initialized():
@@ -77,7 +85,12 @@ class RayExecutor:
                 "extra installed (it finds cards itself, or ray start --num-gpus=1), or use "
                 "--device cpu, which gives the same result"
             )
-        self._on_cards = device != "cpu" and _cards() > 0
+        if device == AUTO and not _cards():
+            say("device auto: searching on the CPU, no node of the cluster has a card")
+            device = CPU
+        self._device, self._say, self._said = device, say, set[str]()
+        self._card_workers: CardWorkers | None = None
+        self._left, self._used = False, 0
         self._build = build()
         self._smallest_ns = smallest_ns
         self._shelf = Shelf()
@@ -92,6 +105,7 @@ class RayExecutor:
 
     def close(self) -> None:
         """Drops the shared arrays and ends the driver's threads; the cluster stays."""
+        self._end_card_workers()
         self._shelf.clear()
         self._local.close()
 
@@ -102,8 +116,8 @@ class RayExecutor:
 
     @property
     def device(self) -> str:
-        """What searches: "cpu", or the cards of the cluster."""
-        return f"cuda ({_cards()} of the cluster)" if self._on_cards else "cpu"
+        """What has searched the last job: "cpu", or so many cards of the cluster."""
+        return f"cuda ({self._used} of the cluster)" if self._used else CPU
 
     @property
     def shared(self) -> Shelf:
@@ -114,6 +128,21 @@ class RayExecutor:
         """Runs `work` over `items` on the driver's threads; the first error is raised."""
         self._local.each(work, items)
 
+    @contextmanager
+    def job(self, check: Callable[[], None]) -> Iterator[None]:
+        """Workers that have a card keep it, and what lies on it, until the job ends."""
+        self._left, self._used = False, 0
+        try:
+            yield
+        finally:
+            self._end_card_workers()
+
+    def _end_card_workers(self) -> None:
+        if self._card_workers is not None:
+            with suppress(RayError):  # a cluster that is gone has taken them along
+                self._card_workers.end()
+            self._card_workers = None
+
     def fold(
         self, stage: Any, query: Query[P], spans: Sequence[Span], meter: Meter, control: Control,
         sink: Sink | None = None,
@@ -121,33 +150,31 @@ class RayExecutor:
         """Merged parts of `query` over `spans`.
 
         Raises: Cancelled with no task left behind; ClusterMemory, ClusterLost, ForeignNode; and
-        whatever a part raised.
+        whatever a part raised. With device cuda CardMemory and DeviceUnavailable.
         """
         each_ns = query.nanoseconds(stage)
-        if sum(stop - start for start, stop in spans) * each_ns < self._smallest_ns:
+        small = sum(stop - start for start, stop in spans) * each_ns < self._smallest_ns
+        on_cards = self._serves(stage, query)
+        if not spans or (small and not (on_cards and self._device != AUTO)):
             return self._local.fold(stage, query, spans, meter, control, sink)
         control.check(stage.name)
-        task, workers = _reduced, self.workers
-        if self._on_cards and query.searches:
-            from compute.cuda.stages import served
-
-            if served(stage):
-                task, workers = _reduced_on_card, max(1, _cards())
         problem = self._shelf.problem(stage, query, _room_bytes())
         key = recall_key()
-        batches = Batches(spans, each_ns * 1e-9, PENDING_PER_CORE * workers)
+        slots = PENDING_PER_CORE * (_cards() if on_cards else self.workers)
+        work = Work(Batches(spans, each_ns * 1e-9, slots))
         merged: list[P] = []
-        pending: dict[ray.ObjectRef[Reduced], Sequence[Span]] = {}
         try:
             while True:
-                while len(pending) < PENDING_PER_CORE * workers and (batch := batches.take()):
-                    pending[self._submitted(task, problem, key, batch)] = batch
-                if not pending:
+                cards = self._cards_there(work) if on_cards else None
+                on_cards = cards is not None
+                room = PENDING_PER_CORE * (self.workers if cards is None else cards.count)
+                while len(work.pending) < room and (batch := work.take()):
+                    work.pending[self._submitted(cards, problem, key, batch, work)] = batch
+                if room and not work.pending:
                     break
-                for reference in _finished(pending):
-                    answer = _answer(reference)
-                    positions = sum(stop - start for start, stop in pending.pop(reference))
-                    batches.learn(positions, answer.seconds)
+                for reference, answer in self._answers(work, cards):
+                    positions = sum(stop - start for start, stop in work.pending.pop(reference))
+                    work.batches.learn(positions, answer.seconds)
                     if sink is not None:
                         for block in answer.columns:
                             sink(block)
@@ -155,13 +182,83 @@ class RayExecutor:
                     meter.add(positions * stage.units_per_position)
                 control.check(stage.name)
         finally:
-            _take_back(list(pending), key)
+            _take_back(list(work.pending), key)
         return merged[0] if merged else query.merge([])
 
+    def _serves(self, stage: Any, query: Any) -> bool:
+        """Whether cards are to search `stage`."""
+        if self._device == CPU or self._left or not query.searches:
+            return False
+        from compute.cuda.stages import served
+
+        return served(stage)
+
+    def _cards_there(self, work: Work) -> CardWorkers | None:
+        """The workers with a card, after a moment where none is there yet; None for cores.
+
+        Raises: DeviceUnavailable where none ever will be and a card was asked for.
+        """
+        if self._left:
+            return None
+        if self._card_workers is None:
+            self._card_workers = CardWorkers(_cards())
+        cards = self._card_workers
+        cards.settle(0 if cards.count or work.pending else _POLL_SECONDS)
+        for reason in cards.unusable:
+            if reason not in self._said:
+                self._said.add(reason)
+                if cards.hopeful:
+                    self._say(f"device {self._device}: a card is not used, {reason}")
+        if cards.count or (cards.hopeful and _cards()):
+            return cards
+        reason = cards.unusable[-1] if cards.unusable else "no node of the cluster has a card left"
+        if self._device != AUTO:
+            raise DeviceUnavailable(
+                f"device cuda: {reason}; or use --device cpu, which gives the same result",
+                details={"error": "device_unavailable", "reason": reason},
+            )
+        self._leave_cards(work, reason)
+        return None
+
+    def _leave_cards(self, work: Work, reason: str) -> None:
+        """Goes on with cores to the end of the job."""
+        self._say(f"device auto: going on with the CPU, {reason}")
+        self._left = True
+        self._end_card_workers()
+        work.again(list(work.pending))
+
+    def _answers(
+        self, work: Work, cards: CardWorkers | None
+    ) -> Iterator[tuple[ray.ObjectRef[Reduced], Reduced]]:
+        """What has come back, soon; spans whose worker lost its card are to be sent again."""
+        for reference in _finished(work.pending):
+            if reference not in work.pending:
+                continue  # sent again, with all that was on its card
+            if cards is None:
+                yield reference, _answer(reference)
+                continue
+            try:
+                answer = _answer(reference)
+            except (ClusterLost, CardMemory) as error:
+                if isinstance(error, ClusterLost) and cards.replace(reference):
+                    work.again([reference])
+                elif self._device == AUTO:
+                    self._leave_cards(work, error.message)
+                else:
+                    raise
+                continue
+            cards.answered(reference)
+            self._used = max(self._used, min(len(cards.used), _cards()))
+            yield reference, answer
+
     def _submitted(
-        self, task: Any, problem: Problem, key: bytes, batch: Sequence[Span]
-    ) -> ray.ObjectRef[Reduced]:
-        return task.options(name=f"spans {batch[0][0]}-{batch[-1][1]}").remote(
+        self, cards: CardWorkers | None, problem: Problem, key: bytes, batch: Sequence[Span],
+        work: Work,
+    ) -> ray.ObjectRef[Reduced]:  # fmt: skip
+        name = f"spans {batch[0][0]}-{batch[-1][1]}"
+        if cards is not None:
+            return cards.submitted(name, problem, self._build, key, batch, work.pending)
+        return _reduced.options(name=name).remote(
             problem.pickled, self._build, key, batch, *problem.arrays
         )
 
@@ -177,9 +274,7 @@ class RayExecutor:
         ]
         starting = [_warm.remote(self._build) for _ in range(self.workers)]
         ready, late = (
-            ray.wait(asked, num_returns=len(asked), timeout=_ACCEPT_SECONDS)
-            if (asked)
-            else ([], [])
+            ray.wait(asked, num_returns=len(asked), timeout=_ACCEPT_SECONDS) if asked else ([], [])
         )
         for reference in ready:
             if refusal := _answer(reference):
@@ -223,6 +318,8 @@ def _finished(
     pending: dict[ray.ObjectRef[Reduced], Sequence[Span]],
 ) -> list[ray.ObjectRef[Reduced]]:
     """Tasks that have ended, as soon as one has; none after a tenth of a second."""
+    if not pending:
+        return []
     done, waiting = ray.wait(list(pending), num_returns=1, timeout=_POLL_SECONDS)
     if done and waiting:
         done += ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
@@ -273,7 +370,9 @@ def _typed(error: RayError) -> RoehubError:
             f"the object store of a node is full ({reason}); enlarge /dev/shm there (docker: "
             "--shm-size), or work in smaller blocks by a lower --memory-bytes"
         )
-    if isinstance(error, NodeDiedError | WorkerCrashedError | ObjectLostError | RaySystemError):
+    if isinstance(
+        error, NodeDiedError | WorkerCrashedError | ObjectLostError | RaySystemError | RayActorError
+    ):
         return ClusterLost(
             f"a task was lost {_MAX_RETRIES + 1} times with its worker process or node ({reason}); "
             "look at `ray status` and at memory on the nodes, or run with --executor local"

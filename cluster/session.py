@@ -21,7 +21,7 @@ from cluster.ranked import caution_lines
 from compute.control import Control
 from compute.errors import Cancelled, InvalidInput
 from compute.market.period import instant
-from compute.quantities import spaced
+from compute.quantities import plural, spaced
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
@@ -251,7 +251,7 @@ def _keep(session: Session, stage: str) -> None:
             for axis, digit in zip(session.job.grid.axes, _digits(session, flat), strict=True)
         )
         chosen = ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
-        say(f"  best so far (no stops): {return_pct:.2f} %, {spaced(trades)} trades, {chosen}")
+        say(f"  best so far (no stops): {return_pct:.2f} %, {plural(trades, 'trade')}, {chosen}")
 
 
 def _digits(session: Session, flat: int) -> list[int]:

@@ -36,40 +36,21 @@ def reduced(
 
     None once the driver has recalled the tasks of `key`. Raises: ForeignNode before any computing.
     """
-    stage, query = _loaded(problem, driver, arrays)
-    return _reduced(stage, query, spans, checker(key, stage.name))
+    stage, query = loaded(problem, driver, arrays)
+    return reduced_spans(stage, query, spans, checker(key, stage.name))
 
 
-def reduced_on_card(
-    problem: bytes, driver: Build, key: bytes, spans: Sequence[Span], *arrays: NDArray[np.generic]
-) -> Reduced | None:
-    """As `reduced`, on the card that Ray gives to this worker. Raises: CardMemory as well."""
-    from compute.cuda.card import opened
-    from compute.cuda.executor import on_card
-
-    stage, query = _loaded(problem, driver, arrays)
-    check = checker(key, stage.name)
-    try:
-        with on_card(stage, opened(), spans, _in_turn, check) as placed:
-            return _reduced(placed, query, spans, check)
-    except Cancelled:
-        return None
-
-
-def _loaded(problem: bytes, driver: Build, arrays: Sequence[NDArray[np.generic]]) -> Any:
+def loaded(problem: bytes, driver: Build, arrays: Sequence[NDArray[np.generic]]) -> Any:
+    """(stage, query) of `problem`. Raises: ForeignNode."""
     if refused := refusal(driver):
         raise ForeignNode(refused)
     return _Unpickler(problem, arrays).load()
 
 
-def _in_turn(work: Callable[[Any], None], items: Sequence[Any]) -> None:
-    for item in items:
-        work(item)
-
-
-def _reduced(
+def reduced_spans(
     stage: Any, query: Any, spans: Sequence[Span], check: Callable[[], None]
 ) -> Reduced | None:
+    """`Reduced` spans; None where `check` raises Cancelled."""
     began = time.perf_counter()
     merged: Any = None
     columns: list[dict[str, NDArray[np.generic]]] = []

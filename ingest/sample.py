@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,10 @@ from ingest.synthetic import synthetic_candles
 INSTRUMENT: Final = Instrument(1, "SYNTHUSDT")
 PERIOD: Final = Period.parse("2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z")
 SEED: Final = 7
-_turn = threading.Lock()
+_PIECES: Final = 24
+_MADE: Final = 0.1
+_STAMPED: Final = 0.45
+"""Shares of the work: minutes are made, and are rows of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,25 @@ def sample_candles() -> Candles:
     return synthetic_candles(seed=SEED, bars=bars, frame=frame, start_ms=PERIOD.start_ms)
 
 
-def store_sample(store: CandleStore, now_ms: int) -> Sample:
+def store_sample(
+    store: CandleStore, now_ms: int, went: Callable[[float], None] = lambda share: None
+) -> Sample:
     """The sample, stored as synthetic; where it is whole already nothing is written.
 
-    Whoever comes while it is being written waits, and finds it. Raises: StoreFailed.
+    `went` is told what share of the work is done. Raises: StoreFailed.
     """
-    with _turn:
-        made = sample_candles()
-        there = sum(store.day_counts(INSTRUMENT, PERIOD).values())
-        if there >= len(made):
-            return Sample(len(made), 0)
-        origin = Origin(SYNTHETIC, newer_ms(store.db, INSTRUMENT, PERIOD, now_ms))
-        store.insert(stamped(_rows(made), INSTRUMENT, origin))
-        return Sample(len(made), len(made) - there)
+    made = sample_candles()
+    there = sum(store.day_counts(INSTRUMENT, PERIOD).values())
+    if there >= len(made):
+        return Sample(len(made), 0)
+    went(_MADE)
+    origin = Origin(SYNTHETIC, newer_ms(store.db, INSTRUMENT, PERIOD, now_ms))
+    rows = stamped(_rows(made), INSTRUMENT, origin)
+    size = -(-rows.num_rows // _PIECES)
+    for piece in range(_PIECES):
+        went(_STAMPED + (1 - _STAMPED) * piece / _PIECES)
+        store.insert(rows.slice(piece * size, size))
+    return Sample(len(made), len(made) - there)
 
 
 def _rows(candles: Candles) -> pa.Table:

@@ -1,8 +1,9 @@
 """The scheduler: reference data kept in step, history and holes filled, again and again.
 
 At the start once and in order: the whitelist, the metadata, a scan that plans what is missing.
-Then every job at its interval, first after one interval. A job that fails is counted and has its
-next run; nothing of it ends the process.
+Then every job at its interval, first after one interval. A job that fails is counted and tried
+again soon, after pauses that grow up to its interval; the hourly pass only where all instruments
+failed, for it asks for all again. Nothing of it ends the process.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from compute.errors import RoehubError
 from compute.market.instrument import Instrument
 from compute.market.period import Period
 from ingest.errors import NoSeed
+from ingest.live.complaints import Complaints, of_any
 from ingest.live.fills import FillQueue, FillTask, Reason
 from ingest.metrics import SchedulerMetrics
 from ingest.rows import MINUTE_MS, floor_minute
@@ -28,6 +31,8 @@ EVERY_REASON: Final[tuple[Reason, ...]] = (
     "scheduler_tail",
 )
 HOURLY_REASONS: Final[tuple[Reason, ...]] = ("scheduler_bootstrap", "historical_backfill")
+RETRY_S: Final = 10.0
+"""How long a job rests after its first failure; after each other one in a row twice as long."""
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +95,26 @@ class SchedulerSettings:
     inter_instrument_delay_s: float = 0.0
 
 
+class _Words(NamedTuple):
+    """How a failure of an instrument is told, and its end of a market."""
+
+    failed: str
+    mended: str
+
+
+_PLANNING: Final = _Words("could not be planned", "can be planned again")
+_CATCHING_UP: Final = _Words("was not caught up", "are caught up again")
+
+
 class JobFailed(RoehubError):
-    """Some of a job's instruments failed; the others are done."""
+    """Some of a job's instruments failed, the others are done; `is_soon` says whether to try again
+    before its time."""
 
     code = "job_failed"
+
+    def __init__(self, message: str, *, is_soon: bool = True) -> None:
+        super().__init__(message)
+        self.is_soon = is_soon
 
 
 class Scheduler:
@@ -115,6 +136,8 @@ class Scheduler:
         self._clock = clock
         self._settings = settings or SchedulerSettings()
         self._sleep = sleep
+        self._complaints = Complaints()
+        self._failures: Counter[str] = Counter()
         self.started = False
         """Whether the jobs of the start are through."""
 
@@ -139,41 +162,55 @@ class Scheduler:
         return None if self.started else "the jobs of the start are not through"
 
     async def _jobs(self) -> None:
-        await self._job("sync_whitelist", self._duties.sync_whitelist)
-        await self._job("enrich", self._duties.enrich)
-        await self._job("startup_scan", self._scan)
+        settings, insurance_s = self._settings, self._settings.rest_insurance_catchup_s
+        await self._job("sync_whitelist", self._duties.sync_whitelist, settings.sync_whitelist_s)
+        await self._job("enrich", self._duties.enrich, settings.enrich_s)
+        await self._job("startup_scan", self._scan, insurance_s)
         self.started = True
-        settings = self._settings
         async with asyncio.TaskGroup() as group:
             for name, work, interval_s in (
                 ("sync_whitelist", self._duties.sync_whitelist, settings.sync_whitelist_s),
                 ("enrich", self._duties.enrich, settings.enrich_s),
-                (
-                    "rest_insurance_catchup",
-                    self._insure,
-                    settings.rest_insurance_catchup_s,
-                ),
+                ("rest_insurance_catchup", self._insure, insurance_s),
             ):
                 group.create_task(self._repeated(name, work, interval_s), name=name)
+            group.create_task(self._scanned(insurance_s), name="startup_scan")
+
+    async def _scanned(self, longest_s: float) -> None:
+        """Returns when the scan of the start has succeeded."""
+        while self._failures["startup_scan"]:
+            await self._sleep(self._rest_s("startup_scan", longest_s))
+            await self._job("startup_scan", self._scan, longest_s)
 
     async def _repeated(
         self, name: str, work: Callable[[], Awaitable[object]], interval_s: float
     ) -> None:
         while True:
-            await self._sleep(interval_s)
-            await self._job(name, work)
+            await self._sleep(self._rest_s(name, interval_s))
+            await self._job(name, work, interval_s)
 
-    async def _job(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    def _rest_s(self, name: str, interval_s: float) -> float:
+        """How long a job rests now: its interval, or less where it failed."""
+        failures = self._failures[name]
+        return min(interval_s, RETRY_S * 2.0 ** min(failures - 1, 30)) if failures else interval_s
+
+    async def _job(
+        self, name: str, work: Callable[[], Awaitable[object]], interval_s: float
+    ) -> None:
         self._metrics.runs.labels(name).inc()
         began = time.perf_counter()
         try:
             await work()
+            self._failures[name] = 0
         except Exception as error:
+            is_soon = not isinstance(error, JobFailed) or error.is_soon
+            self._failures[name] = self._failures[name] + 1 if is_soon else 0
             self._metrics.errors.labels(name).inc()
+            rest_s = self._rest_s(name, interval_s)
             if isinstance(error, RoehubError):
-                log.error("job %s failed: %s", name, error)
+                log.error("job %s failed, again in %g s: %s", name, rest_s, error)
             else:
-                log.exception("job %s failed", name)
+                log.exception("job %s failed, again in %g s", name, rest_s)
         finally:
             self._metrics.duration.labels(name).observe(time.perf_counter() - began)
 
@@ -183,6 +220,8 @@ class Scheduler:
         for instrument in instruments:
             self._metrics.scanned.labels(instrument.market_id).inc()
         await self._plan(instruments, EVERY_REASON)
+        if self._failures["sync_whitelist"]:
+            raise JobFailed("the whitelist is not in step; what is new on it is not planned")
 
     async def _insure(self) -> None:
         """The hourly pass: history that is missing is planned, tails and gaps are fetched."""
@@ -193,22 +232,24 @@ class Scheduler:
         except JobFailed as error:
             failed.append(error.message)
         waiting = list(reversed(instruments))
-        failures = 0
+        failures: list[Instrument] = []
 
         async def work() -> None:
-            nonlocal failures
             while waiting:
-                failures += not await self._caught_up(waiting.pop())
+                instrument = waiting.pop()
+                if not await self._caught_up(instrument):
+                    failures.append(instrument)
                 if waiting and self._settings.inter_instrument_delay_s:
                     await self._sleep(self._settings.inter_instrument_delay_s)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._settings.concurrency, len(waiting))):
                 group.create_task(work())
+        self._relieve(_CATCHING_UP, instruments, failures)
         if failures:
-            failed.append(f"{failures} of {len(instruments)} instruments were not caught up")
-        if failed:
-            raise JobFailed("; ".join(failed))
+            failed.append(f"{len(failures)} of {len(instruments)} instruments were not caught up")
+        if failed:  # who fails alone does not have all others asked again
+            raise JobFailed("; ".join(failed), is_soon=len(failures) == len(instruments))
 
     async def _caught_up(self, instrument: Instrument) -> bool:
         """Catches up with an instrument; False when that failed."""
@@ -220,7 +261,7 @@ class Scheduler:
             return True
         except Exception as error:
             metrics.caught_up.labels(market_id, "failed").inc()
-            log.warning("%s was not caught up: %s", instrument, error)
+            self._complain(_CATCHING_UP, instrument, error)
             return False
         metrics.caught_up.labels(market_id, "ok").inc()
         metrics.tail_minutes.labels(market_id).inc(done.tail_minutes)
@@ -237,13 +278,13 @@ class Scheduler:
         Raises:
             JobFailed: some instruments could not be looked at; the others are planned.
         """
-        failures = 0
+        failures: list[Instrument] = []
         for instrument in instruments:
             try:
                 history = await self._duties.history(instrument)
             except Exception as error:
-                failures += 1
-                log.warning("%s could not be planned: %s", instrument, error)
+                failures.append(instrument)
+                self._complain(_PLANNING, instrument, error)
                 continue
             tasks = planned(
                 instrument,
@@ -256,8 +297,27 @@ class Scheduler:
                     self._metrics.planned.labels(instrument.market_id, task.reason).inc()
                     if self._fills.add(task):
                         self._metrics.enqueued.labels(instrument.market_id, task.reason).inc()
+        self._relieve(_PLANNING, instruments, failures)
         if failures:
-            raise JobFailed(f"{failures} of {len(instruments)} instruments could not be planned")
+            raise JobFailed(
+                f"{len(failures)} of {len(instruments)} instruments could not be planned"
+            )
+
+    def _complain(self, work: _Words, instrument: Instrument, error: Exception) -> None:
+        """Tells a failure: of those of a market that are alike the first, and rarely another."""
+        source = f"{instrument.market_id} {work.failed}"
+        if self._complaints.tells(source, of_any(instrument, error), self._clock() / 1000):
+            log.warning("%s %s: %s; others of its market that fail alike are only counted",
+                        instrument, work.failed, error)  # fmt: skip
+
+    def _relieve(
+        self, work: _Words, instruments: Sequence[Instrument], failures: Sequence[Instrument]
+    ) -> None:
+        """Tells of markets none of whose instruments fails any more."""
+        failing = {one.market_id for one in failures}
+        for market_id in sorted({one.market_id for one in instruments} - failing):
+            if self._complaints.over(f"{market_id} {work.failed}"):
+                log.info("all instruments of market %d %s", market_id, work.mended)
 
 
 def planned(

@@ -27,7 +27,7 @@ CHAIN = sorted(
     for path in (Path(__file__).parents[1] / "cluster/postgres/versions").glob("[0-9]*.py")
 )
 """Names of the migrations, first to last."""
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+FAST = {"fsync": "off", "full_page_writes": "off"}
 _numbers = itertools.count(1)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, Protocol, TypeVar
@@ -21,6 +21,7 @@ from cluster.jobs.spans import SpanRow
 from cluster.jobs.spanwise import Piece, Spanwise
 from compute.control import Control, Meter
 from compute.executor import Executor, Query, Sink, Span
+from compute.packing import Packing
 
 P = TypeVar("P")
 
@@ -140,7 +141,7 @@ class CommittedExecutor:
         watch: Watch | None = None,
         least_ns: float | None = None,
     ) -> None:
-        self.name, self.device = inner.name, inner.device
+        self.name = inner.name
         self._inner, self._ledger, self._files = inner, ledger, files
         self._workers = workers
         self._watch = watch or Unwatched()
@@ -160,12 +161,21 @@ class CommittedExecutor:
         self._committer.close()
 
     @property
+    def device(self) -> str:
+        """As `inner` has it: what it has searched on, nothing where all was committed before."""
+        return self._inner.device
+
+    @property
     def workers(self) -> int:
         return self._workers or self._inner.workers
 
     def each(self, work: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Runs `work` over `items` on this process's threads; the first error is raised."""
         self._inner.each(work, items)
+
+    def job(self, check: Callable[[], None]) -> AbstractContextManager[Packing | None]:
+        """As `inner` has it."""
+        return self._inner.job(check)
 
     def fold(
         self, stage: Any, query: Query[P], spans: Sequence[Span], meter: Meter, control: Control,

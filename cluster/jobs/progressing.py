@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cluster.jobs.job import STAGES
+from cluster.pace import Pace
 from compute.control import Progress
 
 _TELLING_SECONDS: Final = 1.0
@@ -28,10 +29,10 @@ class Told:
 @dataclass(slots=True)
 class _Stage:
     total: int
-    began: float
     done: int = 0
     before: int = 0  # units that were there already: they tell nothing of the pace
     told: int = -1
+    pace: Pace = field(default_factory=lambda: Pace(_TELLING_SECONDS))
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class Course:
         with self._lock:
             stage = self._stages.get(now.stage)
             if stage is None:
-                stage = self._stages[now.stage] = _Stage(now.total, self.clock())
+                stage = self._stages[now.stage] = _Stage(now.total)
             stage.done = max(stage.done, min(now.done, now.total))
 
     def reused(self, stage: str, units: int) -> None:
@@ -90,7 +91,5 @@ class Course:
     def _eta(self, stage: _Stage) -> float | None:
         if stage.done >= stage.total:
             return 0.0
-        seconds, fresh = self.clock() - stage.began, stage.done - stage.before
-        if seconds < _TELLING_SECONDS or fresh <= 0:
-            return None
-        return seconds * (stage.total - stage.done) / fresh
+        total = stage.total - stage.before
+        return stage.pace.left(stage.done - stage.before, total, self.clock())

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from cluster.jobs.errors import IdempotencyConflict, JobActive, JobNotFound, QuotaExceeded
 from cluster.jobs.events import CHANNEL, append
 from cluster.jobs.job import ACTIVE, TERMINAL, Job, JobStatus, Listed, Record, columns
-from cluster.jobs.listing import Cursor, Item, Page, page_of, page_query
+from cluster.jobs.listing import ALL, Cursor, Item, Page, Wanted, page_of, page_query
 from cluster.jobs.snapshot import Snapshot
 from cluster.jobs.tables import JOBS, TOP_VARIANTS
 from cluster.postgres.idempotency import check_key, take_turn
@@ -118,6 +118,18 @@ class JobStore:
         """The job without its large columns."""
         return await self._one(JobStatus, job_id)
 
+    async def is_left(self, job_id: UUID) -> bool:
+        """Whether a job waits for another runner: the lease of the one it had is over."""
+        query = select(
+            select(JOBS.c.job_id)
+            .where(
+                JOBS.c.job_id == job_id, JOBS.c.state == "running", JOBS.c.lease_expires_at <= NOW
+            )
+            .exists()
+        )
+        async with self._reads.connect() as connection:
+            return bool((await connection.execute(query)).scalar_one())
+
     async def top(self, job_id: UUID, limit: int | None = None) -> list[TopRow]:
         """The best variants so far, by rank."""
         names = ("rank", "variant_key", "indicator_variant_key", "variant_index",
@@ -134,12 +146,12 @@ class JobStore:
     async def page(
         self,
         user_id: UUID,
-        state: str | None = None,
+        wanted: Wanted = ALL,
         limit: int = 50,
         cursor: Cursor | None = None,
     ) -> Page:
         """A page of a user's jobs, newest first, below `cursor`."""
-        query, values = page_query(user_id, state, limit, cursor)
+        query, values = page_query(user_id, wanted, limit, cursor)
         async with self._reads.connect() as connection:
             found = (await connection.execute(query, values)).all()
         rows = [row_of(Item, row) for row in found]

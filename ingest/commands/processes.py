@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -42,11 +42,13 @@ async def run_live(
     host: str,
     port: int,
     stop: asyncio.Event | None = None,
+    made: Callable[[Worker], None] = lambda worker: None,
 ) -> int:
     """Follows the active instruments until SIGTERM or SIGINT, or until `stop` where it is given;
     candles that could not be stored.
 
-    With a whitelist the scheduler runs beside the worker. Redis is published to where it is given.
+    `made` is given the worker, to be asked how it does. With a whitelist the scheduler runs beside
+    the worker. Redis is published to where it is given.
 
     Raises:
         InvalidInput: the port cannot be used.
@@ -78,6 +80,7 @@ async def run_live(
             redis=client,
             settings=worker_settings(settings),
         )
+        made(worker)
         checks = {"worker": worker.trouble, "store": duties.trouble}
         scheduler = None
         if listed is not None:

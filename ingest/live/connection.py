@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from compute.errors import InvalidInput
 from ingest.errors import ExchangeError
 from ingest.exchanges.exchange import Exchange, Frame, Market
-from ingest.live.complaints import Complaints
+from ingest.live.complaints import Complaints, unreachable
 from ingest.metrics import SocketMetrics
 
 FRAME_BYTES: Final = 4 << 20
@@ -122,6 +122,8 @@ class Connection:
         self.symbols = tuple(symbols)
         self.open = False
         """Whether its socket is open and subscribed."""
+        self.failing: str | None = None
+        """Why the last try brought no stream; None when it did."""
         self._exchange = exchange
         self._settings = settings
         self._metrics = metrics
@@ -130,7 +132,7 @@ class Connection:
         self._sleep = sleep
         self._monotonic = monotonic
         self._jitter = jitter
-        self._complaints = Complaints(settings.url)
+        self._complaints = Complaints()
         self._changed = False
         self._stirred = asyncio.Event()  # other symbols, or a socket that is about to end
         self._socket: _Socket | None = None
@@ -156,13 +158,16 @@ class Connection:
                 if connects > 1:
                     self._metrics.reconnects.labels(self.market.market_id).inc()
                 self._set_open(True)
+                if self._complaints.over(settings.url):
+                    log.info("%s: the stream of its symbols (%d) is there again", self.market.code,
+                             len(self._socket.symbols))  # fmt: skip
                 self._connected(self._socket.symbols)
                 await self._hold()
             except Exception as error:
                 self._errors.inc()
-                reason = self._complaints.about(error, self._monotonic())
-                if reason is not None:
-                    log.warning("%s: no stream of %d symbols: %s", self.market.code,
+                reason = self.failing = unreachable(error, settings.url)
+                if self._complaints.tells(settings.url, reason, self._monotonic()):
+                    log.warning("%s: no stream of its symbols (%d): %s", self.market.code,
                                 len(self.symbols), reason)  # fmt: skip
             finally:
                 self._set_open(False)
@@ -178,6 +183,7 @@ class Connection:
     def _set_open(self, to: bool) -> None:
         if self.open != to:
             self.open = to
+            self.failing = None if to else self.failing
             self._gauge.inc(1 if to else -1)
 
     async def _hold(self) -> None:

@@ -16,6 +16,7 @@ from compute.market.instrument import Instrument
 from compute.market.period import Period
 from ingest import gaps
 from ingest.errors import ExchangeError, SchemaOutdated, StoreFailed, StoreRefused
+from ingest.live.complaints import Complaints, of_any
 from ingest.metrics import FillMetrics
 
 Reason = Literal[
@@ -108,6 +109,7 @@ class FillQueue:
         self._settings = settings or FillSettings()
         self._sleep = sleep
         self._jitter = jitter
+        self._complaints = Complaints()
         # By urgency, the oldest first: all that wait, rest or run, and those that wait.
         self._known = {urgent: OrderedDict[FillTask, _Entry]() for urgent in (True, False)}
         self._ready = {urgent: OrderedDict[_Entry, None]() for urgent in (True, False)}
@@ -267,6 +269,8 @@ class FillQueue:
         finally:
             metrics.active.labels(market_id).dec()
             metrics.duration.labels(market_id).observe(time.perf_counter() - began)
+        if self._complaints.over(str(market_id)):
+            log.info("fills of market %d succeed again", market_id)
         if left is None:
             self._done(entry)
             return
@@ -283,8 +287,11 @@ class FillQueue:
             return
         first_s, most_s = self._settings.backoff_s
         rest_s = min(most_s, first_s * 2.0 ** min(entry.tries - 1, 30)) * (1 + 0.2 * self._jitter())
-        log.warning("fill %s failed, again in %.1f s: %s", _named(entry.left), rest_s, error)
-        market_id = entry.task.instrument.market_id
+        instrument = entry.task.instrument
+        market_id = instrument.market_id
+        alike = of_any(instrument, error)
+        if self._complaints.tells(str(market_id), alike, self._clock() / 1000):
+            log.warning("fill %s failed, again in %.1f s: %s", _named(entry.left), rest_s, error)
         self._metrics.retries.labels(market_id).inc()
         self._metrics.pending.labels(market_id).inc()
         self._rest(entry, rest_s)

@@ -186,6 +186,23 @@ class Worker:
 
     # Instruments
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether the list of instruments was not read yet; may be asked by any thread."""
+        return self._unfollowed == UNREAD
+
+    def follows(self, instrument: Instrument) -> bool:
+        """Whether the stream of an instrument is open, or should be; may be asked by any thread."""
+        return instrument in self._followed
+
+    def unreached(self, instrument: Instrument) -> str | None:
+        """Why the stream of an instrument is not there, None where it is or was not yet tried; may
+        be asked by any thread."""
+        for one in self.connections:
+            if one.market.market_id == instrument.market_id and instrument.symbol in one.symbols:
+                return one.failing
+        return None
+
     async def _refreshed(self) -> None:
         """Follows what the list of instruments says, again and again."""
         while True:
@@ -204,17 +221,17 @@ class Worker:
         if strange:
             log.warning("markets %s have no stream configured", sorted(strange))
             self._without_socket |= strange
+        gone = self._followed.keys() - set(wanted)
+        self.tracker.forget(gone)
+        now_ms = self._clock()
+        self._followed = {one: self._followed.get(one, now_ms) for one in wanted}
         unfollowed = None if wanted else NOTHING
         if unfollowed != self._unfollowed:
             self._unfollowed = unfollowed
             if unfollowed is not None:
                 log.warning(unfollowed)
             else:
-                log.info("%d instruments are followed", len(wanted))
-        gone = self._followed.keys() - set(wanted)
-        self.tracker.forget(gone)
-        now_ms = self._clock()
-        self._followed = {one: self._followed.get(one, now_ms) for one in wanted}
+                log.info("instruments followed: %d", len(wanted))
         for market_id in self._sockets:
             symbols = [one.symbol for one in wanted if one.market_id == market_id]
             self._place(market(market_id), symbols)

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+import hiredis
 import redis
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -95,6 +97,19 @@ class RedisSettings:
         )
 
 
+def packing(connection: type[AbstractConnection]) -> type[AbstractConnection]:
+    """The same connection with commands packed by hiredis, as clients that block have it."""
+
+    class Packing(connection):  # type: ignore[misc, valid-type]
+        def pack_command(self, *args: Any) -> list[bytes]:
+            try:
+                return [hiredis.pack_command((*args[0].split(), *args[1:]))]
+            except (AttributeError, TypeError, UnicodeError):  # no name, no value, half a character
+                return super().pack_command(*args)
+
+    return Packing
+
+
 class Valkey:
     """An open place to publish to; a context manager that ends what it started."""
 
@@ -122,12 +137,15 @@ class Valkey:
 
         What is no text comes as text with marks, so that one such entry spoils no other.
         """
-        return redis.asyncio.Redis(
+        client = redis.asyncio.Redis(
             retry=AsyncRetry(NoBackoff(), 0),
             decode_responses=True,
             encoding_errors="replace",
             **self._address(),
         )
+        pool = client.connection_pool
+        pool.connection_class = packing(pool.connection_class)
+        return client
 
     def blocking_client(self) -> redis.Redis:
         """A client for code that may block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -96,8 +97,14 @@ class Called:
 
 
 def call(*arguments: object) -> Called:
-    """Runs `roehub` in this process."""
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    """Runs `roehub` in this process, whose log goes afterwards where it went before."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Called(done.exit_code, done.stdout, done.stderr)

@@ -18,7 +18,7 @@ WORKERS = 2
 def session(request: pytest.FixtureRequest) -> Iterator[RaySession]:
     file = request.path.relative_to(request.config.rootpath).as_posix()
     assert file.startswith(STARTS_RAY), f"{file} starts Ray: name it in STARTS_RAY"
-    with ray_session(num_cpus=WORKERS, num_gpus=1) as session:  # nobody looks for the card
+    with ray_session(num_cpus=WORKERS, num_gpus=2) as session:  # nobody looks for the cards
         yield session
 
 

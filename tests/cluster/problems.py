@@ -16,12 +16,14 @@ from compute.executor import Executor, Span
 from compute.market.instrument import Instrument
 from compute.market.timeframe import TIMEFRAMES
 from compute.market.timeline import timeline
+from compute.packing import Packing
 from compute.pipeline import Clock, Outcome, Run, backtest
 from compute.ranking import SCORE_FIELDS, Scores
 from compute.request import parse_request
 from compute.route import route
 from compute.settings import Defaults, Limits
 from compute.stage_a import StageA
+from compute.votes import Votes
 from ingest.synthetic import synthetic_candles
 
 FRAME = TIMEFRAMES["15m"]
@@ -99,10 +101,15 @@ class Problem:
     def outcome(self, executor: Executor, **options: Any) -> Outcome:
         return backtest(self.job, self.timeline, executor, limits=Limits(10**7, 2**33), **options)
 
+    def votes(self, executor: Executor, packing: Packing | None = None) -> Votes:
+        """Votes of all variants over the traded bars."""
+        run = Run(self.job, self.timeline, executor, Control(), Clock(), packing)
+        return run.votes(run.start, run.stop)
+
     def stage(self, executor: Executor) -> StageA:
         """Stage A of the whole grid, as the pipeline builds it."""
         run = Run(self.job, self.timeline, executor, Control(), Clock())
-        votes = run.votes(run.start, run.stop)
+        votes = self.votes(executor)
         return StageA(
             self.job.grid, votes, route(self.job.grid, votes), run.close(run.start, run.stop),
             run.terms, run.ranking, run.key_template,

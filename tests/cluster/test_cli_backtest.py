@@ -253,6 +253,15 @@ def test_holdout_stands_beside_the_ranked_part(candles: Path, tmp_path: Path) ->
     assert done.status == 0
     assert "held out" in done.stdout
     found = result(tmp_path)
+    here, later = (
+        {row["metric"]: float(row["value"]) for row in part["report"]["rows"][6:7]}
+        for part in (found["variants"][0], found["variants"][0]["holdout"])
+    )
+    name = "Benchmark Return [%]"
+    assert (
+        f"buy and hold: {here[name]:.2f} % over the ranked bars,"
+        f" {later[name]:.2f} % over those held out"
+    ) in done.stdout
     assert found["holdout"]["fraction"] == 0.25
     for variant in found["variants"]:
         later = {row["metric"]: row["value"] for row in variant["holdout"]["report"]["rows"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cluster.progress
+from cluster.pace import Pace, starting_text
 from cluster.progress import Bars, Lines, under_way
 from compute.control import Progress
 
@@ -18,25 +19,20 @@ def test_time_left_is_told_once_there_is_a_rate(monkeypatch: pytest.MonkeyPatch)
     for _, done in steps:
         tell(Progress("stage_a", done, 1_000))
     assert lines == [
-        "Stage A: 10 %, 100 of 1 000, 10/s, about 90 s left",
-        "Stage A: 20 %, 200 of 1 000, 10/s, about 80 s left",
+        "Stage A: 10 %, 100 of 1 000, 10/s, about 80 s left",
+        "Stage A: 20 %, 200 of 1 000, 10/s, about 76 s left",
         "Stage A: 1 000 done in 40.0 s, 25/s",
     ]
 
 
-@pytest.mark.parametrize(
-    ("done", "seconds", "text"),
-    [
-        (0, 60.0, ""),
-        (1, 0.1, ""),
-        (1, 4.9, ""),
-        (500, 10.0, "about 10 s left"),
-        (10, 100.0, "about 165 min left"),
-        (1_000, 10.0, ""),
-    ],
-)
-def test_no_guess_from_the_first_moments(done: int, seconds: float, text: str) -> None:
-    assert cluster.progress._left(Progress("stage_a", done, 1_000), seconds) == text
+def test_no_guess_from_the_start_of_a_stage() -> None:
+    pace = Pace(5.0)
+    # Twenty seconds of compiling tell nothing.
+    told = [(0, 0.0), (0, 19.0), (10, 20.0), (20, 24.0), (110, 30.0), (1_000, 40.0)]
+    left = [pace.left(done, 1_000, now) for done, now in told]
+    assert left == [None, None, None, None, 89.0, 0.0]
+    assert starting_text("stage_a", 0) == "loading or compiling kernels"
+    assert starting_text("stage_a", 1) == starting_text("finalizing", 0) == ""
 
 
 def test_bars_say_what_lines_say(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
+from ray.experimental.internal_kv import _internal_kv_list
 
+from cluster import card_workers
 from cluster.batches import Batches
+from cluster.card_workers import CardWorker, CardWorkers
 from cluster.errors import ClusterMemory, ClusterUnavailable, ForeignNode
 from cluster.numerics import Build, build
 from cluster.ray_executor import PENDING_PER_CORE, RayExecutor
 from cluster.ray_session import RaySession
+from cluster.recall import _NAMESPACE  # pyright: ignore[reportPrivateUsage]
 from cluster.shelf import Shelf
-from cluster.tasks import reduced_on_card
 from compute.account import ALL_IN
 from compute.control import Control, Meter, Progress
+from compute.cuda.card import SimulatedCard
+from compute.cuda.memory import RESERVE_BYTES
+from compute.cuda.residence import Residence
+from compute.device import DeviceUnavailable
 from compute.errors import Cancelled, InvalidCandles
 from compute.executor import Executor, LocalExecutor, Span
 from compute.ranking import RETURN, order
@@ -82,35 +91,172 @@ def test_the_result_is_the_local_one_to_the_bit(
     assert max(taken) == per_task if per_task < 1000 else max(taken) > 2
 
 
+@ray.remote(num_cpus=0, num_gpus=1)
+class Stranger:
+    """Holds a card."""
+
+    def here(self) -> None: ...
+
+
+@contextmanager
+def strangers(cards: int) -> Iterator[None]:
+    """While entered, so many cards are held by somebody else."""
+    actors: list[Any] = [Stranger.remote() for _ in range(cards)]
+    ray.get([actor.here.remote() for actor in actors])
+    try:
+        yield
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+        until_free(cards)
+
+
 @pytest.fixture
 def simulated(session: RaySession, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayExecutor]:
-    """An executor whose workers with a card have one that Numba simulates."""
-    task = ray.remote(
-        num_cpus=1, num_gpus=1, runtime_env={"env_vars": {"NUMBA_ENABLE_CUDASIM": "1"}}
-    )
-    monkeypatch.setattr("cluster.ray_executor._reduced_on_card", task(reduced_on_card))
-    with RayExecutor(WORKERS, smallest_ns=0, device="cuda") as executor:
+    """An executor whose workers with a card have one that Numba simulates.
+
+    Of two cards somebody else holds one, and keeps it.
+    """
+    actor = card_workers.card_worker
+    simulating = {"env_vars": {"NUMBA_ENABLE_CUDASIM": "1"}}
+    monkeypatch.setattr(card_workers, "card_worker", actor.options(runtime_env=simulating))
+    with strangers(1), RayExecutor(WORKERS, device="cuda") as executor:
         yield executor
 
 
 def test_workers_with_a_card_search_and_the_others_score(
     simulated: RayExecutor, local: LocalExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[str] = []
-    submitted = RayExecutor._submitted
+    """A card has one process for the whole job, however many batches; it is given back after.
 
-    def noted(self: RayExecutor, task: Any, *arguments: Any) -> Any:
-        sent.append(task._function_name.rpartition(".")[2])
-        return submitted(self, task, *arguments)
+    The job does not wait for the card that it cannot have, nor send anything there; and what is too
+    small for cores of the cluster is not too small for a card that was asked for.
+    """
+    sent: list[bool] = []
+    opened: list[CardWorkers] = []
+    submitted, started = RayExecutor._submitted, CardWorkers.__init__
+
+    def noted(self: RayExecutor, cards: Any, *arguments: Any) -> Any:
+        sent.append(cards is not None)
+        return submitted(self, cards, *arguments)
+
+    def counted(self: CardWorkers, count: int) -> None:
+        opened.append(self)
+        started(self, count)
 
     monkeypatch.setattr(RayExecutor, "_submitted", noted)
-    in_batches_of(monkeypatch, 1000)
+    monkeypatch.setattr(CardWorkers, "__init__", counted)
+    in_batches_of(monkeypatch, 10)
     problem = Problem(request(windows=6, periods=4))
     found = problem.outcome(simulated)
     assert simulated.device == "cuda (1 of the cluster)"
     assert outcome_bytes(found) == outcome_bytes(problem.outcome(local))
-    assert sent.count("reduced_on_card") >= 2
-    assert sent.count("reduced") >= 2
+    assert sent.count(True) >= 4
+    assert sent.count(False) == 0  # the driver's threads rescore so little
+    assert len(opened) == 1
+    assert simulated._card_workers is None  # pyright: ignore[reportPrivateUsage]
+    until_free(1)
+
+
+def test_a_worker_with_a_card_that_dies_is_replaced(
+    simulated: RayExecutor, problem: Problem, local: LocalExecutor, tmp_path: Path
+) -> None:
+    stage = problem.stage(local)
+    scan = Scan(10, RETURN, ALL_IN, 0)
+    deadly = DeadlyScan(scan, tmp_path / "killed", os.getpid())
+    spans = spans_of(stage.total, 6)
+    with simulated.job(lambda: None):
+        found = simulated.fold(stage, deadly, spans, meter(stage), Control())
+    assert (tmp_path / "killed").exists()
+    assert simulated.device == "cuda (1 of the cluster)"
+    alone = local.fold(stage, scan, spans, meter(stage), Control())
+    assert sorted(zip(found.index.tolist(), found.merit.tolist(), strict=True)) == sorted(
+        zip(alone.index.tolist(), alone.merit.tolist(), strict=True)
+    )
+    assert found.eligible == alone.eligible == stage.total
+
+
+def test_a_search_that_waits_for_a_card_ends_when_it_is_told_to(
+    session: RaySession, problem: Problem, local: LocalExecutor
+) -> None:
+    stage = problem.stage(local)
+    scan = Scan(10, RETURN, ALL_IN, 0)
+    spans = spans_of(stage.total, 6)
+    with strangers(2), RayExecutor(1, device="cuda") as executor:
+        late = Control(deadline=time.monotonic() + 0.3)
+        with pytest.raises(Cancelled), executor.job(lambda: None):
+            executor.fold(stage, scan, spans, meter(stage), late)
+        assert executor.device == "cpu"
+    assert _internal_kv_list(b"", namespace=_NAMESPACE) == []
+
+
+def test_cards_that_cannot_be_used(
+    session: RaySession,
+    problem: Problem,
+    local: LocalExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nodes without the packages: `cuda` is refused with node and reason, `auto` told it once."""
+    monkeypatch.setattr("cluster.ray_executor._cards", lambda: 1)
+    stage = problem.stage(local)
+    scan = Scan(10, RETURN, ALL_IN, 0)
+    spans = spans_of(stage.total, 6)
+    with (
+        RayExecutor(1, device="cuda") as asked,
+        pytest.raises(DeviceUnavailable, match=r"node [\d.]+: CuPy .*cuda extra.*--device cpu"),
+    ):
+        asked.fold(stage, scan, spans, meter(stage), Control())
+    said: list[str] = []
+    with RayExecutor(1, smallest_ns=0, device="auto", say=said.append) as executor:
+        found, again = (
+            executor.fold(stage, scan, spans, meter(stage), Control()) for _ in range(2)
+        )
+        assert executor.device == "cpu"
+    alone = local.fold(stage, scan, spans, meter(stage), Control())
+    for one in (found, again):
+        assert sorted(one.index.tolist()) == sorted(alone.index.tolist())
+    [line] = said
+    assert "device auto: going on with the CPU, node" in line
+
+
+class FullCard(CardWorker):
+    """Has a card on which nothing finds room."""
+
+    def ready(self) -> str | None:
+        self._residence = Residence(SimulatedCard(RESERVE_BYTES + 1_000))
+        return None
+
+
+def test_a_card_without_room(
+    session: RaySession, problem: Problem, local: LocalExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` goes on with the cores and gives the card back."""
+    full = ray.remote(num_cpus=0, num_gpus=1)(FullCard)
+    simulating = {"env_vars": {"NUMBA_ENABLE_CUDASIM": "1"}}
+    monkeypatch.setattr(card_workers, "card_worker", full.options(runtime_env=simulating))
+    stage = problem.stage(local)
+    scan = Scan(10, RETURN, ALL_IN, 0)
+    spans = spans_of(stage.total, 6)
+    said: list[str] = []
+    with (
+        RayExecutor(1, smallest_ns=0, device="auto", say=said.append) as executor,
+        executor.job(lambda: None),
+    ):
+        found = executor.fold(stage, scan, spans, meter(stage), Control())
+        until_free(2)
+        assert executor.device == "cpu"
+    alone = local.fold(stage, scan, spans, meter(stage), Control())
+    assert sorted(found.index.tolist()) == sorted(alone.index.tolist())
+    [line] = said
+    assert "device auto: going on with the CPU" in line
+
+
+def until_free(cards: int) -> None:
+    """Waits until so many cards can be had again."""
+    end = time.monotonic() + 60
+    while ray.available_resources().get("GPU", 0) < cards:
+        assert time.monotonic() < end, "a card was not given back"
+        time.sleep(0.05)
 
 
 def test_a_cluster_without_cards(session: RaySession, monkeypatch: pytest.MonkeyPatch) -> None:

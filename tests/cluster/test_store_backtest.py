@@ -204,6 +204,7 @@ def test_a_store_in_use_is_named_with_its_holder(store: Path, tmp_path: Path) ->
         done, envelope = results(tmp_path)
     assert done.status == 2
     assert f"used by roehub up (pid {os.getpid()})" in envelope["error"]["message"]
+    assert envelope["error"]["message"].startswith("`roehub submit REQUEST.json --follow` has")
     assert envelope["error"]["code"] == "validation_error"
 
 

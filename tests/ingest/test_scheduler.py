@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -211,6 +212,88 @@ def test_errors_are_counted_and_stop_nothing() -> None:
     assert case.value(name, market_id="4", status="failed") == 1
     assert case.value("scheduler_rest_catchup_tail_minutes_total", market_id="1") == 5
     assert case.value("scheduler_rest_catchup_gap_rows_written_total", market_id="1") == 6
+
+
+def test_a_job_that_fails_is_tried_again_soon_and_then_ever_more_rarely() -> None:
+    case = Case(rest_insurance_catchup_s=10_000, sync_whitelist_s=200, enrich_s=25)
+    case.duties.instruments = [ONE]
+    case.duties.fail = {
+        name: StoreUnavailable("down") for name in ("sync", "enrich", f"history {ONE}")
+    }
+
+    async def story() -> None:
+        await case.time.pass_s(100)
+        assert case.filled == []
+        case.duties.fail.clear()
+        await case.time.pass_s(300)
+
+    tell(case, story)
+    duties = case.duties
+    assert duties.times("sync") == [0, 10, 30, 70, 150, 350]
+    assert duties.times("enrich")[:6] == [0, 10, 30, 55, 80, 105]  # never later than its interval
+    assert duties.times(f"history {ONE}") == [0, 10, 30, 70, 150]  # until it has succeeded
+    assert [task.instrument for task in case.filled] == [ONE]
+
+
+def test_who_fails_alone_does_not_have_all_others_asked_again() -> None:
+    case = Case(rest_insurance_catchup_s=100, sync_whitelist_s=1e6, enrich_s=1e6)
+    case.duties.instruments = [ONE, TWO]
+    case.duties.fail = {f"catch up {TWO}": StoreUnavailable("down")}
+
+    async def story() -> None:
+        await case.time.pass_s(305)
+        case.duties.fail[f"catch up {ONE}"] = StoreUnavailable("down")
+        await case.time.pass_s(200)
+
+    tell(case, story)
+    assert case.duties.times(f"catch up {ONE}") == [100, 200, 300, 400, 410, 430, 470]
+
+
+def test_instruments_that_come_with_a_later_whitelist_are_planned_by_the_scan() -> None:
+    case = Case(rest_insurance_catchup_s=10_000)
+    case.duties.instruments, case.duties.fail = [], {"sync": StoreUnavailable("down")}
+
+    async def story() -> None:
+        await case.time.pass_s(5)
+        case.duties.instruments = [ONE]
+        case.duties.fail.clear()
+        await case.time.pass_s(100)
+
+    tell(case, story)
+    assert case.duties.times(f"history {ONE}") == [10]
+    assert [task.instrument for task in case.filled] == [ONE]
+
+
+def test_what_fails_alike_is_told_once_with_when_it_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    case = Case(rest_insurance_catchup_s=3600, sync_whitelist_s=1e6, enrich_s=1e6)
+    names = [f"{letter}USDT" for letter in "ABCDEFGH"]
+    case.duties.instruments = [Instrument(n, name) for n in (1, 3) for name in names]
+    gone = {
+        f"history {one}": StoreUnavailable(f"kline for {one.symbol}: no network")
+        for one in case.duties.instruments
+    }
+    case.duties.fail = dict(gone)
+
+    async def story() -> None:
+        case.duties.fail.clear()
+        await case.time.pass_s(3600)
+
+    with caplog.at_level("INFO", "ingest.scheduler"):
+        tell(case, story)
+    lines = [one.getMessage() for one in caplog.records]
+    assert [one for one in lines if "could not be planned: " in one] == [
+        f"{n}:AUSDT could not be planned: kline for AUSDT: no network;"
+        " others of its market that fail alike are only counted"
+        for n in (1, 3)
+    ]
+    assert (
+        "job startup_scan failed, again in 10 s: 16 of 16 instruments could not be planned" in lines
+    )
+    assert [one for one in lines if "again" in one and "all" in one.split()] == [
+        f"all instruments of market {n} can be planned again" for n in (1, 3)
+    ]
 
 
 def test_the_hourly_pass_takes_so_many_instruments_at_once_and_rests_between() -> None:

@@ -39,10 +39,14 @@ class Recorder:
     def __init__(
         self, inner: Executor, stop_after: int | None = None, stop: Callable[[], None] | None = None
     ) -> None:
-        self.name, self.device, self._inner = inner.name, inner.device, inner
+        self.name, self._inner = inner.name, inner
         self.folds: list[list[Span]] = []
         self.stop_after, self.stop = stop_after, stop
         self.delivered = 0
+
+    @property
+    def device(self) -> str:
+        return self._inner.device
 
     @property
     def workers(self) -> int:
@@ -55,6 +59,9 @@ class Recorder:
 
     def each(self, work: Callable[[Any], None], items: Sequence[Any]) -> None:
         self._inner.each(work, items)
+
+    def job(self, check: Callable[[], None]) -> Any:
+        return self._inner.job(check)
 
     def fold(
         self, stage: Any, query: Query[Any], spans: Sequence[Span], meter: Meter, control: Control,

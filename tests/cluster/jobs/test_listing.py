@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cluster.jobs.errors import RejectedRequest
-from cluster.jobs.listing import Cursor, cursor_filter, state_filter, top_limit
+from cluster.jobs.listing import Cursor, Wanted, cursor_filter, state_filter, top_limit
 from cluster.jobs.store import JobStore
 from cluster.postgres.keyset import InvalidCursor, page_limit
 from compute.errors import InvalidInput, InvalidRequest
@@ -127,14 +127,23 @@ def test_pages_go_down_without_gaps(database: str) -> None:
                     break
             assert seen == whole
         running = await claimed(found)
-        page = await store.page(ANN, state="running")
+        page = await store.page(ANN, Wanted(state="running"))
         assert [job.job_id for job in page.items] == [running.job_id]
-        assert len((await store.page(ANN, state="queued", limit=250)).items) == 6
+        assert len((await store.page(ANN, Wanted(state="queued"), limit=250)).items) == 6
+        about = running.effective_json["template"]
+        symbol, frame = about["instrument_id"]["symbol"], about["timeframe"]
+        for wanted, count in (
+            (Wanted(symbol=symbol[1:4], timeframe=frame), 7),
+            (Wanted("queued", symbol[1:4], frame), 6),
+            (Wanted(symbol=symbol, timeframe="1d" if frame != "1d" else "1h"), 0),
+            (Wanted(symbol="%"), 0),
+        ):
+            assert len((await store.page(ANN, wanted, 250)).items) == count
         record = page.record()
         assert list(record["items"][0]) == [
             "job_id", "mode", "state", "stage", "created_at", "updated_at", "started_at",
             "finished_at", "cancel_requested_at", "processed_units", "total_units",
-            "instrument_id", "timeframe", "stage_a_variants_total",
+            "instrument_id", "timeframe", "stage_a_variants_total", "time_range", "indicators",
         ]  # fmt: skip
         assert json.loads(json.dumps(record)) == record
 

@@ -43,8 +43,12 @@ def test_units_and_seconds_left() -> None:
     clock.now += 10
     assert course.news() == [Told("stage_a", 400, 1000, None)]
     course(Progress("stage_a", 600, 1000))
+    # The first units of this run end what came before them; the pace is that of those after.
+    assert course.news() == [Told("stage_a", 600, 1000, None)]
+    clock.now += 10
+    course(Progress("stage_a", 800, 1000))
     [told] = course.news()
-    assert told == Told("stage_a", 600, 1000, 20.0)  # 200 in ten seconds, 400 to go
+    assert told == Told("stage_a", 800, 1000, 10.0)  # 200 in ten seconds, 200 to go
     course.written(told)
     assert course.news() == []
     course(Progress("stage_a_exact", 3, 5))  # a further pass

@@ -337,7 +337,10 @@ def test_what_a_socket_had_received_is_heard_before_it_goes() -> None:
     tell(story)
 
 
-def test_rests_grow_while_connects_fail_and_start_anew_after_a_stream() -> None:
+def test_rests_grow_while_connects_fail_and_start_anew_after_a_stream(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "ingest.live.connection")
     rests: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -364,6 +367,10 @@ def test_rests_grow_while_connects_fail_and_start_anew_after_a_stream() -> None:
             async with case.running():
                 await case.subscribed(1)
                 assert rests == [1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
+                await until(lambda: len(caplog.records) == 2)  # it is told once it is heard
+                refused, mended = (one.getMessage() for one in caplog.records)
+                assert refused.startswith("binance:spot: no stream of its symbols (1): ")
+                assert mended == "binance:spot: the stream of its symbols (1) is there again"
                 await asyncio.to_thread(server.drop_sockets)  # a stream that said nothing
                 await until(lambda: len(rests) == 7)
                 assert rests[-1] == 5.0

@@ -380,9 +380,13 @@ def test_a_shutdown_interrupts_the_rest_before_a_reconnect(store: CandleStore) -
         with Stage(store, ["RESTA"]) as stage:
             async with Running(stage, sockets=rest).at_work() as run:
                 await run.connected()
+                followed = stage.instruments[0]
+                assert run.worker.follows(followed)
+                assert run.worker.unreached(followed) is None
                 await asyncio.to_thread(stage.server.drop_sockets)
                 await until(lambda: run.value("ws_errors_total") == 1)
                 assert await run.worker.trouble() == "1 of 1 sockets are not connected"
+                assert "the socket has ended" in (run.worker.unreached(followed) or "")
             assert run.left == 0
 
     tell(story)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from compute.errors import InvalidInput
@@ -276,6 +277,34 @@ def test_what_an_operator_or_time_mends_is_tried_until_then() -> None:
         run(case, story)
         assert max(case.time.slept) == 120.0
         assert case.value("rest_fill_dropped_total") == 0
+
+
+def test_an_exchange_that_is_gone_is_told_once_and_when_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    case = Case(workers=2)
+    both = [task(ONE), task(TWO)]
+
+    async def story() -> None:
+        for one in both:
+            case.queue.add(one)
+        await settled()
+        for _ in range(4):
+            for one in both:
+                reason = f"kline for {one.instrument.symbol}: gone"
+                await case.gate.let(one, ExchangeError(reason, retryable=True))
+            await case.time.pass_s(16.0)
+        for one in both:
+            await case.gate.let(one)
+        await case.queue.idle()
+
+    with caplog.at_level("INFO", "ingest.live.fills"):
+        run(case, story)
+    failed, mended = (one.getMessage() for one in caplog.records)
+    assert failed.startswith("fill gap of 1:AUSDT")
+    assert failed.endswith("failed, again in 2.0 s: kline for AUSDT: gone")
+    assert mended == "fills of market 1 succeed again"
+    assert case.value("rest_fill_errors_total") == 8
 
 
 def test_a_failed_fill_is_tried_again_later_and_given_up_at_last() -> None:

@@ -72,6 +72,7 @@ def test_a_worker_with_nothing_to_follow_says_so_once_and_what_helps(
         with Stage(store, ["NOBODY"]) as stage:
             run = Running(stage, refresh_s=0.01)
             assert "has not been read yet" in (await run.worker.trouble() or "")
+            assert run.worker.is_unread
             looked = 0
 
             def active() -> list[Instrument]:
@@ -86,11 +87,12 @@ def test_a_worker_with_nothing_to_follow_says_so_once_and_what_helps(
                     before = looked
                     await until(lambda before=before: looked > before + 5)
                     assert "`roehub ingest sync-instruments`" in (await run.worker.trouble() or "")
+                    assert not run.worker.is_unread
                     assert lines("sync-instruments") == times
                     run.active = list(stage.instruments)
                     await run.connected()
                     assert await run.worker.trouble() is None
-                    assert lines("1 instruments are followed") == times
+                    assert lines("instruments followed: 1") == times
                     run.active = []
 
     tell(story)
