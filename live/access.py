@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from compute.backtest import Backtest
-from compute.errors import InvalidInput
+from compute.errors import InvalidInput, RoehubError
 from compute.market.candles import Candles
 from compute.market.instrument import Instrument
 from compute.market.period import Period
@@ -68,7 +68,7 @@ class Access:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self.readers, question, *about)
-        except Exception as error:
+        except (RoehubError, OSError) as error:
             raise StoreGone(str(error) or type(error).__name__) from error
 
 

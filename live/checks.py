@@ -24,9 +24,10 @@ from ingest.stores.candles import CandleStore
 from ingest.stores.clickhouse import ClickHouse
 from ingest.stores.gaps import GapLedger
 from live.causes import explained
-from live.ledger import Ledger, moment_of
+from live.ledger import Ledger
 from live.member import course_of
 from live.metrics import LiveMetrics
+from live.outcomes import moment_of
 from live.reconcile import (
     BAR,
     MONEY,

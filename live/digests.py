@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.market.candles import SERIES, Candles
+from live.rollup import SHARED_MINUTES
 
 _ROW: Final = np.dtype([("ts_open_ms", "<i8"), *((name, "<f4") for name in SERIES)])
 
@@ -21,7 +23,8 @@ class Digests:
 
     def closed(self, minutes: Candles, closes_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """The digest at each of some closes, ascending; minutes after them are of the next one."""
-        rows = memoryview(_packed(minutes))
+        packed = _packed if len(minutes) <= SHARED_MINUTES else _packed.__wrapped__
+        rows = memoryview(packed(minutes))
         stops = np.searchsorted(minutes.ts_open_ms, closes_ms) * _ROW.itemsize
         found, start = np.empty(len(stops), np.int64), 0
         for number, stop in enumerate(stops.tolist()):
@@ -32,6 +35,7 @@ class Digests:
         return found
 
 
+@lru_cache(maxsize=256)
 def _packed(minutes: Candles) -> bytes:
     rows = np.empty(len(minutes), _ROW)
     rows["ts_open_ms"] = minutes.ts_open_ms

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from ingest.rows import MINUTE_MS
 from live.minutes import Minutes
+from live.outcomes import Event
 from live.output import moment_text
-
-Event = tuple[str, Mapping[str, Any]]
 
 MOST_RANGES: Final = 1_000
 

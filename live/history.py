@@ -22,9 +22,10 @@ from ingest.rows import DAY_MS, MINUTE_MS, instrument_key
 from live.access import Access, Pause, RepairSettings, StoreGone
 from live.evaluation import Course
 from live.feed import FAILURES
-from live.ledger import Active, ms_of
+from live.ledger import Active
 from live.member import Member, course_of
 from live.minutes import Minutes
+from live.outcomes import ms_of
 from live.output import moment_text
 from live.settled import given_up_ms
 

@@ -23,10 +23,11 @@ from live.feed import Entry
 from live.gaps import Gap
 from live.history import HISTORY_MS, History
 from live.leases import Lease
-from live.ledger import Active, Committed, Outcome, ended, ms_of
+from live.ledger import Active
 from live.member import Member, begun_ms
 from live.metrics import LiveMetrics
 from live.minutes import Minutes
+from live.outcomes import Committed, Outcome, ended, ms_of
 from live.snapshots import Snapshots
 
 AHEAD_MS: Final = DAY_MS
@@ -68,8 +69,13 @@ class InstrumentWorker:
         return self._trouble or self._history.trouble
 
     def want(self, runs: Sequence[Active]) -> None:
-        """The runs of this instrument that have not ended, as they are stored now."""
+        """The runs of this instrument that have not ended, as they were found; what was committed
+        here since then is not forgotten."""
+        known = self._wanted
         self._wanted = {one.run.run_id: one for one in runs}
+        for run_id, one in self._wanted.items():
+            if run_id in known and known[run_id].run.updated_at > one.run.updated_at:
+                self._wanted[run_id] = replace(one, run=known[run_id].run)
 
     def offer(self, entries: Sequence[Entry]) -> None:
         """Takes candles of the feed, which are handed back by `dealt_with` in their time."""
@@ -125,8 +131,10 @@ class InstrumentWorker:
         entries = [one for one in self._entries.values() if one.ts_open_ms < limit_ms]
         self._minutes.offer(entries, next_ms)
         missed = self._missed(now_ms)
-        await self._complete(now_ms)
-        missed |= self._missed(now_ms)
+        if await self._complete(now_ms):
+            missed |= self._missed(now_ms)
+        if not missed and not any(map(self._goes_on, self._members.values())):
+            return more
         began = time.perf_counter()
         outcomes = await asyncio.get_running_loop().run_in_executor(
             self._access.threads, self._advanced, missed
@@ -200,20 +208,20 @@ class InstrumentWorker:
                 missed[run_id] = gap
         return missed
 
-    async def _complete(self, now_ms: int) -> None:
-        """Reads the store where the feed lacks a minute that should be there."""
+    async def _complete(self, now_ms: int) -> bool:
+        """Reads the store where the feed lacks a minute that should be there; whether it did."""
         until_ms = min(self._until(one) for one in self._members.values())
         newest = self._minutes.newest()
         jumped = newest is not None and newest >= until_ms
         late_ms = now_ms - (until_ms + MINUTE_MS)
         if not jumped and late_ms < 1000 * self._repair.late_seconds:
             self._pause.end()
-            return
+            return False
         if not self._pause.over:
-            return
+            return False
         period = Period(until_ms, min(floor_minute(now_ms), until_ms + HISTORY_MS))
         if period.start_ms >= period.end_ms:
-            return
+            return False
         self._pause.begin()
         access = self._access
         try:
@@ -224,14 +232,18 @@ class InstrumentWorker:
             if self._trouble is None:
                 log.warning("candles of %s cannot be read: %s", self.instrument, error)
             self._trouble = str(error)
-            return
+            return False
         self._trouble = None
         self._minutes.looked_up(period, found, absent, now_ms)
         if min(self._until(one) for one in self._members.values()) > until_ms:
             self._pause.cut()
+        return True
 
     def _until(self, member: Member) -> int:
         return self._minutes.until(member.live.next_ms, member.live.job.timeframe)
+
+    def _goes_on(self, member: Member) -> bool:
+        return self._until(member) > member.live.next_ms or member.run.state == "starting"
 
     def _advanced(self, missed: Mapping[UUID, Gap]) -> list[Outcome]:
         """What the minutes at hand make of each run that can go on; a failure is its own."""
@@ -243,7 +255,7 @@ class InstrumentWorker:
             until_ms = min(self._until(member), stop_ms)
             gap = missed.get(run_id)
             try:
-                if until_ms > live.next_ms or member.run.state == "starting":
+                if self._goes_on(member):
                     outcomes.append(member.advance(self._minutes, until_ms, self._pause.tries, gap))
                 elif gap is not None:
                     outcomes.append(member.miss(gap))

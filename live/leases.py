@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, func, literal, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -20,6 +20,13 @@ from compute.market.period import epoch_ms
 from live.tables import LEASES, RUNNERS
 
 _NOW: Final = func.clock_timestamp()
+
+# As text, for it is part of each commit: the query of a fence would cost more than its answer.
+_FENCE: Final = """
+    UPDATE live_leases SET lease_until = clock_timestamp() + $4
+    WHERE instrument_key = $1 AND owner = $2 AND token = $3 AND lease_until > clock_timestamp()
+    RETURNING 1
+"""
 
 
 class LeaseLost(RoehubError):
@@ -45,18 +52,8 @@ class Lease:
 
         Raises: LeaseLost.
         """
-        query = (
-            update(LEASES)
-            .where(
-                LEASES.c.instrument_key == self.instrument_key,
-                LEASES.c.owner == self.owner,
-                LEASES.c.token == self.token,
-                LEASES.c.lease_until > _NOW,
-            )
-            .values(lease_until=_NOW + self.length)
-            .returning(literal(1))
-        )
-        if (await connection.execute(query)).one_or_none() is None:
+        known = self.instrument_key, self.owner, self.token, self.length
+        if (await connection.exec_driver_sql(_FENCE, known)).one_or_none() is None:
             raise LeaseLost(self.instrument_key)
 
 

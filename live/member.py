@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,12 +12,13 @@ from compute.backtest import Backtest
 from compute.results import ENGINE_VERSION
 from ingest.rows import MINUTE_MS, floor_minute
 from live.evaluation import Bar, Course, Evaluation
-from live.gaps import Event, Gap, Without
-from live.ledger import Outcome, Stored, ms_of
+from live.gaps import Gap, Without
+from live.ledger import Stored
 from live.minutes import Minutes
+from live.outcomes import Event, Outcome, ms_of
 from live.output import Source, moment_text
 from live.paper import SIDES, Account, Position, Trade
-from live.strategies.runs import Run
+from live.strategies.runs import Run, RunStatus
 
 SIGNALS: Final = {1: "long", -1: "short", 0: "neutral"}
 _COURSE: Final = ("anchor_ms", "earliest_ms", "trading_from_ms")
@@ -32,7 +32,7 @@ class Member:
     it ran on, each from a minute; `dropped` the candles of the feed that came too late for it.
     """
 
-    run: Run
+    run: RunStatus
     source: Source
     live: Evaluation
     without: Without
@@ -171,7 +171,7 @@ class Member:
         return [*states, "running"] if waits and self.live.warm else states
 
 
-def begun_ms(run: Run) -> int:
+def begun_ms(run: RunStatus) -> int:
     """The minute that a run was started in."""
     return floor_minute(ms_of(run.started_at) or 0)
 
@@ -196,10 +196,10 @@ def _versions(run: Run, course: Course) -> list[tuple[int, str]]:
     return found
 
 
-def told(bar: Bar, vote: int, before: int, frame_ms: int) -> list[tuple[str, Mapping[str, Any]]]:
+def told(bar: Bar, vote: int, before: int, frame_ms: int) -> list[Event]:
     """The events of a bar: a position that ended, one that began, a vote that changed."""
     step = bar.step
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    found: list[Event] = []
     at = {"bar_ts": moment_text(step.bar_ms), "close_ts": moment_text(step.bar_ms + frame_ms)}
     if vote != before:
         found.append(("signal", {**at, "signal": SIGNALS[vote], "price": bar.close}))

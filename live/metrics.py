@@ -76,7 +76,7 @@ class OutputMetrics:
             Counter(f"strategy_realtime_output_publish{name}", text, registry=registry)
             for name, text in (
                 ("", "Records that Redis took."),
-                ("_errors", "Records that Redis did not take."),
+                ("_errors", "Records that Redis did not take, or that waited too long."),
                 ("_duplicates", "Records older than the newest of their stream."),
             )
         )

@@ -32,6 +32,7 @@ class Minutes:
     _asked: Period | None = None
     _asked_at_ms: int = 0
     _reached: dict[tuple[int, str], int] = field(default_factory=dict)  # what `until` has found
+    _parts: dict[tuple[int, int], Candles] = field(default_factory=dict)  # what `between` has
 
     def add(self, found: Candles) -> None:
         """Takes candles of the store, or of anywhere."""
@@ -39,7 +40,7 @@ class Minutes:
         kept, rows = np.unique(times, return_index=True)
         pairs = zip(self.candles.series(), found.series(), strict=True)
         self.candles = Candles(kept, *(np.concatenate(pair)[rows] for pair in pairs))
-        self._reached.clear()
+        self._forget_found()
 
     def offer(self, entries: Sequence[Entry], from_ms: int) -> None:
         """Takes candles of the feed; those before `from_ms` have been dealt with."""
@@ -56,7 +57,7 @@ class Minutes:
         """Takes what the store has of `period`, and what it knows not to be."""
         self.add(found)
         self.absent, self._asked, self._asked_at_ms = list(absent), period, now_ms
-        self._reached.clear()
+        self._forget_found()
 
     def until(self, next_ms: int, timeframe: Timeframe) -> int:
         """The first minute from `next_ms` on that is not settled for bars of `timeframe`.
@@ -82,9 +83,12 @@ class Minutes:
         return settled_until(here, absent, next_ms, max(next_ms, waited_ms))
 
     def between(self, start_ms: int, stop_ms: int) -> Candles:
-        """The candles of [start_ms, stop_ms)."""
-        first, last = np.searchsorted(self.candles.ts_open_ms, [start_ms, stop_ms])
-        return self.candles.slice(int(first), int(last))
+        """The candles of [start_ms, stop_ms), the same object for whoever asks for the same."""
+        part = self._parts.get((start_ms, stop_ms))
+        if part is None:
+            first, last = self.candles.ts_open_ms.searchsorted((start_ms, stop_ms)).tolist()
+            part = self._parts[start_ms, stop_ms] = self.candles.slice(first, last)
+        return part
 
     def gone(self, start_ms: int, stop_ms: int) -> NDArray[np.int64]:
         """The minutes of [start_ms, stop_ms) that are not at hand."""
@@ -115,9 +119,12 @@ class Minutes:
         """The newest minute at hand."""
         return int(self.candles.ts_open_ms[-1]) if len(self.candles) else None
 
+    def _forget_found(self) -> None:
+        self._reached.clear()
+        self._parts.clear()
+
     def forget(self, before_ms: int) -> None:
         """Drops what nobody will ask for again."""
-        self._reached.clear()
         newest = self.newest()
         if len(self.candles) and int(self.candles.ts_open_ms[0]) < before_ms:
             stop_ms = before_ms if newest is None else newest + 1
@@ -126,3 +133,4 @@ class Minutes:
         if self._asked is not None:  # what was dropped looks as if the store did not have it
             start_ms, end_ms = max(self._asked.start_ms, before_ms), self._asked.end_ms
             self._asked = Period(start_ms, end_ms) if start_ms < end_ms else None
+        self._forget_found()

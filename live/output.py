@@ -11,10 +11,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from prometheus_client import CollectorRegistry
 from redis.exceptions import RedisError, ResponseError
 
 from compute.errors import InvalidInput
@@ -32,6 +33,7 @@ EVENT_TYPES: Final = (
     "signal", "trade_open", "trade_close", "gap", "repair",
 )  # fmt: skip
 _SMALLER: Final = ("equal or smaller", "WRONGID")
+_AT_ONCE: Final = 500  # records of a round trip
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class OutputSettings:
                 raise InvalidInput(f"{name} must be > 0, got {getattr(self, name)}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """What a record is about."""
 
@@ -84,7 +86,10 @@ class Told:
     @property
     def order(self) -> tuple[Any, ...]:
         """The contract's order of a batch; an event comes before the metrics of its moment."""
-        return self.ts_ms, self.payload is None, self.source, self.kind
+        about = self.source
+        ids = about.strategy_id.int, about.run_id.int
+        place = about.instrument_key, about.timeframe, about.user_id.int
+        return self.ts_ms, self.payload is None, ids, place, self.kind
 
     def fields(self) -> dict[str, str]:
         """The entry of its stream, all texts."""
@@ -112,6 +117,7 @@ def event(ts_ms: int, source: Source, kind: str, payload: Mapping[str, object]) 
     return Told(ts_ms, source, kind, payload=payload)
 
 
+@lru_cache(maxsize=256)  # all runs are at the same few minutes
 def moment_text(ms: int | None) -> str:
     """ISO 8601 in UTC with milliseconds; blank for None."""
     if ms is None:
@@ -124,27 +130,29 @@ class Output:
     """Sends records; what cannot be sent is counted and forgotten."""
 
     def __init__(
-        self, client: Client, registry: CollectorRegistry, settings: OutputSettings | None = None
+        self, client: Client, metrics: OutputMetrics, settings: OutputSettings | None = None
     ) -> None:
         self._client, self._settings = client, settings or OutputSettings()
-        self._metrics = OutputMetrics(registry)
+        self._metrics = metrics
         self._failing = False
 
     async def publish(self, records: Iterable[Told]) -> None:
-        """Sends the records in their order, in one round trip. Raises nothing."""
+        """Sends the records in their order, in few round trips. Raises nothing."""
         ordered = sorted(records, key=lambda record: record.order)
-        if not ordered:
-            return
+        for start in range(0, len(ordered), _AT_ONCE):
+            await self._publish(ordered[start : start + _AT_ONCE])
+
+    async def _publish(self, records: list[Told]) -> None:
         try:
-            answers = await self._sent(ordered, "{}-*")
+            answers = await self._sent(records, "{}-*")
             late = [
-                record for record, answer in zip(ordered, answers, strict=True) if _smaller(answer)
+                record for record, answer in zip(records, answers, strict=True) if _smaller(answer)
             ]
             if late:  # another process was ahead: they follow its records under the server's time
                 self._metrics.late.inc(len(late))
                 answers = [a for a in answers if not _smaller(a)] + await self._sent(late, "*")
         except (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-            answers = [error] * len(ordered)
+            answers = [error] * len(records)
         failures = [answer for answer in answers if isinstance(answer, Exception)]
         self._metrics.published.inc(len(answers) - len(failures))
         self._metrics.errors.inc(len(failures))
@@ -160,12 +168,15 @@ class Output:
         for record in records:
             told = record.payload is not None
             prefix = settings.events_stream_prefix if told else settings.metrics_stream_prefix
-            pipeline.xadd(
+            most = settings.events_maxlen if told else settings.metrics_maxlen
+            pipeline.execute_command(
+                "XADD",
                 f"{prefix}.{record.source.user_id}",
-                record.fields(),
-                id=entry_id.format(record.ts_ms),
-                maxlen=settings.events_maxlen if told else settings.metrics_maxlen,
-                approximate=True,
+                "MAXLEN",
+                "~",
+                most,
+                entry_id.format(record.ts_ms),
+                *chain.from_iterable(record.fields().items()),
             )
         return await pipeline.execute(raise_on_error=False)
 

@@ -6,7 +6,7 @@ same bars with the last position left open, to the bit.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, Self
 
 from compute.account import (
@@ -154,7 +154,13 @@ class Account:
 
     def record(self) -> dict[str, Any]:
         """The account as JSON values; floats survive the way there and back."""
-        return asdict(self)
+        position = self.position
+        return {
+            "balance": _values(self.balance),
+            "position": None if position is None else _values(position),
+            "vote": self.vote,
+            "trades": self.trades,
+        }
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> Self:
@@ -166,6 +172,10 @@ class Account:
             record["vote"],
             record["trades"],
         )
+
+
+def _values(kept: Balance | Position) -> dict[str, Any]:
+    return {name: getattr(kept, name) for name in kept.__slots__}
 
 
 @dataclass(frozen=True, slots=True)

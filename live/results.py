@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from live.ledger import moment_of
+from live.outcomes import moment_of
 from live.paper import SIDES
 from live.strategies.rows import moment
 from live.tables import ACCOUNTS, BARS, TRADES

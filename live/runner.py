@@ -287,7 +287,8 @@ class Runner:
 async def _woken(event: asyncio.Event, seconds: float) -> None:
     """Returns when `event` is set, or after a while."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def instrument_of(key: str) -> Instrument:

@@ -32,6 +32,7 @@ from live.feed import FAILURES, Feed
 from live.leases import Leases
 from live.ledger import Ledger
 from live.metrics import LiveMetrics, OutputMetrics, TelegramMetrics
+from live.outbox import outbox
 from live.output import Output
 from live.readiness import Check, Patient
 from live.runner import Runner
@@ -81,28 +82,12 @@ async def run_live(
         # Containers are often called alike and are all process 1.
         owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         feed = None if client is None else Feed(client, owner, settings.streams)
-        publisher = await _publisher(stack, settings, environ, client, registry)
+        publisher = await _publisher(stack, settings, environ, client, OutputMetrics(registry))
         notifier = await stack.enter_async_context(
             _telegram(settings, environ, opened, owner, TelegramMetrics(registry))
         )
-        threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="live")
-        stack.callback(threads.shutdown)
-        readers = ThreadPoolExecutor(_READERS, thread_name_prefix="live store")
-        stack.callback(readers.shutdown)
-        candles, gaps = CandleStore(db), GapLedger(db)
-        access = Access(
-            ledger=Ledger(opened),
-            candles=candles.candles,
-            absent=gaps.absent,
-            bounds=candles.bounds,
-            job=job,
-            clock=lambda: time.time_ns() // 1_000_000,
-            threads=threads,
-            readers=readers,
-            recent=None if feed is None else feed.recent,
-        )
         runner = Runner(
-            access,
+            _access(stack, opened, db, job, feed),
             Leases(opened, owner, settings.worker.lease_seconds),
             feed,
             Snapshots(publisher, notifier),
@@ -129,6 +114,32 @@ async def run_live(
                 await asyncio.gather(*beside, return_exceptions=True)
 
 
+def _access(
+    stack: AsyncExitStack,
+    opened: AsyncEngine,
+    db: ClickHouse,
+    job: Callable[[Mapping[str, Any]], Backtest],
+    feed: Feed | None,
+) -> Access:
+    """What instruments are traded with; its threads end with `stack`."""
+    threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="live")
+    stack.callback(threads.shutdown)
+    readers = ThreadPoolExecutor(_READERS, thread_name_prefix="live store")
+    stack.callback(readers.shutdown)
+    candles, gaps = CandleStore(db), GapLedger(db)
+    return Access(
+        ledger=Ledger(opened),
+        candles=candles.candles,
+        absent=gaps.absent,
+        bounds=candles.bounds,
+        job=job,
+        clock=lambda: time.time_ns() // 1_000_000,
+        threads=threads,
+        readers=readers,
+        recent=None if feed is None else feed.recent,
+    )
+
+
 async def _end(stop: asyncio.Event, runner: Runner) -> None:
     await stop.wait()
     runner.stop()
@@ -146,16 +157,16 @@ async def _publisher(
     settings: LiveSettings,
     environ: Mapping[str, str],
     feeding: Any,
-    registry: CollectorRegistry,
+    metrics: OutputMetrics,
 ) -> Publisher:
     """Where records of users go: to their own server, to that of the feed, or nowhere."""
     if not settings.realtime.enabled:
-        OutputMetrics(registry)
         return Silent()
     own = settings.realtime.server(environ)
     if own is not None or feeding is None:
         feeding = await _client(stack, own or settings.streams.server(environ))
-    return Output(feeding, registry, settings.realtime)
+    output = Output(feeding, metrics, settings.realtime)
+    return await stack.enter_async_context(outbox(output, metrics))
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from compute.market.timeframe import TIMEFRAMES
 from ingest.rows import MINUTE_MS
-from live.ledger import Committed, ms_of
+from live.outcomes import Committed, ms_of
 from live.output import EVENT_TYPES, Told, event, metric, moment_text
 
 
@@ -78,7 +78,7 @@ class _Told:
 
 def _values(committed: Committed, about: _Told, now_ms: int) -> dict[str, Any]:
     run, outcome = committed.run, committed.outcome
-    metadata = outcome.metadata
+    metadata = outcome.metadata or {}
     checkpoint_ms = outcome.checkpoint_ms
     values: dict[str, Any] = {
         "checkpoint_ts_open": moment_text(checkpoint_ms),

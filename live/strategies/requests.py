@@ -115,6 +115,12 @@ def strategy_request(body: object, at: str = "body") -> StrategyV1 | StrategyV2:
     if not isinstance(body, Mapping):
         message = f"a strategy is a JSON object, got {type(body).__name__}"
         raise InvalidRequest(message, [{"path": at, "code": "object_type", "message": message}])
+    if "template" in body:
+        message = (
+            "this is the request of a back-test, not a strategy: run it, and save a variant of it"
+            " as a strategy (on the page of its job, or POST /strategies/from-variant)"
+        )
+        raise InvalidRequest(message, [{"path": at, "code": "mode_conflict", "message": message}])
     version = body.get("schema_version", 1)
     model = VERSIONS.get(version) if type(version) is int else None
     if model is None:

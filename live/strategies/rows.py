@@ -21,7 +21,8 @@ def columns(kind: type[Any]) -> tuple[str, ...]:
 
 def row_of(kind: type[K], row: Any) -> K:
     """The `kind` that a row of its columns holds."""
-    return kind(**{name: row._mapping[name] for name in columns(kind)})
+    values = row._mapping  # made anew each time
+    return kind(**{name: values[name] for name in columns(kind)})
 
 
 def moment(at: datetime | None) -> str | None:

@@ -73,7 +73,7 @@ class RunStore:
             raise RunChanged(f"another run of strategy {strategy_id} came first") from error
 
     async def stop(self, strategy_id: UUID, user_id: UUID) -> Run:
-        """The active run, asked to stop.
+        """The active run, asked to stop; stopped at once where no runner has begun with it.
 
         Raises: StrategyNotFound, ForeignStrategy, NoActiveRun, RunStopping.
         """
@@ -88,9 +88,10 @@ class RunStore:
             run = row_of(Run, row)
             if run.state == "stopping":
                 raise RunStopping(strategy_id, run.run_id, run.state)
+            begun = run.state != "starting" or run.checkpoint_ts_open is not None
             return await _moved(
-                connection, run, "stopping", run.checkpoint_ts_open, run.last_error,
-                run.metadata_json,
+                connection, run, "stopping" if begun else "stopped", run.checkpoint_ts_open,
+                run.last_error, run.metadata_json,
             )  # fmt: skip
 
     async def get(self, strategy_id: UUID, run_id: UUID, user_id: UUID) -> Run:

@@ -16,7 +16,7 @@ from live.strategies.rows import moment
 
 NEXT: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "starting": ("warming_up", "stopping", "failed"),
+        "starting": ("warming_up", "stopping", "stopped", "failed"),
         "warming_up": ("running", "stopping", "failed"),
         "running": ("stopping", "failed"),
         "stopping": ("stopped", "failed"),
@@ -45,8 +45,8 @@ EVENT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A run; `checkpoint_ts_open` is the open of the last minute that it processed."""
+class RunStatus:
+    """Where a run is; `checkpoint_ts_open` is the open of the last minute that it processed."""
 
     run_id: UUID
     user_id: UUID
@@ -57,12 +57,18 @@ class Run:
     stopped_at: datetime | None
     checkpoint_ts_open: datetime | None
     last_error: str | None
-    metadata_json: dict[str, Any]
 
     @property
     def active(self) -> bool:
         """Whether it has not ended."""
         return self.state in ACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(RunStatus):
+    """A run with what its runner says of its progress."""
+
+    metadata_json: dict[str, Any]
 
     def record(self) -> dict[str, Any]:
         """The JSON-able run."""
@@ -88,7 +94,7 @@ def run_cursor(raw: str | None) -> Place | None:
     return place_of(raw, CURSOR, "runs") if raw and raw.strip() else None
 
 
-def check_transition(run: Run, state: str, last_error: str | None) -> None:
+def check_transition(run: RunStatus, state: str, last_error: str | None) -> None:
     """Refuses what may not follow. Raises: IllegalTransition; InvalidInput for a blank error, or
     a failure without one."""
     if state not in NEXT[run.state]:

@@ -42,6 +42,8 @@ MOST_WARMUP_DAYS: Final = 50 * 366
 _PLACES: Final = {
     "body.template.indicator_grids": "body.indicators",
     "body.template.signal_grids": "body.signals",
+    "body.template.risk_grid.sl": "body.risk.sl_pct",
+    "body.template.risk_grid.tp": "body.risk.tp_pct",
     "body.template.risk_grid": "body.risk",
     "body.template": "body",
 }

@@ -132,21 +132,29 @@ class StrategyStore:
         limit: int,
         after: Place | None = None,
         tags: Mapping[str, str | None] | None = None,
+        *,
+        symbol_part: str | None = None,
+        newest_first: bool = False,
     ) -> list[Strategy]:
         """Strategies of a user, oldest first: one more than `limit` where there are more.
 
-        `tags` are values of symbol, market_type and timeframe; None is any.
+        `tags` are values of symbol, market_type and timeframe; None is any. `symbol_part` is what
+        a symbol contains.
         """
+        order = (STRATEGIES.c.created_at, STRATEGIES.c.strategy_id)
+        place = tuple_(*order)
         query = (
             _SELECT.where(STRATEGIES.c.user_id == user_id, STRATEGIES.c.is_deleted.is_(False))
-            .order_by(STRATEGIES.c.created_at, STRATEGIES.c.strategy_id)
+            .order_by(*(one.desc() if newest_first else one for one in order))
             .limit(limit + 1)
         )
+        if symbol_part is not None:
+            query = query.where(STRATEGIES.c.symbol.contains(symbol_part, autoescape=True))
         for name, value in (tags or {}).items():
             if value is not None:
                 query = query.where(STRATEGIES.c[name] == value)
         if after is not None:
-            query = query.where(tuple_(STRATEGIES.c.created_at, STRATEGIES.c.strategy_id) > after)
+            query = query.where(place < after if newest_first else place > after)
         async with self._reads.connect() as connection:
             return [row_of(Strategy, row) for row in await connection.execute(query)]
 

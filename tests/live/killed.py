@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import redis.asyncio
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from cluster.postgres.engine import engine
@@ -67,7 +68,7 @@ async def run(given: dict[str, Any], store: CandleStore, gaps: GapLedger) -> Non
 
 def main() -> None:
     with open_clickhouse(ClickHouseSettings.from_environment(os.environ), "a runner") as db:
-        asyncio.run(run(json.loads(sys.argv[1]), CandleStore(db), GapLedger(db)))
+        uvloop.run(run(json.loads(sys.argv[1]), CandleStore(db), GapLedger(db)))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import numpy as np
+import uvloop
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cluster.postgres.engine import engine
 from compute.backtest import Backtest
+from compute.exact import REASONS
 from compute.market.candles import Candles
 from compute.market.instrument import Instrument
 from compute.market.period import Period
@@ -30,10 +31,12 @@ from live.digests import Digests
 from live.feed import Entry
 from live.instrument import InstrumentWorker
 from live.leases import Leases
-from live.ledger import Ledger, ms_of
+from live.ledger import Ledger
 from live.member import course_of
 from live.metrics import LiveMetrics
+from live.outcomes import ms_of
 from live.output import Told
+from live.reconcile import MONEY
 from live.snapshots import Snapshots
 from live.strategies.run_store import RunStore
 from live.strategies.runs import Run
@@ -41,7 +44,7 @@ from live.strategies.settings import StrategySettings
 from live.strategies.spec import SpecRules, backtest_of_spec, spec_of
 from live.strategies.store import Draft, StrategyStore
 from live.strategies.tables import EVENTS, RUNS
-from live.tables import BARS, TRADES
+from live.tables import BARS, LEASES, RUNNERS, TRADES
 
 START_MS = 1_700_006_400_000 // 86_400_000 * 86_400_000
 OWNER = UUID(int=7)
@@ -51,6 +54,18 @@ RULES = SpecRules(StrategySettings(max_active_runs_per_user=10_000), Defaults())
 def minute(number: int) -> int:
     """The open of a minute of the tests' time."""
     return START_MS + number * MINUTE_MS
+
+
+async def expire(opened: AsyncEngine, owner: str) -> None:
+    """The leases and the presence of a runner that died a while ago."""
+    past = func.clock_timestamp() - timedelta(seconds=1)
+    async with opened.begin() as connection:
+        await connection.execute(
+            update(LEASES).where(LEASES.c.owner == owner).values(lease_until=past)
+        )
+        await connection.execute(
+            update(RUNNERS).where(RUNNERS.c.owner == owner).values(seen_until=past)
+        )
 
 
 def made_market(minutes: int, seed: int = 1) -> Candles:
@@ -99,12 +114,11 @@ class Stage:
     async def worker(
         self,
         owner: str = "one",
-        seconds: float = 900,
         access: Access | None = None,
         snapshots: Snapshots | None = None,
     ) -> InstrumentWorker:
         """A worker that holds the instrument, new as after a restart."""
-        lease = (await Leases(self.engine, owner, seconds).share([self.key]))[self.key]
+        lease = (await Leases(self.engine, owner, 900).share([self.key]))[self.key]
         return InstrumentWorker(
             lease, self.instrument, access or self.access(), snapshots or Snapshots(self),
             LiveMetrics(CollectorRegistry()),
@@ -234,10 +248,17 @@ class Stage:
         closes = expected.bar_ms + job.timeframe.ms
         np.testing.assert_array_equal(found.scalars().all(), Digests().closed(candles, closes))
         trades = await self.trades(run.run_id)
-        for name in ("net", "entry_fill", "exit_fill", "entry_quote", "locked"):
+        theirs = expected.replay.trades
+        for name in ("side", *MONEY):
             np.testing.assert_array_equal(
-                [getattr(trade, name) for trade in trades], getattr(expected.replay.trades, name)
+                [getattr(trade, name) for trade in trades], getattr(theirs, name), name
             )
+        np.testing.assert_array_equal([trade.quantity for trade in trades], theirs.qty_base)
+        for name in ("entry", "exit"):
+            ms = [ms_of(getattr(trade, f"{name}_bar_ts")) for trade in trades]
+            places = getattr(theirs, f"{name}_bar") - expected.replay.start
+            np.testing.assert_array_equal(ms, expected.bar_ms[places], name)
+        assert [trade.reason for trade in trades] == [REASONS[one] for one in theirs.reason]
         assert len(trades) >= least_trades
 
 
@@ -266,4 +287,4 @@ def on_stage(
         async with staged(dsn, db, symbol, made_market(minutes)) as stage:
             await work(stage)
 
-    asyncio.run(run())
+    uvloop.run(run())  # as `roehub live`

@@ -29,6 +29,7 @@ from live.feed import Feed, FeedSettings
 from live.instrument import MOST_BARS, InstrumentWorker
 from live.leases import LeaseLost
 from live.ledger import Ledger
+from live.member import Member
 from live.metrics import LiveMetrics
 from live.strategies.runs import Run
 from tests.live.breakable import way_to_postgres
@@ -126,7 +127,7 @@ def test_a_commit_whose_outcome_is_unknown_is_looked_up(
     on_stage(database, db, f"COMMIT{arrives}".upper(), work)
 
 
-def test_a_database_that_is_killed_between_two_writes_of_a_commit(
+def test_a_database_that_is_killed_within_a_commit(
     database: str, db: ClickHouse, postgres_directory: Path
 ) -> None:
     async def work(stage: Stage) -> None:
@@ -138,7 +139,6 @@ def test_a_database_that_is_killed_between_two_writes_of_a_commit(
         task = asyncio.create_task(live.run())
         stage.now_ms = minute(150) + 6_000
         await until(reached(stage, run, 149))
-        await asyncio.to_thread(execute, database, "CHECKPOINT")  # this server commits lazily
         before(
             opened, "INSERT INTO live_bars", lambda: killed.append(kill_server(postgres_directory))
         )
@@ -159,30 +159,45 @@ def test_a_database_that_is_killed_between_two_writes_of_a_commit(
     on_stage(database, db, "KILLED", work)
 
 
-def test_what_cannot_be_stored_fails_its_run_alone(database: str, db: ClickHouse) -> None:
+def no_json(member: Member) -> None:
+    """An account with a number that JSON does not have."""
+    live = member.live
+    balance = live.account.balance
+    name = dataclasses.fields(balance)[0].name
+    broken = dataclasses.replace(balance, **{name: float("nan")})
+    live.account = dataclasses.replace(live.account, balance=broken, position=None)
+
+
+def no_text(member: Member) -> None:
+    """Metadata with a character that the database does not have."""
+    member.versions.append((0, "\0"))
+
+
+@pytest.mark.parametrize(("breaks", "reason"), [(no_json, "JSON"), (no_text, "Unicode")])
+def test_what_cannot_be_stored_fails_its_run_alone(
+    breaks: Callable[[Member], None], reason: str, database: str, db: ClickHouse
+) -> None:
     async def work(stage: Stage) -> None:
         good, bad = await begun(stage, "1m", "1m")
         worker = await stage.worker()
         await stage.step(worker)
-        live = worker._members[bad.run_id].live
-        balance = live.account.balance
-        name = dataclasses.fields(balance)[0].name
-        broken = dataclasses.replace(balance, **{name: float("nan")})
-        live.account = dataclasses.replace(live.account, balance=broken, position=None)
+        breaks(worker._members[bad.run_id])
+        kept = (await stage.row(bad.run_id)).metadata_json
         stage.now_ms = minute(151) + 200
         worker.offer(stage.entries(150))
         await stage.step(worker)
         assert [await checkpoint(stage, run) for run in (good, bad)] == [150, 149]
         row = await stage.row(bad.run_id)
         assert row.state == "failed"
-        assert "JSON" in (row.last_error or "")
+        assert row.metadata_json == kept
+        assert reason in (row.last_error or "")
         assert "INSERT" not in (row.last_error or "")
         assert (await stage.events(bad.run_id))[-1][0] == "run_failed"
         assert "run_failed" in [one.kind for one in stage.told if one.source.run_id == bad.run_id]
         stage.keep([150])
         await stage.assert_is_the_back_test(good, least_trades=0)
 
-    on_stage(database, db, "NAN", work)
+    on_stage(database, db, reason.upper(), work)
 
 
 # Leases

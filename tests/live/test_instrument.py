@@ -9,7 +9,7 @@ import pytest
 
 from ingest.stores.clickhouse import ClickHouse
 from live.leases import LeaseLost
-from tests.live.stage import START_MS, Stage, minute, on_stage
+from tests.live.stage import START_MS, Stage, expire, minute, on_stage
 
 EMA: dict[str, Any] = {
     "timeframe": "1m",
@@ -21,6 +21,13 @@ EMA: dict[str, Any] = {
     "risk": {"sl_enabled": True, "sl_pct": 0.4},
     "warmup_bars": 30,
 }
+
+UNREADABLE: dict[str, Any] = {
+    "schema_version": 1,
+    "timeframe": "5m",
+    "indicators": [{"name": "MA", "params": {"fast": 20, "slow": 50}}],
+}
+"""A strategy that cannot be evaluated."""
 
 
 def test_minutes_of_the_feed_are_the_back_test_of_what_is_stored(
@@ -144,19 +151,42 @@ def test_a_run_that_fails_or_stops_leaves_the_others_alone(database: str, db: Cl
     on_stage(database, db, "FAIL", work)
 
 
+def test_a_run_that_is_stopped_as_it_is_taken_up_stays_stopped(
+    database: str, db: ClickHouse
+) -> None:
+    """A runner found it starting, and its user stops it before the first commit."""
+
+    async def work(stage: Stage) -> None:
+        stage.keep(range(100))
+        stage.now_ms = minute(100) + 200
+        good, gone, bad = [
+            await stage.start(minute(99) + 5, **body) for body in (EMA, EMA, UNREADABLE)
+        ]
+        worker = await stage.worker()
+        worker.want([one for one in await stage.ledger.active() if one.instrument_key == stage.key])
+        ends = [await stage.runs.stop(run.strategy_id, run.user_id) for run in (gone, bad)]
+        while await worker.step():
+            pass
+        for ended in ends:
+            assert ended.state == "stopped"
+            assert await stage.row(ended.run_id) == ended
+            kinds = [kind for kind, _ in await stage.events(ended.run_id)]
+            assert kinds == ["run_started", "run_stopped"]
+        assert await checkpoint(stage, good) == 99
+        assert {one.source.run_id for one in stage.told} == {good.run_id}
+
+    on_stage(database, db, "EARLY", work)
+
+
 def test_a_worker_that_was_replaced_writes_nothing(database: str, db: ClickHouse) -> None:
     async def work(stage: Stage) -> None:
         stage.keep(range(100))
         stage.now_ms = minute(100) + 200
         run = await stage.start(minute(99) + 5, **EMA)
-        one = await stage.worker("one", seconds=0.2)
+        one = await stage.worker("one")
         await stage.step(one)
-        two = None
-        while two is None:
-            try:
-                two = await stage.worker("two")
-            except KeyError:
-                continue
+        await expire(stage.engine, "one")
+        two = await stage.worker("two")
         stage.now_ms = minute(101) + 200
         for worker in (one, two):
             worker.offer(stage.entries(100))
@@ -169,12 +199,28 @@ def test_a_worker_that_was_replaced_writes_nothing(database: str, db: ClickHouse
     on_stage(database, db, "LOST", work)
 
 
+def test_a_look_from_before_a_commit_undoes_nothing(database: str, db: ClickHouse) -> None:
+    async def work(stage: Stage) -> None:
+        stage.keep(range(101))
+        stage.now_ms = minute(100) + 200
+        run = await stage.start(minute(99) + 5, **EMA)
+        worker = await stage.worker()
+        await stage.step(worker)
+        before = await stage.ledger.active()
+        stage.now_ms = minute(101) + 200
+        worker.offer(stage.entries(100))
+        assert await worker.step()
+        worker.want([one for one in before if one.instrument_key == stage.key])
+        worker.forget()
+        assert worker.lag_seconds() == 0.2
+        assert await checkpoint(stage, run) == 100
+
+    on_stage(database, db, "LOOK", work)
+
+
 def test_a_strategy_that_cannot_be_evaluated_fails_its_run(database: str, db: ClickHouse) -> None:
     async def work(stage: Stage) -> None:
-        run = await stage.start(
-            START_MS, schema_version=1, timeframe="5m",
-            indicators=[{"name": "MA", "params": {"fast": 20, "slow": 50}}],
-        )  # fmt: skip
+        run = await stage.start(START_MS, **UNREADABLE)
         worker = await stage.worker()
         await stage.step(worker)
         row = await stage.row(run.run_id)

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cluster.postgres.engine import engine
 from live.leases import LeaseLost, Leases
-from live.tables import LEASES, RUNNERS
+from live.tables import LEASES
+from tests.live.stage import expire
 
 KEYS = [f"binance:spot:S{number}" for number in range(7)]
 
@@ -27,18 +28,6 @@ def on(dsn: str, work: Callable[[AsyncEngine], Awaitable[None]]) -> None:
             await opened.dispose()
 
     asyncio.run(run())
-
-
-async def expire(opened: AsyncEngine, owner: str) -> None:
-    """The leases and the presence of a runner that died a while ago."""
-    past = func.clock_timestamp() - timedelta(seconds=1)
-    async with opened.begin() as connection:
-        await connection.execute(
-            update(LEASES).where(LEASES.c.owner == owner).values(lease_until=past)
-        )
-        await connection.execute(
-            update(RUNNERS).where(RUNNERS.c.owner == owner).values(seen_until=past)
-        )
 
 
 def test_runners_share_and_one_that_comes_late_gets_its_part(database: str) -> None:

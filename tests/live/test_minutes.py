@@ -41,3 +41,15 @@ def test_a_minute_is_given_up_when_a_newer_one_is_there() -> None:
     assert minutes.gone(minute(0), minute(4)).tolist() == [minute(n) for n in range(3)]
     minutes.absent = [Period(minute(1), minute(3))]
     assert minutes.missing(minute(0), minute(5)).tolist() == [minute(0), minute(4)]
+
+
+def test_a_part_is_shared_until_there_is_more() -> None:
+    minutes = Minutes()
+    minutes.add(candles(0, 1, 3))
+    part = minutes.between(minute(0), minute(4))
+    assert part is minutes.between(minute(0), minute(4))
+    assert part.ts_open_ms.tolist() == [minute(n) for n in (0, 1, 3)]
+    minutes.add(candles(2))
+    assert len(minutes.between(minute(0), minute(4))) == 4
+    minutes.forget(minute(2))
+    assert minutes.between(minute(0), minute(4)).ts_open_ms.tolist() == [minute(2), minute(3)]

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from compute.errors import InvalidInput
 from ingest.stores.valkey import Valkey
+from live.metrics import OutputMetrics
 from live.output import Output, OutputSettings, Source, Told, event, metric, moment_text
 
 NOW_MS = 1_700_000_000_123
@@ -31,7 +32,7 @@ def publish(valkey: Valkey, *batches: list[Told], **settings: int) -> CollectorR
 
     async def sent() -> None:
         async with valkey.client() as client:
-            output = Output(client, registry, OutputSettings(**settings))  # type: ignore[arg-type]
+            output = Output(client, OutputMetrics(registry), OutputSettings(**settings))  # type: ignore[arg-type]
             for batch in batches:
                 await output.publish(batch)
 
@@ -120,7 +121,7 @@ def test_a_server_that_is_gone_is_counted_and_raises_nothing(
         client = redis.asyncio.Redis(
             unix_socket_path="/nowhere/valkey.sock", retry=Retry(NoBackoff(), 0)
         )
-        output = Output(client, registry)
+        output = Output(client, OutputMetrics(registry))
         for _ in range(2):
             await output.publish([metric(NOW_MS, source(uuid4()), "lag_seconds", 1)])
 

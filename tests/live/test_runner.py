@@ -38,10 +38,11 @@ def runner(
     feed: Feed | None = None,
     access: Access | None = None,
     metrics: LiveMetrics | None = None,
+    settings: RunnerSettings = QUICK,
 ) -> Runner:
     return Runner(
-        access or stage.access(), Leases(stage.engine, owner, QUICK.lease_seconds), feed,
-        Snapshots(stage), metrics or LiveMetrics(CollectorRegistry()), QUICK,
+        access or stage.access(), Leases(stage.engine, owner, settings.lease_seconds), feed,
+        Snapshots(stage), metrics or LiveMetrics(CollectorRegistry()), settings,
     )  # fmt: skip
 
 
@@ -55,6 +56,13 @@ def reached(stage: Stage, run: Run, number: int) -> Callable[[], Any]:
     async def there() -> bool:
         row = await stage.row(run.run_id)
         return row.checkpoint_ts_open is not None and await checkpoint(stage, run) >= number
+
+    return there
+
+
+def stopped(stage: Stage, run: Run) -> Callable[[], Any]:
+    async def there() -> bool:
+        return (await stage.row(run.run_id)).state == "stopped"
 
     return there
 
@@ -97,10 +105,7 @@ def test_start_and_stop_follow_the_user(database: str, db: ClickHouse) -> None:
         await until(reached(stage, run, 149))
         await stage.runs.stop(run.strategy_id, run.user_id)
 
-        async def stopped() -> bool:
-            return (await stage.row(run.run_id)).state == "stopped"
-
-        await until(stopped)
+        await until(stopped(stage, run))
         live.stop()
         await asyncio.wait_for(task, 10)
         kinds = [kind for kind, _ in await stage.events(run.run_id)]

@@ -35,7 +35,8 @@ from live.strategies.store import StrategyStore
 from tests.live.strategies.stored import ANN, BOB, created, execute, fetch, run, started
 
 LEGAL = {
-    ("starting", "warming_up"), ("starting", "stopping"), ("starting", "failed"),
+    ("starting", "warming_up"), ("starting", "stopping"), ("starting", "stopped"),
+    ("starting", "failed"),
     ("warming_up", "running"), ("warming_up", "stopping"), ("warming_up", "failed"),
     ("running", "stopping"), ("running", "failed"),
     ("stopping", "stopped"), ("stopping", "failed"),
@@ -156,6 +157,28 @@ def test_a_tick_cannot_take_back_a_stop(database: str) -> None:
     run(database, work)
 
 
+def test_what_no_runner_has_begun_with_is_stopped_at_once(database: str) -> None:
+    async def work(found: AsyncEngine) -> None:
+        store = RunStore(found)
+        made = await started(found)
+        ended = await store.stop(made.strategy_id, ANN)
+        assert (ended.state, ended.stopped_at) == ("stopped", ended.updated_at)
+        last = (await events_page(found, made.strategy_id, 99))[-1]
+        assert (last.event_type, last.ts) == ("run_stopped", ended.updated_at)
+        assert last.payload_json["from"] == "starting"
+        assert await types(found, made) == ["strategy_created", "run_started", "run_stopped"]
+        with pytest.raises(NoActiveRun):
+            await store.stop(made.strategy_id, ANN)
+        with pytest.raises(RunChanged, match="is stopped since"):  # the runner that comes late
+            await store.move(made, "warming_up")
+        again, new = await store.start(made.strategy_id, ANN, most=1)
+        assert new
+        begun = await store.advance(again, AT, {})
+        assert (await store.stop(begun.strategy_id, ANN)).state == "stopping"
+
+    run(database, work)
+
+
 def test_of_two_movers_one_wins(database: str) -> None:
     async def work(found: AsyncEngine) -> None:
         store = RunStore(found)
@@ -271,7 +294,9 @@ class Model:
         if call == "stop":
             if not self.active:
                 return NoActiveRun
-            return RunStopping if self.state == "stopping" else "stopping"
+            if self.state == "stopping":
+                return RunStopping
+            return "stopped" if self.state == "starting" else "stopping"
         return StrategyActive if self.active else "deleted"
 
 

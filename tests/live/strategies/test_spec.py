@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from cluster.postgres.jsonb import storable
 from compute.axes import Range
-from compute.errors import InvalidInput
+from compute.errors import InvalidInput, InvalidRequest
 from compute.indicators.definition import Definition
 from compute.indicators.registry import definition, ids
 from compute.keys import canonical_json
 from compute.settings import Defaults
 from live.strategies.errors import InvalidStrategy
-from live.strategies.names import spec_hash, strategy_name
+from live.strategies.names import MOST_CHARACTERS, spec_hash, strategy_name
+from live.strategies.requests import strategy_request
 from live.strategies.settings import StrategySettings
 from live.strategies.spec import SpecRules, backtest_of_spec, request_of, spec_of, variant_spec
 from tests.live.strategies.stored import BODY, RULES
@@ -48,6 +49,42 @@ def test_the_names_of_the_contract() -> None:
     spec = spec_of(V1 | {"timeframe": "15m", "indicators": two}, RULES)
     assert spec["signal_template"] == "MA.SMA(20)"
     assert strategy_name(spec, OWNER) == "BTCUSDT 15m [MA.SMA(20), X.Y] #6930925E"
+
+
+def test_a_name_tells_strategies_of_one_search_apart() -> None:
+    entry = {"id": "momentum.rsi", "inputs": {"source": "close"}, "params": {"window": 14}}
+    body = BODY | {
+        "indicators": [entry],
+        "signals": {"momentum.rsi": {"short_threshold": 40, "long_threshold": 50.5}},
+        "risk": {"sl_enabled": True, "sl_pct": 2.0, "tp_enabled": True, "tp_pct": 4.25},
+    }
+    shown, _, short = name_of(body).rpartition(" #")
+    assert shown.endswith(" [momentum.rsi(close, 14: 50.5, 40) · SL 2 % TP 4.25 %]")
+    assert len(short) == 8
+    names = {shown}
+    for changed in (
+        {"indicators": [entry | {"inputs": {"source": "hlc3"}}]},
+        {"indicators": [entry | {"params": {"window": 15}}]},
+        {"signals": {"momentum.rsi": {"short_threshold": 39, "long_threshold": 50.5}}},
+        {"risk": {"sl_enabled": True, "sl_pct": 2.0}},
+        {"risk": {"tp_enabled": True, "tp_pct": 4.25}},
+    ):
+        names.add(name_of(body | changed).rpartition(" #")[0])
+    assert len(names) == 6
+    off = name_of(body | {"risk": {}})
+    assert off.rpartition(" #")[0].endswith("[momentum.rsi(close, 14: 50.5, 40)]")
+    adx = {"id": "trend.adx", "inputs": {}, "params": {"window": 14, "smoothing": 9}}
+    rule = {"trend.adx": {"long_delta_periods": 1, "short_delta_periods": 2}}
+    found = name_of(BODY | {"indicators": [adx | {"output": "plus_di"}], "signals": rule})
+    assert " [trend.adx.plus_di(9, 14: 1, 2)" in found
+
+
+def test_a_name_is_no_longer_than_one_can_read() -> None:
+    spec = spec_of(BODY, RULES)
+    one = {"id": "ma.sma", "inputs": {"source": "close"}, "params": {"window": 20}}
+    long = strategy_name(spec | {"indicators": [one] * 40}, OWNER)
+    assert len(long) < MOST_CHARACTERS + 60
+    assert " …] #" in long
 
 
 def test_what_a_name_depends_on() -> None:
@@ -239,3 +276,8 @@ def test_what_no_run_could_live_with_is_refused(changes: dict[str, Any], said: s
     most = {"execution": {"init_cash_quote": 1e18, "fee_pct": 100.0}, "warmup_bars": 18_300}
     spec = spec_of(BODY | {"timeframe": "1d"} | most, RULES)
     assert spec["execution"]["init_cash_quote"] == 1e18
+
+
+def test_the_request_of_a_back_test_is_told_from_a_strategy() -> None:
+    with pytest.raises(InvalidRequest, match="not a strategy: run it, and save a variant"):
+        strategy_request({"template": {}, "time_range": {}})
