@@ -21,7 +21,7 @@ from api import envelope, openapi
 from api.bodies import BodyLimit
 from api.context import AppContext
 from api.metrics import HttpMetrics, Measured
-from api.pages.app import create_pages, has_page
+from api.pages.app import create_pages, has_page, told
 from api.pages.front import Front
 from api.readiness import readiness
 from api.routes import backtests, health, indicators, market_data
@@ -45,6 +45,8 @@ def create_app(context: AppContext) -> FastAPI:
         async with AsyncExitStack() as stack:
             if context.engine is not None:
                 stack.push_async_callback(context.engine.dispose)
+            if context.market is not None:
+                stack.push_async_callback(context.market.sample.end)
             await stack.enter_async_context(context.pool)
             for name, part in context.parts.items():
                 context.running[name] = await stack.enter_async_context(part)
@@ -56,14 +58,15 @@ def create_app(context: AppContext) -> FastAPI:
         version=ENGINE_VERSION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.context = context
     app.state.readiness = readiness(context)
     envelope.install(app)
-    pages = create_pages(context)
+    pages = create_pages(context, lambda: app.openapi())
     # What is added last is entered first.
-    app.add_middleware(Front, pages=pages, has_page=partial(has_page, pages))
+    app.add_middleware(Front, pages=pages, has_page=partial(has_page, pages), told=told)
     app.add_middleware(BodyLimit, max_body_bytes=context.api.max_body_bytes)
     app.add_middleware(Measured, metrics=HttpMetrics(context.registry))
     for module in (backtests, indicators, market_data, health):
@@ -145,7 +148,7 @@ def configured(environ: Mapping[str, str]) -> AppContext:
     """
     from api.settings import ApiSettings, SyncSettings
     from compute.indicators.defaults import check_defaults, indicator_defaults
-    from compute.settings import Cpu, Defaults, Limits
+    from compute.settings import Cpu, Defaults, Limits, Search
     from configs.load import config
 
     file, indicators_file = config("backtest", environ), config("indicators", environ)
@@ -157,6 +160,7 @@ def configured(environ: Mapping[str, str]) -> AppContext:
         defaults=file.settings(Defaults),
         limits=file.settings(Limits),
         cpu=file.settings(Cpu),
+        search=file.settings(Search),
         indicator_defaults=known,
     )
 

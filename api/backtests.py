@@ -118,7 +118,8 @@ def backtest_task(asked: Asked, context: AppContext) -> BacktestTask:
     job = effective(asked.body, context)
     limits = context.limits.halved()
     check_variants(job, limits)
-    return BacktestTask(job, limits, asked.identity, context.defaults.eager_top_reports_enabled)
+    reports = context.defaults.eager_top_reports_enabled
+    return BacktestTask(job, limits, asked.identity, reports, device=context.search.device)
 
 
 def report_task(asked: Asked, context: AppContext) -> ReportTask:
@@ -156,6 +157,8 @@ def variant_backtest(
 _PLACES: Final = {
     "body.template.indicator_grids": "body.variant.indicator_selections",
     "body.template.signal_grids": "body.variant.signal_params",
+    "body.template.risk_grid.sl": "body.variant.risk_params.sl_pct",
+    "body.template.risk_grid.tp": "body.variant.risk_params.tp_pct",
     "body.template.risk_grid": "body.variant.risk_params",
     "body.template.execution": "body.variant.execution_params",
 }

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from api.children import STEADY_SECONDS, Backoff
+from compute.quantities import plural
 from ingest.live.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,10 @@ Work = Callable[[asyncio.Event], Awaitable[int]]
 
 
 class Beside:
-    """Runs `work`, again whenever it ends by itself; `say` hears of that by its `name`."""
+    """Runs `work`, again whenever it ends by itself; `say` hears of that by its `name`.
+
+    `loop` makes its event loop; that of Python without.
+    """
 
     def __init__(
         self,
@@ -28,8 +32,10 @@ class Beside:
         name: str = "ingestion",
         *,
         backoff: Backoff | None = None,
+        loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
         self._work, self._say, self._name = work, say, name
+        self._loop = loop
         self._backoff = backoff or Backoff()
 
     async def kept(self, stop: asyncio.Event) -> None:
@@ -48,7 +54,7 @@ class Beside:
                 left = await threads.run(self._life, stop, asyncio.get_running_loop())
                 reason = "ended"
                 if left:
-                    self._say(f"{self._name} could not store {left} candles")
+                    self._say(f"{self._name} could not store {plural(left, 'candle')}")
             except Exception as error:
                 log.exception("%s failed", self._name)
                 reason = f"failed: {error}"
@@ -73,7 +79,8 @@ class Beside:
             finally:
                 waiting.cancel()
 
-        return asyncio.run(work())
+        with asyncio.Runner(loop_factory=self._loop) as runner:
+            return runner.run(work())
 
 
 def _told(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

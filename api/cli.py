@@ -119,6 +119,26 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from compute.results import ENGINE_VERSION
+
+        print(f"roehub {ENGINE_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def roehub(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_tell_version),
+    ] = False,
+) -> None:
+    """What all commands share."""
+
+
 app.command()(cluster.cli.backtest)
 app.command()(cluster.cli.estimate)
 app.command()(cluster.cli.demo)

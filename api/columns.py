@@ -97,6 +97,10 @@ class Columns:
             found[~((other >= low) & (other <= high))] = np.nan
         return found
 
+    def count(self, wanted: Wanted) -> int:
+        """How many variants are wanted; each has a return."""
+        return int(np.count_nonzero(~np.isnan(self.block(wanted, METRICS[0]))))
+
     def _cut(self, wanted: Wanted, name: str) -> NDArray[Any]:
         cube = self.all(name).reshape(self.grid.sizes)
         for axis, let in wanted.axes.items():

@@ -26,7 +26,7 @@ TOKEN_FILE_NAME: Final = "ROEHUB_TOKEN_FILE"
 class OperatorLogin(httpx.Auth):
     """Sends the local operator's token for the service at `url` as its file has it at that moment.
 
-    Each start of the service makes another token and revokes the one before.
+    Each start of the service makes another token and forgets the one before.
     """
 
     def __init__(self, url: str, environ: Mapping[str, str]) -> None:

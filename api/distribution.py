@@ -75,7 +75,7 @@ def _greatest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     return chosen[np.argsort(-values[chosen], kind="stable")]
 
 
-def around(columns: Columns, flat: int) -> Record | None:
+def around(columns: Columns, flat: int, has_stops: bool) -> Record | None:
     """Returns of the variants at most one step away from one on any axis; None where it has none.
 
     They are without stops, as all columns are.
@@ -94,5 +94,5 @@ def around(columns: Columns, flat: int) -> Record | None:
         "median": found.median,
         "least": found.minimum,
         "greatest": found.maximum,
-        "words": verdict(own, found),
+        "words": verdict(own, found, has_stops=has_stops),
     }

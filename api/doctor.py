@@ -265,6 +265,7 @@ def candle_store() -> Finding:
     if importlib.util.find_spec("clickhouse_connect") is None:
         cure = "run `python3 -m tools.run setup`, or `pip install -e .` in the checkout"
         return Finding(subject, "note", f"{settings.place}, without a client for it", cure)
+    from compute.quantities import plural
     from ingest.stores.candles import CandleStore
     from ingest.stores.clickhouse import open_clickhouse
     from ingest.stores.migrate import require_schema
@@ -277,7 +278,9 @@ def candle_store() -> Finding:
         cure = "a back-test over a file works without it"
         return Finding(subject, "note", error.message, cure)
     kind = "in this process" if settings.embedded else "a server"
-    return Finding(subject, "ok", f"{settings.place}, {kind}, candles of {count} instruments")
+    return Finding(
+        subject, "ok", f"{settings.place}, {kind}, candles of {plural(count, 'instrument')}"
+    )
 
 
 def stores() -> Finding:

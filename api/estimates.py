@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ async def estimate(job: Backtest, market: Market, context: AppContext) -> Estima
 
 
 async def timed_estimate(request: Request, job: Backtest, context: AppContext) -> Response:
-    """The estimate of a job with its seconds, found by a worker within this request.
+    """The estimate of a job with its seconds, found by a worker within this request and kept.
 
     Raises: TooManyRequests, Unavailable, StorageFailed, NoMarketData, another InvalidInput.
     """
@@ -68,7 +69,9 @@ async def timed_estimate(request: Request, job: Backtest, context: AppContext) -
     def load(market: Market) -> tuple[EstimateTask, Candles]:
         return EstimateTask(job, context.limits, market.generated(job)), market.candles(job)
 
-    return await computed(request, context, ESTIMATE, load, patience_seconds=BRIEF_PATIENCE_S)
+    answer = await computed(request, context, ESTIMATE, load, patience_seconds=BRIEF_PATIENCE_S)
+    context.measured.keep(job, json.loads(bytes(answer.body)))
+    return answer
 
 
 def _sized(job: Backtest, bars: int, traded: int, limits: Limits, workers: int) -> Estimate:

@@ -18,6 +18,7 @@ from uuid import UUID
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.streams import Permit, always
 from cluster.jobs.events import Bell, EventHub, EventLog, JobEvent
 from cluster.jobs.job import TERMINAL, moment
 from cluster.jobs.store import JobStore
@@ -45,10 +46,6 @@ class Piece:
     ended: bool
     data: bytes
     more: bool = False
-
-
-async def _always() -> bool:
-    return True
 
 
 class EventFeed:
@@ -90,24 +87,21 @@ class EventFeed:
         job_id: UUID,
         after: int = 0,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
-        allowed: Callable[[], Awaitable[bool]] = _always,
+        allowed: Callable[[], Awaitable[bool]] = always,
     ) -> AsyncIterator[bytes]:
         """The events after `after`, as they come, until the job has ended or is gone.
 
         Each `heartbeat_seconds` it asks whether its reader is still `allowed`, and ends if not.
         """
         closing = asyncio.create_task(self._closing.wait())
-        loop = asyncio.get_running_loop()
-        checked = loop.time()
+        permit = Permit(allowed, heartbeat_seconds)
         try:
             with self._hub.bell(job_id) as bell:
                 yield _OPENING
                 look = True
                 while not closing.done():
-                    if loop.time() - checked >= heartbeat_seconds:
-                        if not await allowed():
-                            return
-                        checked = loop.time()
+                    if not await permit.holds():
+                        return
                     piece = await self._next(job_id, after) if look else None
                     if piece is not None:
                         after = piece.last_id
@@ -177,20 +171,27 @@ def event_bytes(event: JobEvent) -> bytes:
     return f"id: {event.event_id}\nevent: {event.kind}\ndata: {data}\n\n".encode()
 
 
-def last_event_id(raw: str | None) -> int:
-    """The id that a reader saw last, 0 without one. Raises: InvalidRequest."""
-    text = (raw or "").strip()
+def last_event_id(header: str | None, cursor: str | None = None) -> int:
+    """The id that a reader saw last, 0 without one; the header is newer than the query.
+
+    Raises: InvalidRequest.
+    """
+    at, name = ("header.", "Last-Event-ID") if header else ("query.", "cursor")
+    text = (header or cursor or "").strip()
     if not text:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LARGEST_ID):
-        message = f"Last-Event-ID is the id of an event, got {text[:60]!r}"
-        error = {"path": "header.Last-Event-ID", "code": "invalid_value", "message": message}
+        message = f"{name} is the id of an event, got {text[:60]!r}"
+        error = {"path": at + name, "code": "invalid_value", "message": message}
         raise InvalidRequest(message, [error])
     return int(text)
 
 
 class BoundedStream(Response):
-    """A body of pieces, each of which must be taken within `write_seconds`; else it is cut off."""
+    """A body of pieces, each of which must be taken within `write_seconds`; else it is cut off.
+
+    However it ends, `ended` is called then.
+    """
 
     def __init__(
         self,
@@ -198,8 +199,10 @@ class BoundedStream(Response):
         media_type: str,
         headers: dict[str, str] | None = None,
         write_seconds: float = WRITE_SECONDS,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self.pieces = pieces
+        self.ended = ended
         self.write_seconds = write_seconds
         self.status_code = 200
         self.media_type = media_type
@@ -219,6 +222,7 @@ class BoundedStream(Response):
             # Returning without an end makes the server cut the connection off.
             log.info("%s: the client reads nothing; dropped", scope.get("path"))
         finally:
+            self.ended()
             for task in (sending, left):
                 task.cancel()
                 with suppress(asyncio.CancelledError, TimeoutError):

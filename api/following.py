@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from api.client import Event
+from cluster.pace import starting_text
 from cluster.progress import LINE_SECONDS, Bars, left_text, stage_name, under_way
 from compute.quantities import spaced
 
@@ -51,6 +52,8 @@ def _on(bars: Bars) -> See:
             best = best_text(event.data)
         elif event.kind == "state":
             bars.say(state_text(event.data))
+            if event.data["state"] == "succeeded":
+                bars.fill()
         elif event.data["total_units"]:
             bars.show(*_course(event.data), best)
 
@@ -92,8 +95,9 @@ class Lines:
 
 def _course(data: Record) -> tuple[str, int, int, str]:
     """(stage, units done, units, time left in words) of a progress event."""
-    left = left_text(data.get("eta_seconds"))
-    return data["stage"], data["processed_units"], data["total_units"], left
+    stage, done = data["stage"], data["processed_units"]
+    left = starting_text(stage, done) or left_text(data.get("eta_seconds"))
+    return stage, done, data["total_units"], left
 
 
 def best_text(data: Record) -> str:

@@ -19,7 +19,7 @@ from compute.axes import Scalar
 from compute.quantities import spaced
 
 MAX_CELLS: Final = 250_000
-WINNERS: Final = "winners"
+WINNERS, COUNT = "winners", "count"
 RETURN: Final = "total_return_pct"
 _QUANTILE: Final = re.compile(r"q([1-9][0-9]?)")
 
@@ -150,7 +150,7 @@ AGGREGATES: Final[Mapping[str, Aggregate]] = {
     "min": _least,
     "max": _greatest,
     WINNERS: _winners,
-    "count": _count,
+    COUNT: _count,
 }
 """By name; beside them `q1` to `q99` are quantiles in percent."""
 

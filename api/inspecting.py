@@ -29,6 +29,7 @@ from compute.risk import risk_params
 from compute.settings import Defaults
 
 Record = dict[str, Any]
+FLAT_MAX: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,18 @@ class Chosen:
     payload: Record
 
 
-async def chosen(jobs: Jobs, job_id: UUID, user: User, place: Place) -> Chosen:
-    """The variant at a place. Raises: NotFound, Forbidden, InvalidRequest."""
+async def chosen(jobs: Jobs, job_id: UUID, user: User, place: Place, sent: str = "query") -> Chosen:
+    """The variant at a place, which the request has `sent` in its query or its body.
+
+    Raises: NotFound, Forbidden, InvalidRequest.
+    """
     job = await jobs.job(job_id, user)
     grid = grid_of(job)
     if place.rank is None:
         flat = place.flat_index or 0
         if flat >= grid.total:
             message = f"flat_index is below {grid.total}, the base variants of the job"
-            raise invalid(message, "less_than", "query.flat_index")
+            raise invalid(message, "less_than", f"{sent}.flat_index")
         return Chosen(job, None, flat, base_payload(job, flat, place.sl_pct, place.tp_pct))
     with stored():
         rows = await jobs.store.top(job_id, place.rank)

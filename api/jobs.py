@@ -29,7 +29,7 @@ from cluster.jobs.durable import mark, there
 from cluster.jobs.errors import JobNotFound
 from cluster.jobs.events import EventHub, EventLog
 from cluster.jobs.job import Job, JobStatus
-from cluster.jobs.listing import Cursor, Page
+from cluster.jobs.listing import Cursor, Page, Wanted
 from cluster.jobs.market_file import MarketFileLost, made_up, write_market
 from cluster.jobs.settings import JobSettings
 from cluster.jobs.snapshot import Snapshot, backtest_of, snapshot
@@ -142,10 +142,17 @@ class Jobs:
             found = await self.store.get(job_id)
         return _owned(found, job_id, user)
 
-    async def page(self, user: User, state: str | None, limit: int, cursor: Cursor | None) -> Page:
+    async def is_left(self, job: Job) -> bool:
+        """Whether the runner of a job has gone."""
+        if job.state != "running":
+            return False
+        with stored():
+            return await self.store.is_left(job.job_id)
+
+    async def page(self, user: User, wanted: Wanted, limit: int, cursor: Cursor | None) -> Page:
         """A page of this user's jobs."""
         with stored():
-            return await self.store.page(user.user_id, state, limit, cursor)
+            return await self.store.page(user.user_id, wanted, limit, cursor)
 
     async def top(self, job_id: UUID, user: User, limit: int | None) -> tuple[Job, list[TopRow]]:
         """(the job, its best variants so far). Raises: NotFound, Forbidden."""

@@ -35,6 +35,11 @@ Token = Annotated[
         show_default=False,
     ),
 ]
+_HEADS = (
+    "job", "instrument", "bars", "base variants", "state", "done", "created", "range", "indicators",
+)  # fmt: skip
+_ID_LETTERS = 36
+_MOST_LISTED = 250
 JobId = Annotated[str, typer.Argument(help="Id of the job.", metavar="JOB")]
 
 
@@ -76,7 +81,7 @@ def submit(
 def listed(
     context: typer.Context,
     state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=250, help="Jobs on a page.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=_MOST_LISTED, help="Jobs on a page.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
     api: Api = None,
     token: Token = None,
@@ -91,10 +96,7 @@ def listed(
     if not page["items"]:
         print("no jobs")
         return None
-    _print_lines(
-        [["job", "instrument", "bars", "base variants", "state", "done", "created"]]
-        + [_line(job) for job in page["items"]]
-    )
+    _print_lines([[*_HEADS], *map(_line, page["items"])])
     if page["next_cursor"]:
         print(f"more: roehub jobs list --limit {limit} --cursor {page['next_cursor']}")
     return None
@@ -110,9 +112,10 @@ def show(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """How a job is doing, and why it failed if it did."""
+    """How a job is doing, and why it failed if it did; the beginning of its id will do."""
     expects_json(context, as_json)
     with _client(api, token) as client:
+        job_id = _whole(client, job_id)
         job = client.job(job_id)
         if follow:
             return _follow(context, client, job_id, None, as_json)
@@ -175,7 +178,7 @@ def cancel(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a job to stop; what it found so far stays."""
+    """Ask a job to stop; ranked rows are kept from its second stage on."""
     expects_json(context, as_json)
     with _client(api, token) as client:
         job = client.cancel(job_id)
@@ -198,6 +201,22 @@ def add_to(app: typer.Typer) -> None:
     app.command("list")(listed)
     for command in (show, top, cancel, delete):
         app.command(command.__name__)(command)
+
+
+def _whole(client: Client, text: str) -> str:
+    """The id of the one job on a page of the list that begins with `text`, else `text`.
+
+    Raises: InvalidInput where there are several.
+    """
+    from compute.errors import InvalidInput
+
+    if len(text) >= _ID_LETTERS:
+        return text
+    ids = [job["job_id"] for job in client.page(limit=_MOST_LISTED)["items"]]
+    found = [job_id for job_id in ids if job_id.startswith(text.lower())]
+    if len(found) > 1:
+        raise InvalidInput(f"{len(found)} jobs begin with {text!r}; give more of the id")
+    return found[0] if found else text
 
 
 def _client(url: str | None, token: str | None) -> Client:
@@ -287,15 +306,15 @@ def variant_text(payload: Record) -> str:
 
 
 def _line(job: Record) -> list[str]:
-    """A job in the table of jobs; one that has ended is in no stage."""
-    from api.client import TERMINAL
+    """A job in the table of jobs; one that has ended well is in no stage."""
+    from api.pages.words import brief, dates
     from compute.quantities import spaced
 
-    course = "" if job["state"] in TERMINAL else f"{job['stage']} {_share(job)}"
+    course = "100 %" if job["state"] == "succeeded" else f"{job['stage']} {_share(job)}"
     return [
         job["job_id"], _instrument(job["instrument_id"]), job["timeframe"],
         spaced(job["stage_a_variants_total"]), job["state"], course,
-        job["created_at"][:19] + "Z",
+        job["created_at"][:19] + "Z", dates(job["time_range"]), brief(job["indicators"]),
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from api.errors import StorageFailed, Unavailable
+from api.sampling import SampleLoad
 from compute.errors import NoMarketData
 from compute.market.instrument import Instrument
 from compute.market.period import Period, instant
@@ -31,12 +32,14 @@ Returned = TypeVar("Returned")
 
 
 class Market:
-    """The candle store and how many requests may read it at a time; made once for a service."""
+    """The candle store, the sample on its way into it, and how many requests may read it at a time;
+    made once for a service."""
 
     def __init__(self, db: ClickHouse, max_reads: int = 8) -> None:
         self.db = db
         self.candle_store = CandleStore(db)
         self.references = ReferenceStore(db)
+        self.sample = SampleLoad(self.candle_store, self.read)
         self._limiter = anyio.CapacityLimiter(max_reads)
 
     async def read(self, call: Callable[[], Returned]) -> Returned:

@@ -7,20 +7,27 @@ next to it do about as well.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from api.column_parts import refused
-from api.heatmap import WINNERS, Heatmap
+from api.heatmap import COUNT, WINNERS, Heatmap
 from compute.axes import Scalar
 from compute.quantities import spaced
 
 TOLERANCE_PCT: Final = 10.0
 _BODY: Final = (0.02, 0.98)
 _PERCENTS: Final = ("total_return_pct", "win_rate_pct")
+_METRICS: Final = {
+    "total_return_pct": "return",
+    "num_trades": "number of trades",
+    "win_rate_pct": "win rate",
+    "profit_factor": "profit factor",
+}
+_AGGREGATES: Final = {"median": "median", "mean": "mean", "min": "least", "max": "greatest"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +80,11 @@ def plateau(
     around_median = float(np.median(around)) if len(around) else None
     kind = _kind(len(rows), inside, row, column, len(around))
     share = 100.0 * len(rows) / int(there.sum())
-    chosen = found.x_values[column], found.y_values[row]
-    return Plateau(
-        *chosen, value, reach, np.stack([columns, rows], 1).tolist(), share, median,
-        len(around), around_median, kind,
-        _words(found, chosen, value, reach, len(rows), share, median, len(around), around_median,
-               kind),
+    made = Plateau(
+        found.x_values[column], found.y_values[row], value, reach,
+        np.stack([columns, rows], 1).tolist(), share, median, len(around), around_median, kind, "",
     )  # fmt: skip
+    return replace(made, words=_words(found, made, tolerance_pct))
 
 
 def _place(found: Heatmap, cells: NDArray[Any], x: str | None, y: str | None) -> tuple[int, int]:
@@ -130,21 +135,36 @@ _MEANINGS: Final = {
 }
 
 
-def _words(
-    found: Heatmap, chosen: tuple[Scalar, Scalar], value: float, reach: float, size: int,
-    share: float, median: float, around: int, around_median: float | None, kind: str,
-) -> str:  # fmt: skip
-    unit = " %" if found.metric in _PERCENTS or found.aggregate == WINNERS else ""
-    place = f"{found.x_name} {chosen[0]}, {found.y_name} {chosen[1]}"
-    cells = "1 cell" if size == 1 else f"{spaced(size)} connected cells"
-    text = (
-        f"{_MEANINGS[kind]} At {place} the {found.aggregate} is {_number(value)}{unit}; "
-        f"{cells}, {share:.0f} % of the map, within {_number(reach)} of it, with a median of "
-        f"{_number(median)}{unit}."
+def _words(found: Heatmap, made: Plateau, tolerance_pct: float) -> str:
+    is_share = found.aggregate == WINNERS or (
+        found.metric in _PERCENTS and found.aggregate != COUNT
     )
-    if around_median is not None:
-        text += f" The {around} cells next to it have a median of {_number(around_median)}{unit}."
+    unit, points = (" %", " percentage points") if is_share else ("", "")
+    size = len(made.cells)
+    cells = "Only this cell" if size == 1 else f"{spaced(size)} connected cells"
+    text = (
+        f"{_MEANINGS[made.kind]} Where {found.x_name} is {made.x} and {found.y_name} {made.y},"
+        f" the {_measure(found)} is {_number(made.value)}{unit}."
+        f" {cells}, {made.share_pct:.0f} % of the map, {'lies' if size == 1 else 'lie'} within"
+        f" {_number(made.reach)}{points} of that ({tolerance_pct:g} % of the span that 96 % of the"
+        " map lies in)"
+    )
+    text += "." if size == 1 else f"; the median of them is {_number(made.median)}{unit}."
+    if made.around_median is not None:
+        beside = "cell" if made.around_count == 1 else f"{made.around_count} cells"
+        text += f" The median of the {beside} next to it is {_number(made.around_median)}{unit}."
     return text
+
+
+def _measure(found: Heatmap) -> str:
+    """What a cell of the map shows, in words."""
+    if found.aggregate == WINNERS:
+        return "share of variants that gain"
+    if found.aggregate == COUNT:
+        return "number of variants"
+    quantile = found.aggregate.removeprefix("q")
+    name = f"{quantile} % quantile" if quantile.isdigit() else _AGGREGATES[found.aggregate]
+    return f"{name} of the {_METRICS[found.metric]} of its variants"
 
 
 def _number(value: float) -> str:

@@ -16,6 +16,8 @@ from compute.grid import Grid, Selection
 from compute.report.ranked import RankedTable, ranked_table
 
 Record = dict[str, Any]
+RANK_MAX: Final = 2**31 - 1
+"""The largest rank that may be asked for."""
 _RESULTS: Final = 8
 """Results that are held; one of three hundred rows takes a few MB."""
 

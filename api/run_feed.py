@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, Self
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.events import HEARTBEAT_SECONDS
+from api.streams import Permit, always
 from cluster.jobs.events import EventHub
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
@@ -24,7 +26,6 @@ KINDS: Final = (
     "run_started", "run_state_changed", "run_stop_requested", *ENDINGS,
     "signal", "trade_open", "trade_close", "gap", "repair",
 )  # fmt: skip
-_HEARTBEAT_SECONDS: Final = 15.0
 _ROWS: Final = 100
 
 log = logging.getLogger(__name__)
@@ -51,19 +52,28 @@ class RunFeed:
         self._closing.set()
 
     async def stream(
-        self, strategy_id: UUID, run_id: UUID, after: Place | None
+        self,
+        strategy_id: UUID,
+        run_id: UUID,
+        after: Place | None,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        allowed: Callable[[], Awaitable[bool]] = always,
     ) -> AsyncIterator[bytes]:
-        """The events of a run after `after`, as they come, until it has ended."""
+        """The events of a run after `after`, as they come, until it has ended.
+
+        Each `heartbeat_seconds` it asks whether its reader is still `allowed`, and ends if not.
+        """
+        permit = Permit(allowed, heartbeat_seconds)
         with self._hub.bell(run_id) as bell:
             yield b"retry: 2000\n\n"
-            while not self._closing.is_set():
+            while not self._closing.is_set() and await permit.holds():
                 found = await self._read(strategy_id, run_id, after)
                 if found:
                     after = found[-1].ts, found[-1].event_id
                     yield b"".join(map(event_bytes, found))
                     if any(one.event_type in ENDINGS for one in found):
                         return
-                elif not await self._woken(bell.wait(_HEARTBEAT_SECONDS)):
+                elif not await self._woken(bell.wait(heartbeat_seconds)):
                     yield b": still there\n\n"
 
     async def ended(self, strategy_id: UUID, run_id: UUID, after: Place) -> bool:

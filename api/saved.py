@@ -17,6 +17,7 @@ from compute.indicator_requests import parsed
 from compute.request import (
     MODE_CONFLICT,
     SAVED_ONLY,
+    STRATEGY_GIVEN,
     Direction,
     ExecutionBlock,
     Model,
@@ -24,6 +25,7 @@ from compute.request import (
     Search,
     Signals,
     Sizing,
+    strategy_in,
 )
 from live.strategies.template import strategy_template
 
@@ -127,6 +129,8 @@ async def asked(
     if not isinstance(body, Mapping):
         message = f"a request is a JSON object, got {type(body).__name__}"
         raise invalid(message, "object_type", "body")
+    if strategy_in(body) is not None:
+        raise invalid(STRATEGY_GIVEN, "mode_conflict", "body")
     if body.get("strategy_id") is None:
         if body.get("template") is None:
             raise invalid(MODE_CONFLICT, "mode_conflict", "body.strategy_id", "body.template")

@@ -42,6 +42,7 @@ class ApiSettings:
     max_axis_values: int = 100_000
     max_candles: int = 600_000
     max_store_reads: int = 8
+    max_event_streams_per_user: int = 32
 
     def __post_init__(self) -> None:
         _positive(self)

@@ -15,9 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.backtests import SavedReport, report_task, variant_backtest
 from api.context import AppContext
 from api.errors import Conflict, NotFound, StorageFailed, invalid
+from api.inspecting import FLAT_MAX, Place, chosen
+from api.ranked import RANK_MAX
 from api.running import threaded
 from api.saved import Asked, StoredStrategy, StrategyId, asked
 from api.users import User
+from cluster.jobs.job import Job
 from cluster.jobs.store import TopRow
 from cluster.postgres.engine import typed
 from cluster.postgres.errors import DatabaseFailed
@@ -38,7 +41,7 @@ from live.strategies.store import Draft, Sent, Strategy, StrategyStore
 
 Record = dict[str, Any]
 BOTH_OR_NEITHER: Final = "a clone needs exactly one of source_strategy_id and template"
-RANK_OR_KEY: Final = "a row of a job is named by exactly one of rank and variant_key"
+ONE_NAME: Final = "a variant of a job is named by exactly one of rank, variant_key and flat_index"
 STORAGE_FAILED: Final = "Strategy storage operation failed"
 
 
@@ -82,13 +85,16 @@ class _Clone(_CloneFields):
 
 
 class JobRow(Model):
-    """A row of a job's best."""
+    """A row of a job's best, or a base variant of its grid."""
 
     job_id: StrategyId = Field(description="The job; it must be the caller's.")
-    rank: Annotated[int, Field(ge=1)] | None = Field(
+    rank: Annotated[int, Field(ge=1, le=RANK_MAX)] | None = Field(
         None, description="Its rank, once the job has ended; 1 is the best."
     )
     variant_key: str | None = Field(None, description="Its key; good while the job runs, too.")
+    flat_index: Annotated[int, Field(ge=0, le=FLAT_MAX)] | None = Field(
+        None, description="A base variant, by its place in the grid: ranked or not, without stops."
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -138,7 +144,8 @@ class StrategyService:
                 BOTH_OR_NEITHER, "invalid_source", "body.source_strategy_id", "body.template"
             )
         changes = _changes(request.overrides)
-        source = None
+        copied: str | None = None
+        lineage: Record | None = None
         if request.template is not None:
             sent, at = {**request.template}, "body.template"
             if changes:  # what is replaced is checked, too
@@ -147,11 +154,13 @@ class StrategyService:
             assert request.source_strategy_id is not None
             with stored():
                 found = await self.store.owned(request.source_strategy_id, user.user_id)
-            sent, at, source = request_of(found.spec_json), "body", found.strategy_id
+            sent, at = request_of(found.spec_json), "body"
+            copied = str(found.strategy_id)
+            lineage = {"kind": "strategy", "strategy_id": copied}
+            if (found.spec_json.get("source") or {}).get("synthetic"):
+                lineage["synthetic"] = True  # its settings were found on made-up candles, still
         if "instrument_id" in changes:
             sent = {k: v for k, v in sent.items() if k not in ("instrument_key", "market_type")}
-        copied = None if source is None else str(source)
-        lineage = None if source is None else {"kind": "strategy", "strategy_id": copied}
         spec = await threaded(spec_of, {**sent, **changes}, self.rules, at, lineage)
         draft = Draft(
             spec,
@@ -166,25 +175,47 @@ class StrategyService:
         Raises: InvalidInput, NotFound, Forbidden, Conflict, QuotaExceeded, IdempotencyConflict.
         """
         if isinstance(body, Mapping) and "job_id" in body:
-            job, source = await self._of_job(parsed(JobRow, body), user)
+            job, source, made_up = await self._of_job(parsed(JobRow, body), user)
         else:
             sent = await threaded(storable, body)
             wanted = await asked(sent, user, self.context.strategies, SavedReport)
             job, source = await threaded(_of_variant, wanted, self.context)
+            made_up = None
+        if made_up is None:  # no job has its candles; the store may know
+            made_up = await self._generated(job)
+        if made_up:
+            source["synthetic"] = True
         spec = variant_spec(job, self.settings, source=source)
         draft = Draft(spec, payload=_kinds(spec))
         return await self._made(draft, user, await threaded(_sent, "save", body, key))
 
-    async def _of_job(self, row: JobRow, user: User) -> tuple[Backtest, Record]:
-        """(the back-test of one row of a job's best, where it is from)."""
-        if (row.rank is None) == (row.variant_key is None):
-            raise invalid(RANK_OR_KEY, "mode_conflict", "body.rank", "body.variant_key")
+    async def _generated(self, job: Backtest) -> bool:
+        """Whether a generator made candles that a back-test is over, as far as the store says."""
+        market = self.context.market
+        if market is None:
+            return False
+        try:
+            return await market.read(lambda: market.generated(job))
+        except StorageFailed:
+            return False
+
+    async def _of_job(self, row: JobRow, user: User) -> tuple[Backtest, Record, bool | None]:
+        """(the back-test of one variant of a job, where it is from, whether a generator made its
+        candles)."""
+        names = ("rank", "variant_key", "flat_index")
+        if sum(getattr(row, name) is not None for name in names) != 1:
+            raise invalid(ONE_NAME, "mode_conflict", *(f"body.{name}" for name in names))
         jobs = self.context.running.get("jobs")
         if jobs is None:
             raise NotFound(
                 "this service has no jobs; send the variant itself",
                 details={"error": "jobs_not_enabled", "job_id": str(row.job_id)},
             )
+        if row.flat_index is not None:
+            base = await chosen(jobs, row.job_id, user, Place(flat_index=row.flat_index), "body")
+            made = await self._variant(base.job, base.payload)
+            source = _job_source(base.job, made) | {"flat_index": base.flat_index}
+            return made, source, await jobs.generated(base.job)
         job, rows = await jobs.top(row.job_id, user, None)
         if row.rank is not None and job.active:
             raise Conflict(
@@ -199,10 +230,19 @@ class StrategyService:
             raise NotFound(
                 f"job {job.job_id} has no such row", details={"job_id": str(job.job_id), **wanted}
             )
-        made = await threaded(
-            variant_backtest, job.effective_json, found.payload, self.context.defaults
-        )
-        return made, _job_source(job, found, made)
+        made = await self._variant(job, found.payload)
+        source = _job_source(job, made)
+        if source["variant_key"] != found.variant_key:
+            raise StorageFailed(
+                f"row {found.rank} of job {job.job_id} is another variant than its payload says",
+                STORAGE_FAILED,
+            )
+        if not job.active:
+            source["rank"] = found.rank
+        return made, source, await jobs.generated(job)
+
+    async def _variant(self, job: Job, payload: Record) -> Backtest:
+        return await threaded(variant_backtest, job.effective_json, payload, self.context.defaults)
 
     async def _made(self, draft: Draft, user: User, sent: Sent | None) -> tuple[Strategy, bool]:
         with stored():
@@ -220,16 +260,13 @@ def _of_variant(wanted: Asked, context: AppContext) -> tuple[Backtest, Record]:
     return job, source
 
 
-def _job_source(job: Any, row: TopRow, made: Backtest) -> Record:
-    source = {"kind": "job", "job_id": str(job.job_id), **_keys(made)}
-    if source["variant_key"] != row.variant_key:
-        raise StorageFailed(
-            f"row {row.rank} of job {job.job_id} is another variant than its payload says",
-            STORAGE_FAILED,
-        )
-    if not job.active:
-        source["rank"] = row.rank
-    return source | {"candles_fingerprint": job.candles_fingerprint}
+def _job_source(job: Job, made: Backtest) -> Record:
+    return {
+        "kind": "job",
+        "job_id": str(job.job_id),
+        **_keys(made),
+        "candles_fingerprint": job.candles_fingerprint,
+    }
 
 
 def _keys(job: Backtest) -> Record:

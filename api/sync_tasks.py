@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compute.control import Control, Report
@@ -13,12 +15,16 @@ from compute.settings import Limits
 
 if TYPE_CHECKING:
     from compute.backtest import Backtest
-    from compute.executor import LocalExecutor
+    from compute.device import Facts
+    from compute.executor import Executor, LocalExecutor
     from compute.indicator_requests import TensorJob
     from compute.market.candles import Candles
     from compute.market.timeline import Timeline
     from compute.pipeline import Outcome
     from live.reconcile import Comparison
+
+
+log = logging.getLogger(__name__)
 
 
 class Task(Protocol):
@@ -35,7 +41,8 @@ class Task(Protocol):
 class BacktestTask:
     """A search; `identity` are the fields of the answer that say which request it answers.
 
-    With `reports`, every row carries its report. `generated` says that a generator made candles.
+    With `reports`, every row carries its report. `generated` says that a generator made candles,
+    `device` what shall search.
     """
 
     job: Backtest
@@ -43,6 +50,7 @@ class BacktestTask:
     identity: dict[str, Any]
     reports: bool
     generated: bool = False
+    device: str = "cpu"
 
     def result(
         self, candles: Candles, executor: LocalExecutor, control: Control, report: Report
@@ -50,12 +58,13 @@ class BacktestTask:
         from compute.results import result_document
 
         bars = bars_of(self.job, candles, generated=self.generated)
-        outcome = _outcome(self.job, bars, executor, self.limits, control, report)
+        searcher = device_executor(executor, self.device)
+        outcome = _outcome(self.job, bars, searcher, self.limits, control, report)
         report_stage(report)
         document = result_document(
             outcome, executor, control=control, reports=self.reports,
             run={
-                "executor": executor.name, "device": executor.device, "threads": executor.workers,
+                "executor": executor.name, "device": searcher.device, "threads": executor.workers,
                 "timings": outcome.timings,
             },
         )  # fmt: skip
@@ -123,10 +132,40 @@ class ReconcileTask:
         return asdict(self.comparison.compared(candles))
 
 
+def device_executor(executor: LocalExecutor, device: str) -> Executor:
+    """`executor`, searching on the card of this process where `device` says so.
+
+    With `auto` a card that a job holds is not waited for, and one that is full is done without.
+    Raises: Unavailable.
+    """
+    from api.errors import Unavailable
+    from compute.device import AUTO, DeviceUnavailable, on_device
+
+    may_leave = device == AUTO
+    try:
+        return on_device(
+            executor, _card(device), waits=not may_leave, say=log.warning if may_leave else None
+        )
+    except DeviceUnavailable as error:
+        raise Unavailable(
+            f"the service is to search on a card and cannot: {error.details['reason']}; set"
+            " backtest.search.device to auto or cpu, which gives the same result",
+            details=error.details,
+        ) from None
+
+
+@cache
+def _card(device: str) -> Facts | None:
+    """The card of this process; what `auto` lacks is said once. Raises: DeviceUnavailable."""
+    from compute.device import card_wanted
+
+    return card_wanted(device, log.warning)
+
+
 def _outcome(
     job: Backtest,
     bars: Timeline,
-    executor: LocalExecutor,
+    executor: Executor,
     limits: Limits,
     control: Control,
     report: Report,

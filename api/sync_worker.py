@@ -86,8 +86,8 @@ def serve(connection: Connection, threads: int) -> None:
         while True:
             task, candles, control = inbox.jobs.get()
             answer = _answer(connection, task, candles, control, executor)
-            del task, candles  # a year of minutes is not to be kept for the next request
             connection.send_bytes(pickle.dumps(answer, protocol=5))
+            del task, candles, answer  # a year of minutes is not to be kept for the next request
 
 
 def _answer(
@@ -110,7 +110,7 @@ def _answer(
     try:
         return "done", encoded(task.result(candles, executor, control, report))
     except RoehubError as error:
-        return "refused", error
+        return "refused", error.with_traceback(None)
     except BaseException:
         import traceback
 

@@ -12,10 +12,13 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import httpx
+import uvloop
 
 from api.app import create_app, end_streams
 from api.beside import Beside, Work
@@ -43,7 +46,8 @@ class Plan:
 
     `environment` is what the runners get beside this process's own; `runner_ports` are those of
     their metrics. Ray has a dashboard where a `dashboard_token` says into which file goes what it
-    asks for. `places` are further lines of the table, by name.
+    asks for. `operator` is whom a link of the table logs in, for a person who reads it. `places`
+    are further lines of the table, by name.
     """
 
     socket: socket.socket
@@ -55,6 +59,7 @@ class Plan:
     runner_ports: tuple[int, ...] = ()
     ingest: Work | None = None
     live: Work | None = None
+    operator: UUID | None = None
     places: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -65,6 +70,7 @@ class Up:
         self._context, self._plan, self._say = context, plan, say
         self._stop = asyncio.Event()
         self._server = Server(create_app(context), lambda: end_streams(context))
+        self._runner_ports = list(plan.runner_ports)
         self._ray_place: dict[str, str | None] = {}
         self._ray_there = asyncio.Event()
         self._drains: set[asyncio.Task[None]] = set()
@@ -72,7 +78,11 @@ class Up:
             self._ray_program(), say, prepared=self._ray_starts, began=self._ray_began
         )
         self._runners = [
-            Child(self._runner_program(number), say, prepared=self._runner_environment)
+            Child(
+                self._runner_program(number),
+                say,
+                prepared=partial(self._runner_environment, number),
+            )
             for number in range(plan.runners)
         ]
 
@@ -88,9 +98,12 @@ class Up:
                 self._ray.begin()
                 for runner in self._runners:
                     runner.begin()
-            for name, work in (("ingestion", self._plan.ingest), ("live runner", self._plan.live)):
+            for name, work, made in (
+                ("ingestion", self._plan.ingest, None),
+                ("live runner", self._plan.live, uvloop.new_event_loop),
+            ):
                 if work is not None:
-                    kept = Beside(work, self._say, name).kept(self._stop)
+                    kept = Beside(work, self._say, name, loop=made).kept(self._stop)
                     beside.append(asyncio.create_task(kept, name=name))
             await self._ready(serving)
             if not self._stop.is_set():
@@ -105,12 +118,11 @@ class Up:
             await self._ended(serving, beside)
 
     def table(self) -> str:
-        """Where everything is."""
+        """Where everything is, and at its end what to open."""
         url, plan = url_of(self._plan.socket), self._plan
-        ports = ", ".join(f"http://127.0.0.1:{port}/metrics" for port in plan.runner_ports)
+        ports = ", ".join(map(_metrics, self._runner_ports))
         rows = {
             "API": url,
-            "page": f"{url}/, `roehub login` logs a browser in",
             "API docs": f"{url}/docs",
             "metrics": f"{url}/metrics" + (f", of runners {ports}" if ports else ""),
         }
@@ -121,13 +133,28 @@ class Up:
             if dashboard:
                 rows["Ray token"] = str(plan.dashboard_token)
             rows["runners"] = str(len(self._runners))
-        rows |= plan.places
-        rows["logs"] = str(plan.logs)
+        home = plan.logs.parent
+        ours = [Path(one).name for one in plan.places.values() if Path(one).parent == home]
+        rows |= {name: one for name, one in plan.places.items() if Path(one).parent != home}
+        rows["data"] = f"{home}, with {', '.join([*ours, plan.logs.name])}"
         width = max(map(len, rows)) + 2
-        lines = [f"  {name.ljust(width)}{value}" for name, value in rows.items()]
-        submit = f"roehub submit REQUEST.json --follow --api {url}"
         head = f"roehub is up, pid {os.getpid()}; Ctrl-C stops it"
-        return "\n".join([head, *lines, f"  try: {submit}"])
+        lines = [f"  {name.ljust(width)}{value}" for name, value in rows.items()]
+        rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 78
+        return "\n".join([head, *lines, "", rule, *self._opened(url), rule])
+
+    def _opened(self, url: str) -> list[str]:
+        """What is to be opened now, as it is told last."""
+        plan, identity = self._plan, self._context.identity
+        trial = f"  From a shell, try: roehub submit REQUEST.json --follow --api {url}"
+        if plan.operator is not None and identity is not None:
+            link = f"{url}/auth/links/{identity.links.make(plan.operator)}"
+            within = (
+                "  Open this in a browser (it works once, within a minute; later `roehub login`):"
+            )
+            return [within, "", f"  {link}", "", trial]
+        login = ", which `roehub login` logs in" if "operator" in plan.places else ""
+        return [f"  Open {url}/ in a browser{login}", trial]
 
     def _asked(self) -> None:
         """A signal: the first one stops, a second one at once."""
@@ -198,10 +225,9 @@ class Up:
         )
 
     def _runner_program(self, number: int) -> Program:
-        port = self._plan.runner_ports[number]
         return Program(
             "job runner" if self._plan.runners == 1 else f"job runner {number + 1}",
-            [sys.executable, "-m", "api.cli", "jobs", "--metrics-port", str(port)],
+            [sys.executable, "-m", "api.cli", "jobs"],
             self._plan.logs / f"runner-{number + 1}.log",
             self._plan.environment,
             patience_seconds=STOP_SECONDS,
@@ -230,14 +256,24 @@ class Up:
             for runner in self._runners:
                 runner.ask()
 
-    async def _runner_environment(self) -> Mapping[str, str]:
-        """What a runner needs to join the cluster; waits for it."""
+    async def _runner_environment(self, number: int) -> Mapping[str, str]:
+        """What a runner needs to join the cluster, which it waits for, and its port of metrics."""
         await self._ray_there.wait()
+        wanted = self._runner_ports[number]
+        port = self._runner_ports[number] = free_port(wanted)
+        if port != wanted:
+            name = self._runners[number].program.name
+            self._say(f"port {wanted} is taken; metrics of {name} are at {_metrics(port)}")
         return {
+            "ROEHUB_JOBS_METRICS_PORT": str(port),
             "ROEHUB_RAY_ADDRESS": self._ray_place["address"] or "",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self._ray_place["token"] or "",
         }
+
+
+def _metrics(port: int) -> str:
+    return f"http://127.0.0.1:{port}/metrics"
 
 
 async def _drained(stream: asyncio.StreamReader) -> None:

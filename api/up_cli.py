@@ -53,16 +53,15 @@ def up(
 
     Exit codes: 0 stopped, 1 a failure, 2 bad input or a second one over the same directory.
     """
-    import asyncio
     import os
+    import sys
 
     logs_to_stderr(log_format)
     context.ensure_object(dict)["interrupted"] = "everything was stopped; jobs go on next time"
-    from api.app import service
-    from api.identity.operator import local_operator
     from api.identity.settings import IdentitySettings, one_database
+    from api.identity.users import OPERATOR
     from api.server import url_of
-    from api.up import NotReady, Plan, Up, data_directory, free_port
+    from api.up import Plan, data_directory, free_port
     from cluster.inputs import threads as cores
     from cluster.postgres.settings import RUNTIME_NAME
     from configs.load import environment
@@ -72,36 +71,24 @@ def up(
     IdentitySettings.from_environment(given, environment(given))
     followed = _followed(context, ingest, market_data_config, whitelist)
     directory = data_directory(os.environ)
-    with ExitStack() as stack:
-        found = stack.enter_context(_held(directory, host, port))
-        dsn, place = stack.enter_context(_database(given))
-        environ = {**given, RUNTIME_NAME: dsn}
-        served = stack.enter_context(service(environ, "roehub up", development=False))
-        operator = _operator_file(given, host, served)
-        if operator is not None:
-            stack.enter_context(local_operator(dsn, operator, url_of(found)))
-        metrics = free_port(_INGEST_METRICS_PORT)
-        strategies = _live(served, environ) if live else None
+    with (
+        _held(directory, host, port) as found,
+        _service(given, host, url_of(found)) as (served, environ, places),
+    ):
+        work, metrics = _beside(served, environ, followed, live)
         plan = Plan(
             found,
             directory / "logs",
             runners=runners if "jobs" in served.parts else 0,
             cpus=cores(threads),
             dashboard_token=directory / "ray-token" if dashboard else None,
-            environment={RUNTIME_NAME: dsn},
+            environment={RUNTIME_NAME: environ[RUNTIME_NAME]},
             runner_ports=tuple(free_port(METRICS_PORT + i) for i in range(runners)),
-            ingest=_ingestion(served, *followed, metrics) if followed else None,
-            live=strategies[0] if strategies else None,
-            places={
-                **_places(served, place, metrics if ingest else None, operator),
-                **({"live": strategies[1]} if strategies else {}),
-            },
+            places=places | metrics,
+            **work,
+            operator=OPERATOR if "operator" in places and sys.stdout.isatty() else None,
         )
-        try:
-            asyncio.run(_run(Up, served, plan))
-        except NotReady as error:
-            typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-            raise typer.Exit(1) from None
+        _run(served, plan)
         print("everything is stopped", flush=True)
 
 
@@ -126,8 +113,63 @@ def _held(directory: Path, host: str, port: int) -> Iterator[socket.socket]:
         yield found
 
 
-async def _run(make: Any, context: AppContext, plan: Plan) -> None:
-    await make(context, plan, lambda line: print(line, flush=True)).run()
+def _run(context: AppContext, plan: Plan) -> None:
+    """Runs everything until a signal. Raises: Exit where it does not come up."""
+    import asyncio
+
+    from api.up import NotReady, Up
+
+    async def run() -> None:
+        await Up(context, plan, lambda line: print(line, flush=True)).run()
+
+    try:
+        asyncio.run(run())
+    except NotReady as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _service(
+    given: Mapping[str, str], host: str, url: str
+) -> Iterator[tuple[AppContext, Mapping[str, str], dict[str, str]]]:
+    """(The context of the service, its environment, where its parts are) while its stores are open.
+
+    Raises: as `api.app.service`.
+    """
+    from api.app import service
+    from api.identity.operator import local_operator
+    from cluster.postgres.settings import RUNTIME_NAME
+
+    with ExitStack() as stack:
+        dsn, place = stack.enter_context(_database(given))
+        environ = {**given, RUNTIME_NAME: dsn}
+        context = stack.enter_context(service(environ, "roehub up", development=False))
+        operator = _operator_file(given, host, context)
+        if operator is not None:
+            stack.enter_context(local_operator(dsn, operator, url))
+        yield context, environ, _places(context, place, operator)
+
+
+def _beside(
+    context: AppContext,
+    environ: Mapping[str, str],
+    followed: tuple[MarketDataSettings, Path] | None,
+    live: bool,
+) -> tuple[dict[str, Work], dict[str, str]]:
+    """(What runs beside the API, where its metrics are), by name."""
+    from api.up import free_port
+
+    work: dict[str, Work] = {}
+    places: dict[str, str] = {}
+    if followed is not None:
+        port = free_port(_INGEST_METRICS_PORT)
+        work["ingest"] = _ingestion(context, *followed, port)
+        places["ingestion"] = f"http://127.0.0.1:{port}/metrics"
+    strategies = _live(context, environ) if live else None
+    if strategies is not None:
+        work["live"], places["live"] = strategies
+    return work, places
 
 
 def _database(environ: Mapping[str, str]) -> Any:
@@ -180,18 +222,14 @@ def _operator_file(environ: Mapping[str, str], host: str, context: AppContext) -
     return operator_path(environ)
 
 
-def _places(
-    context: AppContext, database: str, ingest_port: int | None, operator: Path | None
-) -> dict[str, str]:
+def _places(context: AppContext, database: str, operator: Path | None) -> dict[str, str]:
     found = {"database": database}
     if operator is not None:
-        found["operator"] = f"{operator}; roehub login logs a browser in"
+        found["operator"] = str(operator)
     if context.store is not None:
         found["candles"] = context.store.settings.place
     if context.results_dir is not None:
         found["results"] = str(context.results_dir)
-    if ingest_port is not None:
-        found["ingestion"] = f"http://127.0.0.1:{ingest_port}/metrics"
     return found
 
 
@@ -238,10 +276,12 @@ def _followed(
 
 def _ingestion(context: AppContext, settings: MarketDataSettings, listed: Path, port: int) -> Work:
     """Live candles and the scheduler over the open store. Raises: InvalidInput."""
+    from api.context import Ingestion
     from ingest.commands.processes import run_live
     from ingest.commands.services import redis_settings
 
     redis = redis_settings(settings)
     db = context.store
     assert db is not None
-    return lambda stop: run_live(db, settings, listed, redis, "127.0.0.1", port, stop)
+    context.ingestion = known = Ingestion()
+    return lambda stop: run_live(db, settings, listed, redis, "127.0.0.1", port, stop, known.begun)

@@ -159,9 +159,11 @@ async def revoke_token(connection: AsyncConnection, user_id: UUID, token_id: UUI
     return bool(await _revoke(connection, user_id, ACCESS_TOKENS.c.token_id == token_id))
 
 
-async def revoke_named(connection: AsyncConnection, user_id: UUID, name: str) -> int:
-    """How many tokens of this user and name were revoked now."""
-    return await _revoke(connection, user_id, ACCESS_TOKENS.c.name == name)
+async def forget_named(connection: AsyncConnection, user_id: UUID, name: str) -> None:
+    """Revokes the tokens of this user and name, and removes them; the audit log has them."""
+    named = ACCESS_TOKENS.c.name == name
+    await _revoke(connection, user_id, named)
+    await connection.execute(delete(ACCESS_TOKENS).where(ACCESS_TOKENS.c.user_id == user_id, named))
 
 
 async def _revoke(connection: AsyncConnection, user_id: UUID, which: Any) -> int:

@@ -33,5 +33,5 @@ class Links:
         """Who a code is; it is nobody from now on. Raises: Unauthorized."""
         user_id, until = self._until.pop(token_hash(code), (None, 0))
         if user_id is None or until <= self.now_ms():
-            raise unauthorized("used_login")
+            raise unauthorized("used_link")
         return user_id

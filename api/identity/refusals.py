@@ -16,6 +16,7 @@ MESSAGES: Final = {
     "invalid_telegram_user_id": "id is not a Telegram user",
     "invalid_hash": "the login is not signed by Telegram for this service",
     "used_login": "this login was used before; log in again",
+    "used_link": "this link was used, or is older than a minute; `roehub login` makes a new one",
     "missing_jwt_cookie": "log in, or send an access token as `Authorization: Bearer`",
     "invalid_token_format": "the login cookie is no token; log in again",
     "invalid_header": "the login cookie is of another kind; log in again",

@@ -16,6 +16,7 @@ SameSite = Literal["lax", "strict", "none"]
 
 PRODUCTION: Final = "prod"
 BOT_TOKEN: Final = "TELEGRAM_BOT_TOKEN"
+BOT_NAME: Final = "TELEGRAM_BOT_NAME"
 JWT_SECRET: Final = "IDENTITY_JWT_SECRET"
 TWO_FACTOR_KEK: Final = "IDENTITY_2FA_KEK_B64"
 EXCHANGE_KEYS_KEK: Final = "IDENTITY_EXCHANGE_KEYS_KEK_B64"
@@ -36,6 +37,7 @@ STEP_UP_MINUTES: Final = 10
 _KEK_BYTES: Final = (16, 24, 32)
 _COOKIE_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _COOKIE_PATH: Final = re.compile(r"/[!-:<-~]*")
+_BOT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{4,31}")
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
 
@@ -76,6 +78,7 @@ class KeyRing:
 class IdentitySettings:
     """Everything that logins, sessions and encryption are set by.
 
+    `bot_name` is that of `bot_token`, for the login widget; without it there is no widget.
     For `step_up_minutes` after a code of the second factor a session may do what needs a fresh one.
     `trusted_origins` are web pages of other addresses that may use a login's cookie,
     `scheme://host[:port]` each.
@@ -94,6 +97,7 @@ class IdentitySettings:
     cookie_samesite: SameSite = "lax"
     cookie_secure: bool = False
     trusted_origins: tuple[str, ...] = ()
+    bot_name: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], environment: str) -> Self:
@@ -137,6 +141,7 @@ class IdentitySettings:
             cookie_samesite=cast(SameSite, samesite),
             cookie_secure=secure,
             trusted_origins=_origins(given),
+            bot_name=_bot_name(given),
         )
 
 
@@ -235,6 +240,16 @@ def _positive(given: Mapping[str, str], name: str, default: int) -> int:
     if not (value.isascii() and value.isdigit() and 0 < int(value) <= 36_500):
         raise InvalidInput(f"{name} must be an integer > 0")
     return int(value)
+
+
+def _bot_name(given: Mapping[str, str]) -> str | None:
+    name = given.get(BOT_NAME)
+    if name is not None and not _BOT_NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{BOT_NAME} must be the bot's username as t.me/NAME has it, without @: 5 to 32"
+            " letters, digits and _"
+        )
+    return name
 
 
 def _origins(given: Mapping[str, str]) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from api.identity.service import Identity
 from api.identity.totp import code_of, new_secret, otpauth_uri, step_of, wrong_code
 from compute.errors import InvalidRequest
 
+SET_UPS: Final = Rule("two_factor_set_up", free=10, first_s=30, longest_s=3600, window_s=86_400)
 OF_USER: Final = Rule("two_factor_user", free=5, first_s=30, longest_s=3600, window_s=86_400)
 OF_ADDRESS: Final = Rule("two_factor_address", free=20, first_s=30, longest_s=3600, window_s=86_400)
 """Attempts at codes of either kind: some two dozen a day for whoever keeps guessing."""
@@ -94,8 +95,9 @@ class TwoFactor:
     async def setup(self, user_id: UUID) -> str:
         """The URI of a new secret, in place of one that was never verified.
 
-        Raises: Conflict when the second factor is enabled already.
+        Raises: Conflict when the second factor is enabled already, TooManyRequests.
         """
+        await self._identity.limit(SET_UPS, str(user_id))
         secret = new_secret()
         values = {
             "totp_secret_enc": self._vault.seal(secret, totp_binding(user_id)),
@@ -132,7 +134,7 @@ class TwoFactor:
                 codes = await renewed_codes(connection, caller.user_id)
                 await self._audit.record(connection, caller.user_id, "two_factor.enabled")
         if codes is None:
-            raise wrong_code("the code is not that of the secret; see that the clock is right")
+            raise wrong_code("the code is wrong; take a new one, and see that the clock is right")
         await self._clear(caller)
         return codes
 
@@ -177,6 +179,15 @@ class TwoFactor:
         if not good:
             raise wrong_recovery_code("the recovery code is wrong or was used")
         await self._clear(caller)
+
+    async def disable(self, user_id: UUID) -> None:
+        """Removes the second factor with its recovery codes and step-ups. Raises: Forbidden."""
+        async with self._identity.transaction() as connection:
+            row = await _row(connection, user_id, lock=True)
+            if row is None or not row.enabled:
+                raise required()
+            await connection.execute(delete(TWO_FACTOR).where(TWO_FACTOR.c.user_id == user_id))
+            await self._audit.record(connection, user_id, "two_factor.disabled")
 
     async def renew_recovery_codes(self, user_id: UUID) -> list[str]:
         """Ten new recovery codes; those before are worth nothing. Raises: Forbidden."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
 from api.pages.form import INDICATOR, Fields, Pairs, axis_pairs
-from compute.axes import AxisSpec, Explicit, materialised
+from compute.axes import AxisSpec, Explicit, Range, materialised
 from compute.indicator_grids import proposed_axis
 from compute.indicators.defaults import IndicatorDefaults
 from compute.indicators.definition import GROUPS, SOURCE, Definition, Param, RuleParam
@@ -23,8 +22,8 @@ GROUP_NAMES: Final = {
     "volume": "Volume",
     "structure": "Candle structure",
 }
-_MOST: Final = {1: 9, 2: 4, 3: 3}
-"""Values that an axis begins with, by how many axes there are."""
+_RULE_VALUES: Final = 3
+"""Values that an axis of a rule begins with."""
 
 Known = Mapping[str, IndicatorDefaults]
 
@@ -111,8 +110,13 @@ def block_view(indicator_id: str, fields: Fields, defaults: Known) -> BlockView:
     )
 
 
-def start_pairs(indicator_id: str, fields: Fields, defaults: Known) -> Pairs:
-    """The fields that a block begins with: few values of each axis that has none in the form."""
+def start_pairs(
+    indicator_id: str, fields: Fields, defaults: Known, *, is_one: bool = False
+) -> Pairs:
+    """The fields that a block begins with: few values of each axis that has none in the form.
+
+    With `is_one` it is one value of each.
+    """
     known = definition(indicator_id)
     given = defaults.get(indicator_id) or IndicatorDefaults(indicator_id)
     name = f"blocks.{indicator_id}"
@@ -121,31 +125,63 @@ def start_pairs(indicator_id: str, fields: Fields, defaults: Known) -> Pairs:
         pairs.append((INDICATOR, indicator_id))
         if known.sources:
             pairs.append((f"{name}.{SOURCE}", known.sources[0]))
-        most = _MOST.get(len(known.params), 2)
+        sides = 0 if is_one else 2 if len(known.params) == 1 else 1
         for param in known.params:
-            axis = given.params.get(param.name) or Explicit((param.default,))
-            pairs += axis_pairs(f"{name}.params.{param.name}", thinned(axis, most))
+            axis = around(param, given.params.get(param.name), sides)
+            pairs += axis_pairs(f"{name}.params.{param.name}", axis.spec())
     output = _output(known, fields.text(f"{name}.output"))
     for param, axis in _rule_axes(known, output, given):
         if param.name not in fields.below(f"signals.{indicator_id}"):
-            pairs += axis_pairs(f"signals.{indicator_id}.{param.name}", thinned(axis, 3))
+            few = middle(axis, 1 if is_one else _RULE_VALUES)
+            pairs += axis_pairs(f"signals.{indicator_id}.{param.name}", few.spec())
     return pairs
 
 
-def thinned(axis: AxisSpec, most: int) -> dict[str, Any]:
-    """At most `most` values of an axis, the first one kept, evenly apart."""
-    count = len(axis.values) if isinstance(axis, Explicit) else axis.count()
-    apart = math.ceil((count - 1) / (most - 1)) if count > most > 1 else 1
+def around(param: Param, axis: AxisSpec | None, sides: int) -> AxisSpec:
+    """A few values of a parameter: its usual one with `sides` others below and above.
+
+    They are a round step of about a quarter of the usual value apart, and within what is tried
+    where nothing is said. Values that are listed there are taken as they are, the ones in the
+    middle where they are many.
+    """
     if isinstance(axis, Explicit):
-        return Explicit(axis.values[::apart]).spec()
-    step = Decimal(repr(axis.step)) * apart
-    values = axis.numbers()[::apart]
-    return {
-        "mode": "range",
-        "start": values[0],
-        "stop_incl": values[-1],
-        "step": int(step) if step == step.to_integral_value() else float(step),
-    }
+        return middle(axis, 2 * sides + 1)
+    bounds = (param.hard_min, param.hard_max) if axis is None else (axis.start, axis.stop_incl)
+    low, high, usual, least = map(_exact, (*bounds, param.default, param.step))
+    usual = min(max(usual, low), high)
+    if not sides:
+        return Explicit((_plain(usual),))
+    step = _round_step(min(usual / 4, (high - low) / (2 * sides)), least)
+    room_below, room_above = (usual - low) // step, (high - usual) // step
+    above = min(2 * sides - min(sides, room_below), room_above)
+    below = min(2 * sides - above, room_below)
+    return Range(*map(_plain, (usual - below * step, usual + above * step, step)))
+
+
+def middle(axis: AxisSpec, most: int) -> AxisSpec:
+    """At most `most` values of an axis, those in its middle."""
+    count = len(axis.values) if isinstance(axis, Explicit) else axis.count()
+    start = max(0, count - most + 1) // 2
+    if isinstance(axis, Explicit):
+        return Explicit(axis.values[start : start + most])
+    first, step = _exact(axis.start), _exact(axis.step)
+    last = first + (min(start + most, count) - 1) * step
+    return Range(*map(_plain, (first + start * step, last, step)))
+
+
+def _round_step(most: Decimal, least: Decimal) -> Decimal:
+    """The largest of 1, 2, 5, 10, 20, … up to `most` that is a multiple of `least`, else that."""
+    top = most.adjusted()
+    steps = (Decimal(digit).scaleb(power) for power in (top, top - 1) for digit in (5, 2, 1))
+    return next((step for step in steps if step <= most and step % least == 0), least)
+
+
+def _exact(number: float) -> Decimal:
+    return Decimal(repr(number))
+
+
+def _plain(number: Decimal) -> int | float:
+    return int(number) if number == number.to_integral_value() else float(number)
 
 
 def _output(known: Definition, wanted: str) -> str:

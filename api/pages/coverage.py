@@ -1,21 +1,28 @@
-"""What is stored of an instrument, to be drawn: its days, its gaps, the part that is asked for."""
+"""What is stored: the instruments, and of one its days, its gaps, the part that is asked for."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from api.context import AppContext
+from api.market import market_of
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.gaps import minutes_in
+from ingest.gaps import merged, minutes_in, short_days
 from ingest.rows import DAY_MS, MINUTE_MS, floor_day
+from ingest.sample import INSTRUMENT as SAMPLE
+from ingest.sample import PERIOD as SAMPLE_PERIOD
 from ingest.stores.candles import CandleStore
 from ingest.stores.gaps import GapLedger
 
 CELLS: Final = 180
 WIDTH: Final = 1000
 """Of the picture, in its own units."""
+_KNOWN_S: Final = 30.0
+_INSTRUMENTS: Final = "instruments_with_candles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +40,9 @@ class Cell:
 class Stored:
     """What is stored of an instrument; `inside` is the share of a range's minutes that is there.
 
-    `absent` are minutes that its exchange does not have, `marked` the part of the strip that a
-    range covers, None where it lies outside.
+    `gaps` are the ranges without a candle from the first to the last; `absent` are minutes that its
+    exchange does not have, `marked` the part of the strip that a range covers, None where it lies
+    outside.
     """
 
     instrument: Instrument
@@ -44,6 +52,7 @@ class Stored:
     absent: int
     cells: Sequence[Cell]
     generated: bool
+    gaps: Sequence[Period] = ()
     inside: float | None = None
     marked: tuple[float, float] | None = None
 
@@ -53,9 +62,77 @@ class Stored:
         return (self.end_ms - self.first_ms) // MINUTE_MS - self.minutes
 
     @property
+    def longest(self) -> Period | None:
+        """The longest gap, the first of such; None without one."""
+        return max(self.gaps, key=lambda gap: gap.duration_ms, default=None)
+
+    @property
     def share(self) -> float:
         """Share of the minutes from the first to the last that is there."""
         return self.minutes / (self.minutes + self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """From when to when there are candles of an instrument, and whether a generator made some."""
+
+    instrument: Instrument
+    first_ms: int
+    end_ms: int
+    generated: bool
+
+
+def instruments(context: AppContext) -> list[Instrument]:
+    """The instruments with candles, looked at once in a while: a large store is long about it."""
+    now = time.monotonic()
+    until, found = context.running.get(_INSTRUMENTS, (now, []))
+    if now >= until or not found:
+        found = market_of(context.market).candle_store.instruments()
+        context.running[_INSTRUMENTS] = (time.monotonic() + _KNOWN_S, found)
+    return found
+
+
+async def is_bare(context: AppContext) -> bool:
+    """Whether there is no candle but those of a sample that is not whole, whoever began it."""
+    market = market_of(context.market)
+
+    def found() -> bool:
+        store = market.candle_store
+        if store.is_empty():
+            return True
+        return set(instruments(context)) == {SAMPLE} and not _has_sample(store)
+
+    return await market.read(found)
+
+
+async def has_sample(context: AppContext) -> bool:
+    """Whether the sample is stored, and whole, whoever stored it."""
+    market = market_of(context.market)
+    return await market.read(lambda: _has_sample(market.candle_store))
+
+
+def _has_sample(store: CandleStore) -> bool:
+    bounds = store.bounds(SAMPLE)
+    return bounds is not None and bounds[1] + DAY_MS >= SAMPLE_PERIOD.end_ms
+
+
+def sample_panel(
+    context: AppContext, *, here: bool = False, is_stored: bool = False
+) -> dict[str, Any]:
+    """What the template of the sample needs; `here` it was asked for."""
+    load, source = market_of(context.market).sample, context.candle_source
+    return {"load": load, "source": source, "here": here, "is_stored": is_stored}
+
+
+def held(store: CandleStore, instrument: Instrument) -> Held | None:
+    """What the first and the last day of an instrument say of it, None without candles; blocks."""
+    bounds = store.bounds(instrument)
+    if bounds is None:
+        return None
+    first_ms, end_ms = bounds[0], bounds[1] + MINUTE_MS
+    ends = (Period(first_ms, first_ms + DAY_MS), Period(end_ms - DAY_MS, end_ms))
+    made_up = any(store.synthetic(instrument, one) for one in ends)
+    return Held(instrument, first_ms, end_ms, made_up)
 
 
 def stored(
@@ -79,8 +156,18 @@ def stored(
         minutes_in(ledger.absent(instrument, span)),
         cells(days, span),
         store.synthetic(instrument, wanted or span) > 0,
+        gaps(store, instrument, days, span),
         inside,
         None if wanted is None else marked(wanted, span),
+    )
+
+
+def gaps(
+    store: CandleStore, instrument: Instrument, days: Mapping[int, int], span: Period
+) -> list[Period]:
+    """Ranges of `span` without a candle; only the minutes of days that lack some are read."""
+    return merged(
+        gap for part in merged(short_days(days, span)) for gap in store.missing(instrument, part)
     )
 
 

@@ -175,7 +175,7 @@ def fields_of(body: Mapping[str, Any], defaults: Defaults) -> Fields:
 
 def field_of(path: str, body: Mapping[str, Any]) -> str:
     """The field that a fault's path in a request belongs to."""
-    name = path.removeprefix("body.")
+    name = re.sub(r"\.values\.\d+$", ".values", path.removeprefix("body."))
     name = re.sub(r"^template\.signal_grids\.", "signals.", name)
     found = re.match(r"template\.indicator_grids\.(\d+)\.?(.*)", name)
     if found is None:

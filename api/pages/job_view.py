@@ -9,12 +9,14 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from api.column_parts import METRICS
-from api.pages.words import NONE, count, number, percent
+from api.pages.words import NONE, PERCENT, count, number, percent, share
 from api.ranked import ranked_record
 from cluster.jobs.job import STAGES, TERMINAL, Job
+from cluster.pace import starting_text
 from compute.grid import Axis, Grid
+from compute.quantities import plural, sentence
 from compute.report.facts import MARKETS
-from compute.report.ranked import METRIC_COLUMNS, parameter_values, silence
+from compute.report.ranked import METRIC_COLUMNS, has_stops, hold_pct, parameter_values, silence
 
 Record = dict[str, Any]
 
@@ -51,13 +53,15 @@ def about(job: Job) -> Record:
         "metric": job.effective_json["ranking"]["primary_metric"]
         .removesuffix("_pct")
         .replace("_", " "),
+        "distinct": job.effective_json["ranking"]["distinct"],
         "holdout": job.effective_json["validation"]["holdout_fraction"],
         "fee_pct": template["execution"]["fee_pct"],
         "slippage_pct": template["execution"]["slippage_pct"],
+        "has_stops": has_stops({"risk_params": template.get("risk_grid")}),
     }
 
 
-def course(job: Job) -> Record:
+def course(job: Job, is_left: bool) -> Record:
     """How far a job is: its stages, the share of the one under way, pace and time left."""
     at = STAGES.index(job.stage)
     total, done = job.total_units, job.processed_units
@@ -75,10 +79,12 @@ def course(job: Job) -> Record:
         "total": total,
         "pace": pace,
         "left": left,
+        "starting": starting_text(job.stage, done),
         "took": (job.finished_at - job.started_at).total_seconds()
         if job.finished_at and job.started_at
         else None,
         "ended": ended,
+        "orphaned": is_left,
         "cancelling": not ended and job.cancel_requested_at is not None,
         "failure": failure(job),
     }
@@ -97,7 +103,7 @@ def failure(job: Job) -> Record | None:
     told = job.last_error_json or {}
     text = told.get("message") or job.last_error or "Nothing was told."
     return {
-        "message": text[:1].upper() + text[1:].removesuffix(".") + ".",
+        "message": sentence(text),
         "stage": STAGE_NAMES.get(str((told.get("details") or {}).get("stage")), ""),
     }
 
@@ -113,7 +119,9 @@ def best_rows(variants: Sequence[Mapping[str, Any]], most: int = 5) -> list[Reco
             "rank": rank,
             "variant_key": one["variant_key"],
             "return_pct": one["metrics"]["total_return_pct"],
-            "parameters": [(short(name), values.get(name)) for name in varied or names],
+            "parameters": [
+                (short(name), setting(name, values.get(name))) for name in varied or names
+            ],
         }
         for rank, (one, values) in enumerate(zip(chosen, parameters, strict=True), 1)
     ]
@@ -127,37 +135,40 @@ def short(name: str) -> str:
     return label if group == "risk" else f"{indicator} {label}"
 
 
+def setting(name: str, value: Any) -> str:
+    """The text of a parameter's value; a stop that a variant does not have is off."""
+    if value is None:
+        return "off"
+    return cell(value, {"kind": "parameter", "unit": "%" if name.startswith("risk.") else ""})
+
+
 def tiles(result: Mapping[str, Any]) -> list[Record]:
     """The numbers that a result begins with: label, value, note, side of the value."""
-    if not result.get("variants"):
-        return []
-    first = result["variants"][0]
-    metrics, held = first["metrics"], (first.get("holdout") or {}).get("metrics")
-    gain, trades = metrics["total_return_pct"], metrics["num_trades"]
-    found = [
-        ("Rank 1 returned", percent(gain), f"{count(trades)} trades", gain),
-        (
-            "Its largest drawdown",
-            number(metrics["max_drawdown_pct"]) + " %",
-            "below its peak",
-            None,
-        ),
-    ]
+    rows = result.get("variants")
+    return row_tiles(rows[0], "Rank 1 returned") if rows else []
+
+
+def row_tiles(row: Mapping[str, Any], title: str) -> list[Record]:
+    """The same of any row; of one that is not final only its return is known."""
+    metrics, held = row["metrics"], (row.get("holdout") or {}).get("metrics")
+    gain, trades = metrics["total_return_pct"], metrics.get("num_trades")
+    drawdown = metrics.get("max_drawdown_pct")
+    told = "" if trades is None else plural(trades, "trade")
+    if told and has_stops(row.get("payload") or {}):
+        told += ", with its stops"
+    found = [(title, percent(gain), told, gain)]
+    if drawdown is not None:
+        found.append(("Its largest drawdown", share(drawdown, 2), "below its peak", None))
     if held:
-        later = held["total_return_pct"]
-        found.append(("On the holdout", percent(later), "bars it was not ranked on", later))
-    bought = _row(first.get("report"), "Benchmark Return [%]")
+        later, held_pct = held["total_return_pct"], hold_pct(row, held_out=True)
+        note = (
+            "bars it was not ranked on" if held_pct is None else f"buy and hold {percent(held_pct)}"
+        )
+        found.append(("On the holdout", percent(later), note, later))
+    bought = hold_pct(row)
     if bought is not None:
         found.append(("Buy and hold", percent(bought), "same bars, no costs", None))
     return [dict(zip(("label", "value", "note", "side"), one, strict=True)) for one in found]
-
-
-def _row(report: Mapping[str, Any] | None, metric: str) -> float | None:
-    texts = {row["metric"]: row["value"] for row in (report or {}).get("rows") or ()}
-    try:
-        return float(texts[metric])
-    except (KeyError, ValueError):
-        return None
 
 
 def notices(result: Mapping[str, Any], min_trades: int) -> list[str]:
@@ -166,7 +177,7 @@ def notices(result: Mapping[str, Any], min_trades: int) -> list[str]:
     found += [
         one["message"] for one in result.get("cautions") or () if one["code"] != "synthetic_candles"
     ]
-    return [text[:1].upper() + text[1:].removesuffix(".") + "." for text in found if text]
+    return [sentence(text) for text in found if text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +197,7 @@ class Filters:
 
 
 def filters(sent: Mapping[str, str], grid: Grid) -> Filters:
-    """The filters of a form's fields `from.AXIS`, `to.AXIS`, `is.AXIS`, `min.METRIC`.
+    """The filters of a form's fields `from.AXIS`, `to.AXIS`, `is.AXIS`, `min.METRIC`, `max.METRIC`.
 
     Fields of what there is not are left out: the page may be older than the form.
     """
@@ -198,8 +209,11 @@ def filters(sent: Mapping[str, str], grid: Grid) -> Filters:
             axis.append(f"{name}:{low}..{high}")
         if f"is.{name}" in given:
             axis.append(f"{name}:{given[f'is.{name}']}")
-    least = [f"{name}:{given[f'min.{name}']}" for name in METRICS if f"min.{name}" in given]
-    return Filters(axis, least, [], given)
+    least, most = (
+        [f"{name}:{given[f'{end}.{name}']}" for name in METRICS if f"{end}.{name}" in given]
+        for end in ("min", "max")
+    )
+    return Filters(axis, least, most, given)
 
 
 def filter_fields(grid: Grid) -> list[Record]:
@@ -207,7 +221,7 @@ def filter_fields(grid: Grid) -> list[Record]:
     return [
         {
             "name": name,
-            "label": name.replace("_", " "),
+            "label": short(name),
             "values": _values(axis),
             "is_text": isinstance(axis.values[0], str),
         }
@@ -249,6 +263,9 @@ def table(
         "groups": [_group(group, columns) for group in groups],
         "sort": names[at],
         "down": down,
+        "fixed": [
+            (short(n), setting(n, value)) for n, value in found["fixed"] if value is not None
+        ],
         "folded": len(found["rows"]) - len(groups),
     }
 
@@ -290,12 +307,17 @@ def cell(value: Any, column: Mapping[str, Any]) -> str:
         return value
     if column["kind"] == "parameter":
         text = f"{value:.12g}".replace("-", "\N{MINUS SIGN}")
-        return f"{text}\N{NARROW NO-BREAK SPACE}%" if column["unit"] == "%" else text
+        return text + PERCENT if column["unit"] == "%" else text
     if column["unit"] == "n":
         return count(value)
     if column["name"].endswith("total_return_pct"):
         return percent(value)
-    return number(value) + ("\N{NARROW NO-BREAK SPACE}%" if column["unit"] == "%" else "")
+    return number(value) + (PERCENT if column["unit"] == "%" else "")
+
+
+def metric_text(name: str, value: float | None) -> str:
+    """A metric of a ranked row."""
+    return cell(value, {"name": name, "kind": "metric", "unit": METRIC_UNITS[name]})
 
 
 def compared(one: Record, other: Record) -> list[tuple[str, str, str]]:

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from api.identity.users import OPERATOR
 from api.pages import words
 from api.users import User
 from compute.results import ENGINE_VERSION
@@ -61,12 +62,13 @@ def page(
     shown = {
         "user": user,
         "is_proved": user is not None and user.session_id is not None,
+        "is_operator": user is not None and user.user_id == OPERATOR,
         "path": request.url.path,
         **(values or {}),
     }
     response = HTMLResponse(templates().get_template(template).render(shown), status)
     secure(response, policy)
-    response.headers["Vary"] = "Accept, Cookie"
+    response.headers["Vary"] = "Cookie"
     return response
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from api.pages import words
-from compute.market.instrument import MARKETS
+from api.run_candles import is_made_up
+from compute.report.facts import MARKETS
 from live.strategies.events import Event
-from live.strategies.names import identifier
+from live.strategies.names import identifier, parts
 from live.strategies.runs import Run
 from live.strategies.store import Strategy
 
@@ -45,10 +46,11 @@ def head(strategy: Strategy) -> Record:
         "name": strategy.name,
         "symbol": spec["instrument_id"]["symbol"],
         "market_id": market,
-        "venue": MARKETS.get(market, f"market {market}"),
+        "venue": MARKETS.get(market, f"Market {market}"),
         "timeframe": spec["timeframe"],
         "created_at": strategy.created_at,
-        "indicators": [_setting(entry) for entry in spec["indicators"]],
+        "indicators": _shown(spec),
+        "synthetic": is_made_up(strategy) or bool((spec.get("source") or {}).get("synthetic")),
     }
 
 
@@ -104,6 +106,10 @@ def price(value: Any) -> str:
     return f"{whole}.{rest[:2]}{rest[2:].rstrip('0')}"
 
 
+def _shown(spec: Mapping[str, Any]) -> list[str]:
+    return parts(spec) if spec["schema_version"] == 2 else [*map(_setting, spec["indicators"])]
+
+
 def _setting(entry: Mapping[str, Any]) -> str:
     values = ", ".join(f"{value}" for value in (entry.get("params") or {}).values())
     return f"{identifier(entry)} {values}".strip()
@@ -135,25 +141,25 @@ def _facts(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Direction", spec["direction_mode"]),
         ("Size of a position", sizing),
-        ("Stop-loss", f"{risk['sl_pct']} %" if risk["sl_enabled"] else "off"),
-        ("Take-profit", f"{risk['tp_pct']} %" if risk["tp_enabled"] else "off"),
+        ("Stop-loss", f"{risk['sl_pct']}{words.PERCENT}" if risk["sl_enabled"] else "off"),
+        ("Take-profit", f"{risk['tp_pct']}{words.PERCENT}" if risk["tp_enabled"] else "off"),
         ("Cash at the start", words.number(execution["init_cash_quote"])),
-        ("Fee of each side", f"{execution['fee_pct']} %"),
-        ("Slippage", f"{execution['slippage_pct']} %"),
-        ("Warm-up", f"{words.count(spec['warmup_bars'])} bars"),
+        ("Fee of each side", f"{execution['fee_pct']}{words.PERCENT}"),
+        ("Slippage", f"{execution['slippage_pct']}{words.PERCENT}"),
+        ("Warm-up", words.plural(spec["warmup_bars"], "bar")),
     ]
 
 
 def _source(source: Mapping[str, Any] | None) -> Record:
-    """Where a strategy is from, and the page of it."""
+    """Where a strategy is from, and the page of it; that of a job is told with its row."""
     kind = (source or {}).get("kind")
     if source is None or kind not in ("job", "variant", "strategy"):
         return {"text": "Written by hand.", "place": None}
     if kind == "job":
-        rank = f"rank {source['rank']}" if source.get("rank") else "a row"
-        query = f"?rank={source['rank']}" if source.get("rank") else ""
-        place = f"/backtests/jobs/{source['job_id']}{query}"
-        return {"text": f"Saved from {rank} of a job.", "place": place}
+        which = "a row" if source.get("flat_index") is None else "a base variant"
+        if source.get("rank"):
+            which = f"rank {source['rank']}"
+        return {"text": f"Saved from {which} of a job.", "place": None}
     if kind == "strategy" and source.get("strategy_id"):
         return {"text": "Cloned from another one.", "place": f"/strategies/{source['strategy_id']}"}
     return {"text": "Saved from a variant of a search.", "place": None}
@@ -163,11 +169,11 @@ def _said(kind: str, payload: Mapping[str, Any]) -> str:
     get = payload.get
     match kind:
         case "run_started":
-            return "Asked for."
+            return "Start requested."
         case "run_state_changed":
             return f"{get('state', '')}".replace("_", " ").capitalize() + "."
         case "run_stop_requested":
-            return "Asked to stop."
+            return "Stop requested."
         case "run_stopped":
             return "Stopped."
         case "run_failed":
@@ -185,10 +191,16 @@ def _said(kind: str, payload: Mapping[str, Any]) -> str:
             )
         case "gap":
             first = f"{get('from_ts', '')}"[:16].replace("T", " ")
-            return f"{get('missing_minutes', 0)} minutes are missing, the first {first}."
+            return (
+                f"{words.plural(get('missing_minutes', 0), 'minute')} missing, the first {first}."
+            )
         case "repair":
             lost = get("given_up_minutes", 0)
-            return "The gap is filled." if not lost else f"Went on without {lost} minutes."
+            return (
+                "The gap is filled."
+                if not lost
+                else f"Went on without {words.plural(lost, 'minute')}."
+            )
     return kind.replace("_", " ")
 
 

@@ -20,6 +20,7 @@ from api.identity.service import Identity, LoggedIn
 from api.identity.session_tokens import SessionClaims, decoded
 from api.identity.sessions import Session, open_sessions
 from api.openapi import body_of
+from api.pages.visitor import forget_place, kept_place
 from api.schemas.auth import LOGINS, Link, Principal, SessionList, TelegramLoginRequest
 from api.users import AccountUser, KnownUser
 
@@ -96,7 +97,10 @@ async def make_link(user: AccountUser, users: Users) -> Response:
     "/links/{code}",
     status_code=303,
     response_class=Response,
-    responses={**errors("unauthorized"), 303: {"description": "Logged in; on to the first page."}},
+    responses={
+        **errors("unauthorized"),
+        303: {"description": "Logged in; on to the page that was wanted."},
+    },
     summary="Log in by a link",
 )
 async def follow_link(
@@ -108,8 +112,9 @@ async def follow_link(
     )
     response = Response(
         status_code=303,
-        headers={**NEVER_KEPT, "Location": "/", "Referrer-Policy": "no-referrer"},
+        headers={**NEVER_KEPT, "Location": kept_place(request), "Referrer-Policy": "no-referrer"},
     )
+    forget_place(response, users.settings)
     expires_at = found.session.expires_at
     set_login_cookie(response, users.settings, found.token, expires_at, users.now_ms())
     return response

@@ -13,6 +13,7 @@ from api.distribution import around
 from api.envelope import JSON, errors, json_response
 from api.errors import Conflict, invalid
 from api.inspecting import (
+    FLAT_MAX,
     TRADE_FORMS,
     Chosen,
     Place,
@@ -22,6 +23,7 @@ from api.inspecting import (
     variant_task,
 )
 from api.jobs import Jobs
+from api.ranked import RANK_MAX
 from api.routes.job_results import labels
 from api.routes.jobs import OWNED, JobId, TheJobs
 from api.running import answered
@@ -30,7 +32,7 @@ from api.sync import VARIANT
 from api.users import CurrentUser
 from api.variant_tasks import Look, inspected, paged, traded, windowed
 from cluster.inputs import STORE
-from compute.report.ranked import parameter_values
+from compute.report.ranked import has_stops, parameter_values
 
 router = APIRouter(prefix="/backtests/jobs", tags=["jobs"])
 _REFUSED = errors(*OWNED, "conflict", "too_many_requests")
@@ -38,10 +40,12 @@ _BAR_MAX = 2**31 - 1
 
 
 def _place(
-    rank: Annotated[int | None, Query(ge=1, description="A ranked row, by its rank.")] = None,
+    rank: Annotated[
+        int | None, Query(ge=1, le=RANK_MAX, description="A ranked row, by its rank.")
+    ] = None,
     flat_index: Annotated[
         int | None,
-        Query(ge=0, le=2**63 - 1, description="A base variant, by its place in the grid."),
+        Query(ge=0, le=FLAT_MAX, description="A base variant, by its place in the grid."),
     ] = None,
     sl_pct: Annotated[
         float | None,
@@ -119,7 +123,7 @@ async def _around(jobs: Jobs, found: Chosen) -> dict[str, Any] | None:
         columns = await jobs.columns_of(found.job)
     except Conflict:
         return None
-    return await jobs.threaded(around, columns, found.flat_index)
+    return await jobs.threaded(around, columns, found.flat_index, has_stops(found.payload))
 
 
 @router.get(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from api.bodies import JsonBody
+from api.context import Context
 from api.envelope import errors, json_response
 from api.events import MEDIA_TYPE, BoundedStream, last_event_id
 from api.jobs import Jobs, report_context
@@ -17,8 +19,16 @@ from api.schemas import examples
 from api.schemas.jobs import JobBody, JobPage, TopBody
 from api.users import CurrentUser, still
 from cluster.jobs.job import STATES, TERMINAL
-from cluster.jobs.listing import cursor_filter, state_filter, top_limit
+from cluster.jobs.listing import (
+    Wanted,
+    cursor_filter,
+    state_filter,
+    symbol_filter,
+    timeframe_filter,
+    top_limit,
+)
 from cluster.postgres.keyset import PAGE_DEFAULT, PAGE_MAX, page_limit
+from compute.market.timeframe import TIMEFRAMES
 from compute.request import BacktestRequest
 
 router = APIRouter(prefix="/backtests/jobs", tags=["jobs"])
@@ -84,6 +94,13 @@ async def listed(
         str | None,
         Query(description=f"Only those in this state: {', '.join(STATES)}. Blank is any."),
     ] = None,
+    symbol: Annotated[
+        str | None,
+        Query(description="Only those whose symbol contains this. Blank is any.", max_length=64),
+    ] = None,
+    timeframe: Annotated[
+        str | None, Query(description=f"Only those on {', '.join(TIMEFRAMES)}. Blank is any.")
+    ] = None,
     limit: Annotated[
         int | None,
         Query(
@@ -96,7 +113,8 @@ async def listed(
     ] = None,
 ) -> Response:
     """The user's jobs; a page goes on below the last job of the one before, whatever came since."""
-    page = await jobs.page(user, state_filter(state), page_limit(limit), cursor_filter(cursor))
+    wanted = Wanted(state_filter(state), symbol_filter(symbol), timeframe_filter(timeframe))
+    page = await jobs.page(user, wanted, page_limit(limit), cursor_filter(cursor))
     return json_response(page.record())
 
 
@@ -164,7 +182,7 @@ async def delete(job_id: JobId, user: CurrentUser, jobs: TheJobs) -> Response:
     "/{job_id}/events",
     response_class=Response,
     responses={
-        **errors(*OWNED),
+        **errors(*OWNED, "too_many_requests"),
         200: event_stream(
             "Events with ids that ascend, a comment every 15 seconds. It ends after the event of a "
             "final state.",
@@ -179,12 +197,17 @@ async def events(
     job_id: JobId,
     user: CurrentUser,
     jobs: TheJobs,
+    context: Context,
     last_id: Annotated[
         str | None,
         Header(
             alias="Last-Event-ID",
             description="Id of the last event that was seen; the stream goes on after it.",
         ),
+    ] = None,
+    cursor: Annotated[
+        str | None,
+        Query(description="The same for a first request, whose headers a page cannot set."),
     ] = None,
 ) -> Response:
     """What happened so far, then what happens.
@@ -193,12 +216,10 @@ async def events(
     to date by a few events. A client that reads nothing for 30 seconds is cut off, and so is one
     whose login or token has ended.
     """
-    after = last_event_id(last_id)
+    after = last_event_id(last_id, cursor)
     job = await jobs.status(job_id, user)
     if after and job.state in TERMINAL and await jobs.feed.after(job_id, after) is None:
         return Response(status_code=204)
-
-    async def allowed() -> bool:
-        return await still(request, user)
-
-    return BoundedStream(jobs.feed.stream(job_id, after, allowed=allowed), MEDIA_TYPE)
+    ended = context.streams.open(user.user_id)
+    pieces = jobs.feed.stream(job_id, after, allowed=partial(still, request, user))
+    return BoundedStream(pieces, MEDIA_TYPE, ended=ended)

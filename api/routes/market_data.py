@@ -26,7 +26,6 @@ from compute.errors import InvalidInput, InvalidRequest
 from compute.market.instrument import Instrument
 from compute.market.period import Period
 from ingest.coverage import coverage as coverage_of
-from ingest.sample import store_sample
 
 router = APIRouter(prefix="/market-data", tags=["market-data"])
 
@@ -180,9 +179,7 @@ async def sample(user: CurrentUser, context: Context) -> Response:
 
     Of the store nothing else is changed, and a second time nothing at all.
     """
-    market = market_of(context.market)
-    now_ms = context.now_ms()
-    found = await market.read(lambda: store_sample(market.candle_store, now_ms))
+    found = await market_of(context.market).sample.stored(context.now_ms())
     return json_response(found.record())
 
 

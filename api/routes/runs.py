@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from api.errors import NotFound, invalid
 from api.events import MEDIA_TYPE, BoundedStream
 from api.openapi import event_stream
 from api.routes.strategies import OWNED, Cursor, Key, Limit, StrategyId, TheStrategies, page
+from api.run_candles import is_quiet, lag_seconds, waits_for
 from api.run_check import run_check
 from api.run_feed import KINDS, RunFeed
 from api.schemas.strategies import (
@@ -25,14 +27,12 @@ from api.schemas.strategies import (
     TradePage,
 )
 from api.strategies import stored
-from api.users import CurrentUser
-from cluster.postgres.keyset import page_limit
-from compute.market.period import epoch_ms
-from ingest.rows import MINUTE_MS
+from api.users import CurrentUser, still
+from cluster.postgres.keyset import InvalidCursor, Place, page_limit
 from live.checks import reconciliation_record
 from live.results import account_record, equity_record, trade_records
 from live.strategies.events import event_cursor
-from live.strategies.runs import Run, run_cursor
+from live.strategies.runs import run_cursor
 
 router = APIRouter(prefix="/strategies", tags=["strategies"])
 
@@ -80,7 +80,8 @@ async def run(
     summary="Stop a strategy",
 )
 async def stop(strategy_id: StrategyId, user: CurrentUser, strategies: TheStrategies) -> Response:
-    """Asks the runner to end the active run, which is `stopping` until it has."""
+    """Asks the runner to end the active run, which is `stopping` until it has. One that no runner
+    has begun with is `stopped` at once."""
     with stored():
         return json_response((await strategies.runs.stop(strategy_id, user.user_id)).record())
 
@@ -118,18 +119,15 @@ async def one_run(
     strategies: TheStrategies,
     context: Context,
 ) -> Response:
-    """State, checkpoint, how far behind it is, and why it failed if it did."""
+    """State, checkpoint, how far behind it is, what it waits for, and why it failed if it did."""
+    now_ms, waits = context.now_ms(), None
     with stored():
         found = await strategies.runs.get(strategy_id, run_id, user.user_id)
-    return json_response({**found.record(), "lag_seconds": lag_seconds(found, context.now_ms())})
-
-
-def lag_seconds(run: Run, now_ms: int) -> float | None:
-    """From the close of the last minute that a run processed to now; None where it is idle."""
-    if not run.active or run.checkpoint_ts_open is None:
-        return None
-    seen_ms = epoch_ms(run.checkpoint_ts_open) + MINUTE_MS
-    return max(0.0, (now_ms - max(seen_ms, epoch_ms(run.started_at))) / 1000)
+        if found.state == "starting" or is_quiet(found, now_ms):
+            strategy = await strategies.store.owned(strategy_id, user.user_id)
+            waits = await waits_for(context, strategy)
+    now = {"lag_seconds": lag_seconds(found, now_ms), "waits_for": waits}
+    return json_response(found.record() | now)
 
 
 @router.get(
@@ -242,7 +240,7 @@ async def reconcile(
     "/{strategy_id}/runs/{run_id}/events",
     response_class=Response,
     responses={
-        **errors(*OWNED),
+        **errors(*OWNED, "too_many_requests"),
         200: event_stream(
             "Events in their order, a comment every 15 seconds. It ends with the run.",
             KINDS,
@@ -253,11 +251,13 @@ async def reconcile(
     summary="Follow a run as server-sent events",
 )
 async def run_events(
+    request: Request,
     strategy_id: StrategyId,
     run_id: RunId,
     user: CurrentUser,
     strategies: TheStrategies,
     feed: TheRunFeed,
+    context: Context,
     last_id: Annotated[
         str | None,
         Header(
@@ -270,11 +270,27 @@ async def run_events(
         Query(description="The same for a first request, whose headers a page cannot set."),
     ] = None,
 ) -> Response:
-    """What happened to a run so far, then what happens: states, signals, trades, gaps."""
-    after = event_cursor(last_id or cursor)
+    """What happened to a run so far, then what happens: states, signals, trades, gaps.
+
+    A client that reads nothing for 30 seconds is cut off, and so is one whose login or token has
+    ended.
+    """
+    after = _seen(last_id, cursor)
     with stored():
         run = await strategies.runs.get(strategy_id, run_id, user.user_id)
         seen = after is not None and not run.active
         if seen and after is not None and await feed.ended(strategy_id, run_id, after):
             return Response(status_code=204)
-    return BoundedStream(feed.stream(strategy_id, run_id, after), MEDIA_TYPE)
+    ended = context.streams.open(user.user_id)
+    pieces = feed.stream(strategy_id, run_id, after, allowed=partial(still, request, user))
+    return BoundedStream(pieces, MEDIA_TYPE, ended=ended)
+
+
+def _seen(header: str | None, cursor: str | None) -> Place | None:
+    """The place of the last event that a reader saw. Raises: InvalidCursor, InvalidRequest."""
+    if not header:
+        return event_cursor(cursor)
+    try:
+        return event_cursor(header)
+    except InvalidCursor as error:
+        raise invalid(error.message, "invalid_cursor", "header.Last-Event-ID") from None

@@ -118,9 +118,10 @@ async def save(
 ) -> Response:
     """Keeps a variant whole: indicators, rules, stops, modes, costs and warm-up.
 
-    Either a row of a job's best, or what POST /backtests/variant-report takes: the context of a
-    search and the `payload` of one of its rows (`include_trades` says nothing here). Back-tested
-    by its id over the same range, with the same `validation`, it gives the row it was saved from.
+    Either a row of a job's best, or a base variant of its grid, or what
+    POST /backtests/variant-report takes: the context of a search and the `payload` of one of its
+    rows (`include_trades` says nothing here). Back-tested by its id over the same range, with the
+    same `validation`, it gives the row it was saved from.
     """
     return _created(*await strategies.save(body, user, idempotency_key))
 
@@ -168,15 +169,21 @@ async def listed(
 
     Filters are values that all strategies of the page have.
     """
-    tags = {
-        "symbol": storable((symbol or "").strip().upper(), "query.symbol") or None,
-        "market_type": _market_type(market_type),
-        "timeframe": _timeframe(frame),
-    }
+    tags = {"symbol": symbol_filter(symbol), **tag_filters(market_type, frame)}
     most = page_limit(limit)
     with stored():
         found = await strategies.store.page(user.user_id, most, strategy_cursor(cursor), tags)
     return page(found, most)
+
+
+def symbol_filter(raw: str | None) -> str | None:
+    """The symbol to filter by; blank is none. Raises: InvalidRequest."""
+    return storable((raw or "").strip().upper(), "query.symbol") or None
+
+
+def tag_filters(market_type: str | None, frame: str | None) -> dict[str, str | None]:
+    """The tags that a list of strategies is filtered by. Raises: InvalidRequest."""
+    return {"market_type": _market_type(market_type), "timeframe": _timeframe(frame)}
 
 
 def _market_type(raw: str | None) -> str | None:

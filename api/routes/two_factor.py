@@ -53,12 +53,13 @@ async def shown(user: InSession, two_factor: TheTwoFactor) -> Response:
 @router.post(
     "/setup",
     response_model=SetupBody,
-    responses=errors("unauthorized", "forbidden", "conflict"),
+    responses=errors("unauthorized", "forbidden", "conflict", "too_many_requests"),
     summary="Make a secret for an authenticator",
 )
 async def setup(user: InSession, two_factor: TheTwoFactor) -> Response:
-    """Until a code of it is verified, the secret is in force for nothing, and a further set-up
-    replaces it. An enabled one is never replaced: 409 `two_factor_already_enabled`.
+    """Until a code of it is verified, the secret is not in use, and a further set-up
+    replaces it. An enabled one is never replaced: 409 `two_factor_already_enabled`. Ten set-ups of
+    a day are free, then each has to wait: 429 `too_many_attempts`.
     """
     uri = await two_factor.setup(user.user_id)
     return json_response({"otpauth_uri": uri}, headers=NEVER_KEPT)
@@ -123,6 +124,23 @@ async def reset(
     """
     code = parsed(RecoveryRequest, body).recovery_code.get_secret_value()
     await two_factor.reset(caller(request, user), code)
+    return Response(status_code=204)
+
+
+@router.delete(
+    "",
+    status_code=204,
+    response_class=Response,
+    responses=errors("unauthorized", "forbidden"),
+    summary="Switch the second factor off",
+)
+async def disable(user: SteppedUp, two_factor: TheTwoFactor) -> Response:
+    """With a fresh code of the authenticator. Recovery codes are worth nothing after it, and
+    exchange keys are out of reach until there is a second factor again.
+
+    Refusals in `details.error`: `two_factor_required`, `step_up_required`.
+    """
+    await two_factor.disable(user.user_id)
     return Response(status_code=204)
 
 

@@ -188,7 +188,7 @@ class RunFacts(Answer):
     """What may differ between two equal runs."""
 
     executor: str = Field(description="What it ran on.")
-    device: str = Field(description="cpu or gpu.")
+    device: str = Field(description="What searched: cpu, or the name of a card.")
     threads: int = Field(description="Threads.")
     timings: dict[str, float] = Field(description="Seconds by step.")
 

@@ -139,6 +139,12 @@ class MonthReturn(Answer):
     return_pct: float | None = Field(description="Percent of the equity that it began with.")
 
 
+class InspectedRow(ReportRow):
+    """A line of the report with its value as people read it."""
+
+    shown: str = Field(description="The value with its unit; durations and dates to the minute.")
+
+
 class InspectedTrade(Trade):
     """A trade with its times and the prices of its stops."""
 
@@ -162,6 +168,13 @@ class AroundBody(Answer):
     words: str = Field(description="The same as sentences.")
 
 
+class HoldoutInShort(Answer):
+    """What came of the part that was held out, whichever is shown."""
+
+    total_return_pct: float | None = Field(description="Return of the variant.")
+    hold_return_pct: float | None = Field(description="Return of buying and holding, no costs.")
+
+
 class InspectionBody(Answer):
     """One variant."""
 
@@ -180,7 +193,8 @@ class InspectionBody(Answer):
     bars: int = Field(description="Bars of the part.")
     init_cash: float = Field(description="Cash at its start.")
     metrics: dict[str, float | int | None] = Field(description="Numbers that rows are ranked by.")
-    rows: list[ReportRow] = Field(description="The 25 rows.")
+    rows: list[InspectedRow] = Field(description="The 25 rows.")
+    holdout: HoldoutInShort | None = Field(description="Null where nothing was held out.")
     equity: SeriesBody = Field(description="Equity at the close of bars.")
     hold: SeriesBody = Field(description="The cash, put into the instrument at the start.")
     drawdown_pct: SeriesBody = Field(description="Equity below its peak, in percent, not above 0.")

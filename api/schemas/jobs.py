@@ -34,12 +34,21 @@ class JobCourse(Answer):
     total_units: int = Field(ge=0, description="Units of the stage; 0 when not known yet.")
 
 
+class TimeRangeBody(Answer):
+    """A half-open range of times, UTC."""
+
+    start: str = Field(examples=[_TIME], description="The first moment in it.")
+    end: str = Field(examples=[_TIME], description="The first moment after it.")
+
+
 class JobItem(JobCourse):
     """A job in a list."""
 
     instrument_id: InstrumentRef = Field(description="Whose candles.")
     timeframe: str = Field(description="Of the bars.", examples=["1h"])
     stage_a_variants_total: int = Field(ge=1, description="Base variants: the grid without stops.")
+    time_range: TimeRangeBody = Field(description="What was tried.")
+    indicators: list[str] = Field(description="Ids, as in the request.", examples=[["ma.sma"]])
 
 
 class JobPage(Answer):

@@ -63,7 +63,8 @@ class SpecV2(SpecHead):
     warmup_bars: int = Field(description="Bars before the first traded one.")
     source: dict[str, Any] | None = Field(
         description="Where it is from: kind is job, variant or strategy, with the ids and the"
-        " variant's keys; null for one that was written."
+        " variant's keys, its rank or flat_index, and synthetic where a generator made the candles"
+        " that it was found on; null for one that was written."
     )
 
 
@@ -110,6 +111,10 @@ class RunNowBody(RunBody):
     lag_seconds: float | None = Field(
         description="From the close of the last candle it processed to now, below 60 while it"
         " keeps up; null before the first candle and when the run has ended."
+    )
+    waits_for: str | None = Field(
+        description="Why no candle comes to it, and what to do: none of its instrument is stored,"
+        " or no new one. Null while candles come, when it has ended, and where that is not known."
     )
 
 

@@ -42,6 +42,11 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         assert f" {name} " in done.stdout
 
 
+def test_the_version_is_told() -> None:
+    done = call("--version")
+    assert (done.status, done.stdout) == (0, f"roehub {ENGINE_VERSION}\n")
+
+
 # What was published; an id stays for ever, so these only grow.
 PUBLISHED = {
     "ma": 15, "momentum": 16, "structure": 20, "trend": 11, "volatility": 14, "volume": 12,
@@ -226,6 +231,14 @@ def test_doctor_looks_into_the_candle_store(
         "ok",
         f"{tmp_path / 'clickhouse'}, in this process, candles of 0 instruments",
     )
+    (minute := tmp_path / "one.csv").write_text(
+        "ts_open,open,high,low,close,volume_base\n1704067200000,1,1,1,1,1\n"
+    )
+    loaded = call(
+        "ingest", "backfill-1m", "--market-id", 1, "--symbol", "BTCUSDT", "--parquet", minute
+    )
+    assert loaded.status == 0, loaded.stderr
+    assert api.doctor.candle_store().text.endswith(", candles of 1 instrument")
     monkeypatch.setenv("CH_HOST", "127.0.0.1")
     monkeypatch.setenv("CH_PORT", "9")
     found = api.doctor.candle_store()

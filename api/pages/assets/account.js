@@ -1,6 +1,7 @@
 // The account's page. What is secret is shown once and taken off the page when that is closed.
 import { ApiError, get, post, remove } from "/assets/api.js";
 import { sure } from "/assets/dialogs.js";
+import { clear, refuse } from "/assets/forms.js";
 import { say } from "/assets/page.js";
 
 const byId = (name) => document.getElementById(name);
@@ -54,19 +55,18 @@ async function steppedUp() {
 
 function blank(form) {
   form.reset();
-  form.querySelector("[role=alert]").hidden = true;
+  clear(form);
 }
 
 async function refusing(form, action) {
-  const refused = form.querySelector("[role=alert]"), button = form.querySelector("button:not([type=button])");
-  refused.hidden = true;
+  const button = form.querySelector("button:not([type=button])");
+  clear(form);
   button.disabled = true;
   try {
     await action();
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    refused.textContent = error.message;
-    refused.hidden = false;
+    refuse(form, error);
   } finally {
     button.disabled = false;
   }
@@ -104,13 +104,13 @@ const FORMS = {
 const ACTS = {
   async "log-out"() { await post("/auth/logout"); location.assign("/"); },
   async "log-out-everywhere"() {
-    if (!(await sure("Log out everywhere, here too?"))) return;
+    if (!(await sure("Log out everywhere, here too?", "Log out", "Stay"))) return;
     await post("/auth/logout-everywhere");
     location.assign("/");
   },
   async end({ id }) { await remove(`/auth/sessions/${id}`); await reload("sessions"); },
   async revoke({ id, name }) {
-    if (!(await sure(`Revoke ${name}? Whatever uses it stops to work at once.`))) return;
+    if (!(await sure(`Revoke ${name}? Whatever uses it stops to work at once.`, "Revoke it"))) return;
     await remove(`/access-tokens/${id}`);
     await reload("tokens");
   },
@@ -120,8 +120,13 @@ const ACTS = {
     await shownCodes(made.recovery_codes);
     await reload("two-factor");
   },
+  async disable() {
+    if (!(await sure("Switch the second factor off? Exchange keys are out of reach until there is one again.", "Switch it off"))) return;
+    await proved(() => remove("/2fa"));
+    await Promise.all([reload("two-factor"), reload("keys")]);
+  },
   async "delete-key"({ id, name }) {
-    if (!(await sure(`Delete the key ${name}? Its secrets are erased at once.`))) return;
+    if (!(await sure(`Delete the key ${name}? Its secrets are erased at once.`, "Delete it"))) return;
     await proved(() => remove(`/exchange-keys/${id}`));
     await Promise.all([reload("keys"), reload("two-factor")]);
   },
@@ -138,7 +143,7 @@ const ACTS = {
     anchor.addEventListener("click", () => setTimeout(() => place.replaceChildren("Press Start there, then “Look again”."), 0), { once: true });
   },
   async "remove-chat"({ id }) {
-    if (!(await sure("Remove this chat? It gets no more messages."))) return;
+    if (!(await sure("Remove this chat? It gets no more messages.", "Remove it"))) return;
     await remove(`/account/telegram/chats/${id}`);
     await reload("chats");
   },

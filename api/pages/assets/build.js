@@ -1,6 +1,6 @@
 // The form of a back-test: its blocks, its counts, and each indicator drawn as it is chosen.
 import { call } from "/assets/api.js";
-import { axis, draw, forget, tooltip } from "/assets/charts.js";
+import { PERCENT, countText, number, plain, price } from "/assets/job_numbers.js";
 import { say } from "/assets/page.js";
 
 const BARS_SHOWN = 240;
@@ -8,6 +8,8 @@ const FRAME_MS = { "1m": 6e4, "5m": 3e5, "15m": 9e5, "1h": 36e5, "4h": 144e5, "1
 
 const form = () => document.getElementById("build");
 const field = (name) => form().elements.namedItem(name);
+// ECharts is large, and the form does not wait for it.
+let charts = null;
 const edited = (element) => element.dispatchEvent(new Event("edited", { bubbles: true }));
 
 // ---- presses
@@ -15,7 +17,7 @@ const edited = (element) => element.dispatchEvent(new Event("edited", { bubbles:
 document.addEventListener("click", (event) => {
   const target = event.target.closest("[data-move], [data-days], [data-goes]");
   if (!target) return;
-  if (target.dataset.days) return setRange(target.dataset.days);
+  if (target.dataset.days) return wantRange(target.dataset.days);
   if (target.dataset.goes !== undefined) {
     event.preventDefault();
     return goTo(target.dataset.goes);
@@ -30,7 +32,7 @@ function moveBlock(block, where, button) {
   if (where === "out") {
     const next = block.nextElementSibling ?? block.previousElementSibling;
     const chart = block.querySelector("[data-look]");
-    forget(chart);
+    charts?.forget(chart);
     block.remove();
     (next?.querySelector('[data-move="out"]') ?? document.querySelector(".adder summary")).focus();
     say(`${title} is removed.`);
@@ -40,23 +42,40 @@ function moveBlock(block, where, button) {
   const beside = where === "up" ? block.previousElementSibling : block.nextElementSibling;
   if (beside) where === "up" ? beside.before(block) : beside.after(block);
   button.focus();
-  say(`${title} is number ${[...block.parentElement.children].indexOf(block) + 1}.`);
+  say(`${title} is now number ${[...block.parentElement.children].indexOf(block) + 1}.`);
 }
 
-function setRange(days) {
-  const stored = document.querySelector(".coverage");
-  if (!stored) return say("Choose a symbol that has candles first.");
+// The days that are wanted of what is stored, while that is asked for and no other range is typed.
+let wanted = null;
+
+function wantRange(days) {
+  wanted = days;
+  if (!setRange()) edited(field("time_range.start"));
+}
+
+// Whether it is known what is stored of the instrument that is chosen.
+function setRange() {
+  const known = document.querySelector("#coverage [data-of]"), days = wanted;
+  const chosen = ["market_id", "symbol"].map((name) => field(`template.instrument_id.${name}`).value.trim()).join(":");
+  if (known?.dataset.of !== chosen) return false;
+  wanted = null;
+  const stored = known.querySelector(".coverage");
+  if (!stored) {
+    say("Choose a symbol that has candles first.");
+    return true;
+  }
   const first = Math.floor(stored.dataset.first / 864e5) * 864e5;
   const end = Math.ceil(stored.dataset.end / 864e5) * 864e5;
   const start = days === "all" ? first : Math.max(first, end - days * 864e5);
   field("time_range.start").value = new Date(start).toISOString().slice(0, 16);
   field("time_range.end").value = new Date(end).toISOString().slice(0, 16);
   edited(field("time_range.start"));
+  return true;
 }
 
 function goTo(name) {
   const found = [...form().elements].find((one) => one.name === name)
-    ?? [...form().elements].find((one) => one.name.startsWith(`${name}.`) && one.offsetParent);
+    ?? [...form().elements].find((one) => one.name.startsWith(`${name}.`) && !one.name.endsWith(".as") && one.offsetParent);
   const place = found ?? document.querySelector(".build-form");
   place.closest("details")?.setAttribute("open", "");
   place.scrollIntoView({ block: "center" });
@@ -69,6 +88,7 @@ document.addEventListener("keydown", (event) => {
   // In a long form Enter is not yet a decision.
   if (event.key === "Enter" && event.target.matches("#build input")) {
     event.preventDefault();
+    if (event.target.dataset.filters) return takeFirst(event.target);
     event.target.dispatchEvent(new Event("change", { bubbles: true }));
   }
 });
@@ -77,6 +97,7 @@ document.addEventListener("input", (event) => {
   if (event.target.dataset.filters) return filter(event.target);
   const one = event.target.closest(".axis");
   if (one) count(one);
+  if (event.target.name?.startsWith("time_range.")) wanted = null;
   if (event.target.name === "template.instrument_id.market_id") followFee();
 });
 
@@ -101,6 +122,16 @@ function filter(input) {
     }
     group.hidden = !some;
   }
+}
+
+// What is found first is taken, and the next word can be typed.
+function takeFirst(input) {
+  if (!input.value.trim()) return;
+  const found = [...document.querySelectorAll(`#${input.dataset.filters} button`)].find((one) => one.offsetParent && !one.hidden);
+  if (!found) return;
+  found.click();
+  input.value = "";
+  filter(input);
 }
 
 function followFee() {
@@ -149,7 +180,7 @@ function count(one) {
   else if (start.value && stop.value && step.value > 0 && +start.value <= +stop.value) {
     size = Math.floor((stop.value - start.value) / step.value + 1e-9) + 1;
   }
-  place.textContent = size === null ? "" : size === 1 ? "1 value" : `${size.toLocaleString("en").replaceAll(",", " ")} values`;
+  place.textContent = size === null ? "" : size === 1 ? "1 value" : `${countText(size)} values`;
 }
 
 // ---- after parts have come
@@ -157,12 +188,16 @@ function count(one) {
 document.addEventListener("htmx:afterSettle", (event) => {
   const target = event.detail.target;
   if (!form()) return;
-  if (target.id === "estimate") {
+  if (target.id === "coverage") {
+    const isKnown = wanted && setRange();
+    if (!isKnown && !target.querySelector("[data-of]")) wanted = null; // it cannot be told, and says why
+  } else if (target.id === "estimate") {
     markFaults();
     if (target.querySelector("[data-counted]")) look();
   } else if (target.id === "blocks" || target.closest?.("#blocks") || target.id === "build") {
     form().querySelectorAll(".axis").forEach(count);
     markAdded();
+    if (target.id === "build") wanted = null;
     if (target.id === "blocks") {
       const block = target.lastElementChild;
       block.scrollIntoView({ block: "nearest" });
@@ -172,25 +207,42 @@ document.addEventListener("htmx:afterSettle", (event) => {
   }
 });
 
+document.addEventListener("htmx:sendError", ({ detail }) => { if (detail.target.id === "coverage") wanted = null; });
+
 function markAdded() {
   const chosen = new Set([...form().querySelectorAll("[data-block]")].map((one) => one.dataset.block));
   for (const button of form().querySelectorAll("[data-adds]")) button.disabled = chosen.has(button.dataset.adds);
 }
 
 function markFaults() {
-  for (const one of form().querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
+  for (const one of form().querySelectorAll("[aria-invalid]")) {
+    one.removeAttribute("aria-invalid");
+    describe(one, null);
+  }
   for (const fault of form().querySelectorAll("[data-field]")) {
     const name = fault.dataset.field;
     const found = [...form().elements].filter((one) => one.name === name || one.name.startsWith(`${name}.`));
-    for (const one of found) one.setAttribute("aria-invalid", "true");
+    for (const one of found) {
+      one.setAttribute("aria-invalid", "true");
+      describe(one, fault.id);
+    }
     if (found.length) fault.querySelector("a").textContent = called(found[0]);
   }
 }
 
+// A field may have a note of its own; what is wrong with it is read after that.
+function describe(field, fault) {
+  const own = (field.getAttribute("aria-describedby") ?? "").split(" ").filter((id) => id && !id.startsWith("fault-"));
+  const all = fault ? [...own, fault] : own;
+  if (all.length) field.setAttribute("aria-describedby", all.join(" "));
+  else field.removeAttribute("aria-describedby");
+}
+
 // A field as the page calls it.
 function called(one) {
-  const group = one.closest(".axis[aria-label]");
-  return (group?.getAttribute("aria-label") ?? one.labels?.[0]?.firstChild.textContent ?? one.name).trim();
+  const group = one.closest(".axis[aria-label]")?.getAttribute("aria-label");
+  const texts = [...one.labels?.[0]?.childNodes ?? []].filter((node) => node.nodeType === Node.TEXT_NODE);
+  return (group ?? texts.map((node) => node.textContent).join(" ")).trim() || one.name;
 }
 
 // ---- pictures, then the time it takes: one after the other, until something is edited
@@ -216,9 +268,12 @@ async function look() {
   asking.abort();
   asking = new AbortController();
   const request = JSON.parse(document.getElementById("as-json").textContent);
+  const place = document.getElementById("seconds");
+  if (place?.dataset.guess) {
+    tellTime(place, Number(place.dataset.guess), "A first guess, from grids measured before. Measuring this one …");
+  }
   try {
     for (const grid of request.template.indicator_grids) await lookAt(grid, request);
-    const place = document.getElementById("seconds");
     if (place) tellSeconds(place, await ask("/backtests/estimate?timed=true", request));
   } catch (error) {
     if (error.name !== "AbortError") throw error;
@@ -236,10 +291,11 @@ async function lookAt(grid, { template, time_range: range }) {
   const key = JSON.stringify(body);
   if (shown.get(place) === key) return;
   const found = await ask("/indicators/preview", body);
+  charts ??= await import("/assets/charts.js");
   if (!place.isConnected) return;
   shown.set(place, key);
   if (found.error) {
-    forget(place);
+    charts.forget(place);
     place.classList.remove("drawn");
     words.textContent = found.error;
   } else {
@@ -247,17 +303,22 @@ async function lookAt(grid, { template, time_range: range }) {
   }
 }
 
+function tellTime(place, seconds, said) {
+  const [figure, words] = place.children;
+  const [, size, unit] = [[7200, 3600, "h"], [90, 60, "min"], [0, 1, "s"]].find(([from]) => seconds >= from);
+  figure.textContent = seconds < 1 ? "under a second" : `about ${Math.round(seconds / size)} ${unit}`;
+  words.textContent = said;
+}
+
 function tellSeconds(place, found) {
   const [figure, words] = place.children;
   if (!found.seconds) {
-    figure.textContent = "–";
-    words.textContent = found.error ?? "It would be refused.";
+    if (!place.dataset.guess) figure.textContent = "–";
+    words.textContent = found.error ?? "Not measured: the job would be refused.";
     return;
   }
   const total = Object.values(found.seconds).reduce((a, b) => a + b, 0);
-  const [, size, unit] = [[7200, 3600, "h"], [90, 60, "min"], [0, 1, "s"]].find(([from]) => total >= from);
-  figure.textContent = total < 1 ? "under a second" : `about ${Math.round(total / size)} ${unit}`;
-  words.textContent = `on ${found.threads} core${found.threads === 1 ? "" : "s"}, measured on a piece of it; starting comes on top`;
+  tellTime(place, total, `An estimate for ${found.threads} core${found.threads === 1 ? "" : "s"}, measured on a small part of the grid. Starting up takes some seconds more.`);
   for (const { code, message } of found.cautions) {
     if (code === "synthetic_candles" || code === "signals_ignored") continue;
     const notice = document.createElement("p");
@@ -267,24 +328,26 @@ function tellSeconds(place, found) {
   }
 }
 
-// The end of the range, where the bars can be told apart.
+// The end of the range, where the bars can be told apart. What is stored may be told of an instrument
+// that was left a moment ago: it counts where it is within the range.
 function lastBars(range, frame) {
-  const stored = document.querySelector(".coverage")?.dataset.end ?? Infinity;
-  const end = Math.min(Date.parse(range.end), stored);
-  const from = Math.max(Date.parse(range.start), end - BARS_SHOWN * FRAME_MS[frame]);
+  const start = Date.parse(range.start), stop = Date.parse(range.end);
+  const stored = Number(document.querySelector(".coverage")?.dataset.end ?? Infinity);
+  const end = stored > start ? Math.min(stop, stored) : stop;
+  const from = Math.max(start, end - BARS_SHOWN * FRAME_MS[frame]);
   return { start: new Date(from).toISOString(), end: new Date(end).toISOString() };
 }
 
 function picture(place, words, found, frame) {
   const settings = Object.entries({ ...found.settings, ...found.signals }).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ");
   const long = found.long.reduce((a, b) => a + b, 0), short = found.short.reduce((a, b) => a + b, 0);
-  const share = (votes) => `${Math.round(100 * votes / Math.max(1, found.bars))} %`;
+  const share = (votes) => number(100 * votes / Math.max(1, found.bars), 0) + PERCENT;
   words.textContent = `The last ${found.bars} bars of ${frame}${found.generated ? " (synthetic)" : ""}: ${found.output} with ${settings || "no setting"}. LONG on ${share(long)} of them, SHORT on ${share(short)}.`;
   place.classList.add("drawn");
   place.classList.toggle("two", !found.on_price);
   const times = found.ts_open.map((ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " "));
   const label = `${found.indicator_id} on candles, its votes below. ${words.textContent}`;
-  draw(place, label, (colour) => options(found, times, colour));
+  charts.draw(place, label, (colour) => options(found, times, colour));
 }
 
 function options(found, times, colour) {
@@ -295,12 +358,11 @@ function options(found, times, colour) {
   const last = heights.length - 1;
   const grid = heights.map((height, i) => ({ left: 54, right: 8, top: tops[i], height }));
   const xAxis = heights.map((_, i) => ({
-    type: "category", data: times, gridIndex: i, ...axis({ splitLine: { show: false } }),
-    axisLabel: { show: i === last, color: colour.soft, hideOverlap: true, fontSize: 11 },
+    gridIndex: i, ...charts.axis({ type: "category", data: times, splitLine: { show: false }, axisLabel: { show: i === last, fontSize: 11 } }),
   }));
   const yAxis = heights.map((_, i) => i === last
     ? { gridIndex: i, min: 0, max: 1, show: false }
-    : { gridIndex: i, scale: true, splitNumber: 3, ...axis(), axisLabel: { color: colour.soft, fontSize: 11 } });
+    : { gridIndex: i, scale: true, splitNumber: 3, ...charts.axis({ axisLabel: { fontSize: 11 } }) });
   const vote = (votes, other, shade) => ({
     type: "bar", xAxisIndex: last, yAxisIndex: last, stack: "votes", barCategoryGap: "0%", silent: true,
     itemStyle: { color: shade }, data: votes.map((n, i) => n / Math.max(1, n + other[i], found.bars_per_point)),
@@ -308,7 +370,7 @@ function options(found, times, colour) {
   return {
     grid, xAxis, yAxis,
     axisPointer: { link: [{ xAxisIndex: "all" }] },
-    tooltip: tooltip({ trigger: "axis", formatter: (points) => told(found, times, points[0]?.dataIndex) }),
+    tooltip: charts.tooltip({ trigger: "axis", formatter: (points) => told(found, times, points[0]?.dataIndex) }),
     series: [
       {
         type: "candlestick", xAxisIndex: 0, yAxisIndex: 0,
@@ -333,7 +395,7 @@ function told(found, times, i) {
   if (i === undefined) return "";
   const vote = found.long[i] > found.short[i] ? "LONG" : found.short[i] > found.long[i] ? "SHORT" : "neutral";
   const value = found.value[i];
-  return `${times[i]}\nclose ${found.close[i]}\n${found.output} ${value === null ? "–" : Number(value.toPrecision(7))}\n${vote}`;
+  return `${times[i]}\nclose ${price(found.close[i])}\n${found.output} ${value === null ? "–" : plain(value.toPrecision(7))}\n${vote}`;
 }
 
 if (form()) {

@@ -1,5 +1,6 @@
 // Charts in the colours of the page: drawn on canvas, redrawn when the theme or the size changes.
 import * as echarts from "/assets/vendor/echarts.js";
+import { plain } from "/assets/job_numbers.js";
 
 const shown = new Map();
 const NAMES = [
@@ -23,11 +24,13 @@ export const tooltip = (more = {}) => {
   };
 };
 
-export const axis = (more = {}) => {
+// Numbers of an axis read like those of the page, unless a `formatter` says more.
+export const axis = ({ axisLabel, ...more } = {}) => {
   const { soft, line } = colours();
+  const formatter = more.type === "category" ? {} : { formatter: plain };
   return {
     axisLine: { lineStyle: { color: line } }, axisTick: { show: false },
-    axisLabel: { color: soft, hideOverlap: true }, nameTextStyle: { color: soft },
+    axisLabel: { color: soft, hideOverlap: true, ...formatter, ...axisLabel }, nameTextStyle: { color: soft },
     splitLine: { lineStyle: { color: line, opacity: 0.6 } }, ...more,
   };
 };
@@ -36,7 +39,6 @@ export const axis = (more = {}) => {
 export const timeAxis = (more = {}) => axis({
   type: "time", splitLine: { show: false },
   axisLabel: {
-    color: colours().soft, hideOverlap: true,
     formatter: { year: "{yyyy}", month: "{MMM} {yyyy}", day: "{d} {MMM}", hour: "{HH}:{mm}", minute: "{HH}:{mm}", second: "{HH}:{mm}:{ss}", millisecond: "{HH}:{mm}:{ss}", none: "{yyyy}-{MM}-{dd}" },
   },
   ...more,

@@ -1,59 +1,29 @@
 // A job's page: follows the job while it runs, then hands over to the pictures and the variant.
 import { ApiError, post, remove } from "/assets/api.js";
 import { sure } from "/assets/dialogs.js";
+import { follow } from "/assets/follow.js";
 import { say } from "/assets/page.js";
 
 const place = document.getElementById("job");
 const id = place.dataset.job;
 const ENDED = ["succeeded", "failed", "cancelled"];
-const FAILURES = 3, POLL_MS = 2000, LEAST_MS = 400;
 
-// ---- the run: events say that something changed, the service says what
+// ---- the run
 
-let failures = 0, asked = null, again = false, stream = null, polling = null;
+const best = () => [...document.querySelectorAll(".best [data-key]")];
+let known = new Set(best().map((row) => row.dataset.key));
 
-const live = (text) => {
-  const line = document.getElementById("live");
-  if (line) line.textContent = text;
-};
-
-async function refresh() {
-  if (asked) { again = true; return; }
-  const known = new Set([...document.querySelectorAll(".best [data-key]")].map((row) => row.dataset.key));
-  asked = htmx.ajax("GET", `/_partial/jobs/${id}/run`, { target: "#run", swap: "innerHTML" });
-  try { await asked; } catch { /* the next one may come through */ }
-  for (const row of document.querySelectorAll(".best [data-key]")) {
-    if (known.size && !known.has(row.dataset.key)) row.classList.add("fresh");
-  }
-  const state = document.querySelector("#run [data-state]")?.dataset.state;
-  if (ENDED.includes(state)) { stop(); location.reload(); return; }
-  setTimeout(() => { asked = null; if (again) { again = false; refresh(); } }, LEAST_MS);
+function came() {
+  for (const row of best()) if (known.size && !known.has(row.dataset.key)) row.classList.add("fresh");
+  known = new Set(best().map((row) => row.dataset.key));
+  return !ENDED.includes(document.querySelector("#run [data-state]")?.dataset.state);
 }
 
-function stop() {
-  stream?.close();
-  clearInterval(polling);
-}
-
-function follow() {
-  stream = new EventSource(`/api/backtests/jobs/${id}/events`);
-  stream.onopen = () => { failures = 0; live("as it happens"); };
-  stream.onerror = () => {
-    failures += 1;
-    live("trying to reach the service …");
-    if (failures >= FAILURES) { stream.close(); poll(); }
-    else if (stream.readyState === EventSource.CLOSED) setTimeout(follow, POLL_MS);
-  };
-  for (const kind of ["state", "progress", "best"]) stream.addEventListener(kind, refresh);
-}
-
-function poll() {
-  live("asking every two seconds");
-  polling = setInterval(refresh, POLL_MS);
-}
-
-document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target.id === "run") live(polling ? "asking every two seconds" : "as it happens");
+const refresh = ENDED.includes(place.dataset.state) ? null : follow({
+  events: `/api/backtests/jobs/${id}/events`,
+  kinds: ["state", "progress", "best"],
+  part: `/_partial/jobs/${id}/run`,
+  came,
 });
 
 // ---- what can be done to a job
@@ -63,9 +33,9 @@ place.addEventListener("click", async (event) => {
   if (!button) return;
   const cancels = "cancel" in button.dataset;
   const question = cancels
-    ? "Cancel this job? What it has found so far stays."
+    ? "Cancel this job? Ranked rows are kept from the second stage on. The same request, started later, does not compute again what is computed already."
     : "Delete this job with its results? Strategies that were saved of it stay.";
-  if (!(await sure(question))) return;
+  if (!(await sure(question, cancels ? "Cancel the job" : "Delete the job", cancels ? "Let it run" : "Keep it"))) return;
   try {
     if (cancels) { await post(`/backtests/jobs/${id}/cancel`); refresh(); }
     else { await remove(`/backtests/jobs/${id}`); location.assign("/backtests/jobs"); }
@@ -75,13 +45,41 @@ place.addEventListener("click", async (event) => {
   }
 });
 
-if (ENDED.includes(place.dataset.state)) {
-  if (document.getElementById("ranked")) {
-    const { explore } = await import("/assets/job_grid.js");
-    const { inspect } = await import("/assets/job_variant.js");
-    const { look } = inspect(id);
-    explore(id, look, place.dataset.columns === "yes");
-  }
-} else {
-  follow();
+// ---- the ranked rows, which are there before what draws the pictures
+
+const pictures = document.getElementById("ranked") ? drawn() : null;
+
+async function drawn() {
+  const { explore } = await import("/assets/job_grid.js");
+  const { inspect } = await import("/assets/job_variant.js");
+  const { look } = inspect(id);
+  explore(id, look, place.dataset.columns === "yes");
+  return look;
 }
+
+// Empty fields, not those that the page came with.
+place.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-clear]")) return;
+  event.preventDefault();
+  const form = document.getElementById("filters");
+  for (const field of form.querySelectorAll("input, select")) field.value = "";
+  form.requestSubmit();
+  form.querySelector("summary").focus();
+});
+
+place.addEventListener("click", async (event) => {
+  const fold = event.target.closest("[data-group]");
+  if (fold) {
+    const open = fold.getAttribute("aria-expanded") === "false", body = fold.closest("tbody");
+    fold.setAttribute("aria-expanded", String(open));
+    for (const row of body.querySelectorAll(".member")) row.hidden = !open;
+    for (const span of body.querySelectorAll(".spread")) span.hidden = open;
+    for (const own of body.querySelectorAll(".own")) own.hidden = !open;
+    return;
+  }
+  const row = event.target.closest("#ranked tr[data-rank]");
+  if (!row || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  const look = await pictures;
+  look({ rank: Number(row.dataset.rank), key: row.dataset.key });
+});

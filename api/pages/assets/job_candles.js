@@ -1,7 +1,7 @@
 // Trades on candles, with their stops, and the votes of each indicator under them.
 import { ApiError } from "/assets/api.js";
 import { axis, draw, timeAxis, tooltip } from "/assets/charts.js";
-import { countText, moment, number, percent, price } from "/assets/job_numbers.js";
+import { PERCENT, moment, number, percent, plain, price, plural } from "/assets/job_numbers.js";
 import { say } from "/assets/page.js";
 
 export const REASONS = { sl: "stop-loss", tp: "take-profit", signal_exit: "signal", forced_close: "end of data" };
@@ -77,14 +77,14 @@ export function candleChart() {
 
   function paint(range_ = null) {
     kept = range_;
-    instance = draw(byId("candles"), `Candles of the instrument with ${countText(shown.trades_total)} trades and the votes of ${shown.window.votes.length} indicators. Plus and minus zoom, arrows move; the trades are in the table below.`, candleOptions);
+    instance = draw(byId("candles"), `Candles of the instrument with ${plural(shown.trades_total, "trade")} and the votes of ${plural(shown.window.votes.length, "indicator")}. Plus and minus zoom, arrows move; the trades are in the table below.`, candleOptions);
     words(...(range_ ?? [0, shown.bars]));
   }
 
   function words(low, high) {
     const seen = shown.trades.filter((trade) => trade.exit_bar >= low && trade.entry_bar < high).length;
     const width = (near ?? shown.window).width;
-    byId("candles-words").textContent = `${countText(seen)} trades from ${moment(time(low))} to ${moment(time(Math.max(high - 1, 0)))}`
+    byId("candles-words").textContent = `${plural(seen, "trade")} from ${moment(time(low))} to ${moment(time(Math.max(high - 1, 0)))}`
       + (width > 1 ? `; a candle stands for ${width} bars.` : ".");
     byId("whole").hidden = low <= 0 && high >= shown.bars;
   }
@@ -110,7 +110,7 @@ export function candleChart() {
         timeAxis({ gridIndex: 1, min: time(0), max: time(shown.bars - 1), axisLabel: { show: false }, axisLine: { show: false } }),
       ],
       yAxis: [
-        axis({ type: "value", min: floor, max: roof, gridIndex: 0, axisLabel: { color: colours.soft, showMinLabel: false, showMaxLabel: false, formatter: (value) => price(value).replace(/\.0+$/, "") } }),
+        axis({ type: "value", min: floor, max: roof, gridIndex: 0, axisLabel: { color: colours.soft, showMinLabel: false, showMaxLabel: false, formatter: plain } }),
         axis({ type: "category", gridIndex: 1, data: votes.map((one) => one.indicator_id.split(".").at(-1)), inverse: true, splitLine: { show: false }, axisLine: { show: false }, axisLabel: { color: colours.soft, fontSize: 11, width: 58, overflow: "truncate" } }),
       ],
       dataZoom: [
@@ -186,7 +186,7 @@ export function candleChart() {
       const one = shown.trades.find((trade) => trade.entry_ms === value[0]);
       return [`${one.direction} ${moment(one.entry_ms)} to ${moment(one.exit_ms)}`, `${price(one.entry_fill_price)} to ${price(one.exit_fill_price)}`, `${percent(one.net_pct)}, ended by ${REASONS[one.exit_reason]}`].join("\n");
     }
-    if (seriesName === "votes") return `${data.votes[value[1]].indicator_id}\n${moment(value[0])}\n${value[2] > 0 ? "long" : "short"}${Math.abs(value[2]) < 1 ? `, ${number(Math.abs(value[2]) * 100, 0)} % of these bars` : ""}`;
+    if (seriesName === "votes") return `${data.votes[value[1]].indicator_id}\n${moment(value[0])}\n${value[2] > 0 ? "long" : "short"}${Math.abs(value[2]) < 1 ? `, ${number(Math.abs(value[2]) * 100, 0)}${PERCENT} of these bars` : ""}`;
     return [moment(at(dataIndex)), `open ${price(value[1])}`, `high ${price(value[2])}`, `low ${price(value[3])}`, `close ${price(value[4])}`].join("\n");
   }
 

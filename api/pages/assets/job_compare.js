@@ -1,7 +1,7 @@
 // Two jobs over each other: equity of their best variants, and their returns.
 import { ApiError, get } from "/assets/api.js";
 import { axis, draw, timeAxis, tooltip } from "/assets/charts.js";
-import { countText, moment, number, percent } from "/assets/job_numbers.js";
+import { PERCENT, moment, number, percent, plural } from "/assets/job_numbers.js";
 
 const byId = (name) => document.getElementById(name);
 const place = byId("compare").dataset;
@@ -34,7 +34,7 @@ async function equities() {
     legend: { right: 0, top: 0, textStyle: { color: colours.soft }, icon: "roundRect", itemHeight: 3 },
     grid: { left: 8, right: 16, top: 34, bottom: 8, containLabel: true },
     xAxis: timeAxis(),
-    yAxis: axis({ type: "value", scale: true, axisLabel: { color: colours.soft, formatter: (value) => `${number(value, 0)} %` } }),
+    yAxis: axis({ type: "value", scale: true, axisLabel: { color: colours.soft, formatter: (value) => number(value, 0) + PERCENT } }),
     series: shown.map((one) => ({ name: one.name, type: "line", data: line(one), showSymbol: false, lineStyle: { width: 1.8, color: inks(colours)[one.i], type: one.i ? [6, 3] : "solid" }, itemStyle: { color: inks(colours)[one.i] } })),
   }));
 }
@@ -49,14 +49,14 @@ function above({ edges, counts, variants, least, greatest }) {
 async function returns() {
   const shown = await both("histogram", "returns-said");
   if (!shown.length) { byId("returns-chart").hidden = true; return; }
-  const told = shown.map(({ name, found }) => `${name}: median ${percent(found.median)}, ${number(found.above_zero_pct, 0)} % of ${countText(found.variants)} variants gained`).join("; ");
+  const told = shown.map(({ name, found }) => `${name}: median ${percent(found.median)}, ${number(found.above_zero_pct, 0)}${PERCENT} of ${plural(found.variants, "variant")} gained`).join("; ");
   byId("returns-said").textContent += `${told}.`;
   draw(byId("returns-chart"), `Distribution of the returns. ${told}.`, (colours) => ({
-    tooltip: tooltip({ trigger: "axis", formatter: (found) => found.map((one) => `${one.seriesName}: ${number(one.value[1], 1)} % of its variants above ${percent(one.value[0])}`).join("\n") }),
+    tooltip: tooltip({ trigger: "axis", formatter: (found) => found.map((one) => `${one.seriesName}: ${number(one.value[1], 1)}${PERCENT} of its variants above ${percent(one.value[0])}`).join("\n") }),
     legend: { right: 0, top: 0, textStyle: { color: colours.soft }, icon: "roundRect", itemHeight: 3 },
     grid: { left: 8, right: 16, top: 34, bottom: 30, containLabel: true },
     xAxis: axis({ type: "value", scale: true, splitLine: { show: false }, name: "return, %", nameLocation: "middle", nameGap: 26, axisLabel: { color: colours.soft, formatter: (value) => number(value, 0) } }),
-    yAxis: axis({ type: "value", min: 0, max: 100, axisLabel: { color: colours.soft, formatter: (value) => `${value} %` } }),
+    yAxis: axis({ type: "value", min: 0, max: 100, axisLabel: { color: colours.soft, formatter: (value) => number(value, 0) + PERCENT } }),
     series: shown.map(({ name, found, i }) => ({ name, type: "line", showSymbol: false, lineStyle: { color: inks(colours)[i], width: 1.8, type: i ? [6, 3] : "solid" }, itemStyle: { color: inks(colours)[i] }, areaStyle: { color: inks(colours)[i], opacity: 0.08 },
       data: above(found),
       markLine: i ? undefined : { symbol: "none", silent: true, label: { show: false }, lineStyle: { color: colours.soft, type: "dashed" }, data: [{ xAxis: 0 }] } })),

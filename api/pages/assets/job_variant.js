@@ -2,7 +2,7 @@
 import { ApiError, get, post } from "/assets/api.js";
 import { axis, draw, timeAxis, tooltip } from "/assets/charts.js";
 import { REASONS, candleChart } from "/assets/job_candles.js";
-import { countText, moment, node, number, percent, price, side } from "/assets/job_numbers.js";
+import { PERCENT, countText, moment, node, number, parameterName, percent, price, setting, side, told, plural } from "/assets/job_numbers.js";
 import { say } from "/assets/page.js";
 
 const byId = (name) => document.getElementById(name);
@@ -11,42 +11,64 @@ const TRIES = 5, AGAIN_MS = 1200;
 export function inspect(id) {
   const here = `/backtests/jobs/${id}`;
   const candles = candleChart();
-  let shown = null, place = null, turn = 0, sort = { by: "trade_id", down: false };
+  let shown = null, before = null, place = null, turn = 0, sort = { by: "trade_id", down: false };
 
   const part = () => byId("part")?.value ?? "ranked";
-  const query = (more = {}) => {
+  const query = () => {
     const { key, ...which } = place;
-    return new URLSearchParams({ ...which, part: part(), ...more });
+    return new URLSearchParams({ ...which, part: part() });
   };
 
   async function look(which, { jump = true } = {}) {
     place = which;
     const mine = ++turn, said = byId("variant-said");
     byId("variant-body").setAttribute("aria-busy", "true");
+    byId("save").disabled = true; // what is shown is not what is chosen
     said.className = "note";
     said.textContent = "Walking it again …";
     mark();
-    const address = new URL(location.href);
-    for (const name of ["rank", "flat_index"]) address.searchParams.delete(name);
-    for (const name of ["rank", "flat_index"]) if (which[name] !== undefined) address.searchParams.set(name, which[name]);
-    history.replaceState(null, "", address);
+    address();
+    const asked = query();
     if (jump) byId("variant").scrollIntoView({ behavior: "smooth", block: "start" });
     let found;
     try {
-      found = await patient(`${here}/variant?${query()}`);
+      found = await patient(`${here}/variant?${asked}`);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (mine !== turn) return;
       said.className = "notice";
       said.textContent = error.message;
+      if (shown) back();
       return;
     }
     if (mine !== turn) return;
     shown = found;
+    before = { place: which, part: part(), asked };
+    byId("save").disabled = false;
     byId("variant-body").removeAttribute("aria-busy");
     byId("variant-body").hidden = byId("variant-actions").hidden = false;
     tell();
     draws();
+  }
+
+  // What cannot be shown leaves the one before, and what is chosen is that one.
+  function back() {
+    place = before.place;
+    if (byId("part")) byId("part").value = before.part;
+    byId("variant-said").textContent += " Below is the one before.";
+    byId("variant-body").removeAttribute("aria-busy");
+    byId("save").disabled = false;
+    mark();
+    address();
+  }
+
+  function address() {
+    const url = new URL(location.href);
+    for (const name of ["rank", "flat_index"]) {
+      if (place[name] === undefined) url.searchParams.delete(name);
+      else url.searchParams.set(name, place[name]);
+    }
+    history.replaceState(null, "", url);
   }
 
   // The service computes a few runs at a time; whoever comes when all are taken is told to wait.
@@ -74,18 +96,19 @@ export function inspect(id) {
       + (part() === "holdout" ? "Over the bars that were held out" : "Over the bars that were ranked on")
       + (off ? ", without stops." : ".");
     byId("variant-parameters").replaceChildren(...Object.entries(shown.parameters).map(([name, value]) => {
-      const one = node("span", `${name.replace(/_pct$/, "").replaceAll("_", " ")} `);
-      one.append(node("b", value === null ? "off" : `${value}${name.startsWith("risk.") ? " %" : ""}`));
+      const one = node("span", `${parameterName(name)} `);
+      one.append(node("b", setting(name, value)));
       return one;
     }));
-    byId("variant-around").textContent = part() === "ranked" ? shown.around?.words ?? "" : "";
+    byId("variant-around").textContent = part() === "ranked" ? told(shown.around?.words ?? "") : "";
     const verdict = byId("verdict");
-    if (verdict && shown.rank === 1 && part() === "ranked") verdict.textContent = shown.around?.words ?? "";
+    if (verdict && shown.rank === 1 && part() === "ranked") verdict.textContent = told(shown.around?.words ?? "");
     tiles();
-    byId("rows25").tBodies[0].replaceChildren(...shown.rows.map(({ metric, value }) => {
-      const row = node("tr"), head = node("th", metric);
+    byId("rows25").tBodies[0].replaceChildren(...shown.rows.map(({ metric, value, shown: text }) => {
+      const row = node("tr"), head = node("th", metric), cell = node("td", text, "figure");
       head.scope = "row";
-      row.append(head, node("td", value, "figure"));
+      cell.title = value;
+      row.append(head, cell);
       return row;
     }));
     months();
@@ -104,12 +127,14 @@ export function inspect(id) {
       return tile;
     };
     const { metrics } = shown, held = shown.hold.values.at(-1);
+    const later = part() === "ranked" ? shown.holdout : null;
     byId("variant-tiles").replaceChildren(
       one("Return", percent(metrics.total_return_pct), "of the cash", side(metrics.total_return_pct)),
       one("Buy and hold", held === undefined ? "\u2013" : percent((held / shown.init_cash - 1) * 100), "same bars, no costs"),
-      one("Largest drawdown", `${number(metrics.max_drawdown_pct)} %`, "below its peak"),
+      ...(later ? [one("On the holdout", percent(later.total_return_pct), `buy and hold ${percent(later.hold_return_pct)}`, side(later.total_return_pct))] : []),
+      one("Largest drawdown", number(metrics.max_drawdown_pct) + PERCENT, "below its peak"),
       one("Profit factor", metrics.profit_factor === null && metrics.num_trades ? "∞" : number(metrics.profit_factor), "wins over losses"),
-      one("Win rate", metrics.win_rate_pct === null ? "\u2013" : `${number(metrics.win_rate_pct, 1)} %`, `of ${countText(metrics.num_trades)} trades`),
+      one("Win rate", metrics.win_rate_pct === null ? "\u2013" : number(metrics.win_rate_pct) + PERCENT, `of ${plural(metrics.num_trades, "trade")}`),
     );
   }
 
@@ -200,35 +225,30 @@ export function inspect(id) {
       ],
     }));
     draw(byId("underwater"), `Drawdown over time; the largest is ${number(metrics.max_drawdown_pct)} percent.`, (colours) => ({
-      tooltip: tooltip({ trigger: "axis", formatter: ([one]) => `${moment(one.value[0])}\n${number(one.value[1])} %` }),
+      tooltip: tooltip({ trigger: "axis", formatter: ([one]) => `${moment(one.value[0])}\n${number(one.value[1])}${PERCENT}` }),
       grid: { left: 8, right: 16, top: 10, bottom: 8, containLabel: true },
-      xAxis: timeAxis(), yAxis: axis({ type: "value", max: 0, axisLabel: { color: colours.soft, formatter: (value) => `${number(value, 0)} %` } }), dataZoom: zoom(),
+      xAxis: timeAxis(), yAxis: axis({ type: "value", max: 0, axisLabel: { color: colours.soft, formatter: (value) => number(value, 0) + PERCENT } }), dataZoom: zoom(),
       series: [{ type: "line", data: points(shown.drawdown_pct), showSymbol: false, lineStyle: { color: colours.loss, width: 1.2 }, itemStyle: { color: colours.loss }, areaStyle: { color: colours.loss, opacity: 0.16 } }],
     }));
-    candles.show(shown, (bars) => patient(`${here}/variant/window?${query(bars)}`));
+    const { asked } = before;
+    candles.show(shown, (bars) => patient(`${here}/variant/window?${asked}&${new URLSearchParams(bars)}`));
   }
 
   // ---- keep it
 
   byId("save").addEventListener("click", async () => {
-    const button = byId("save");
+    const button = byId("save"), mine = turn;
     button.disabled = true;
     try {
-      const made = await post("/strategies/from-variant", await wish());
+      const { rank, flat_index } = shown;
+      const made = await post("/strategies/from-variant", { job_id: id, ...(rank ? { rank } : { flat_index }) });
       location.assign(`/strategies/${made.strategy_id}`);
     } catch (error) {
-      button.disabled = false;
+      if (mine === turn) button.disabled = false;
       if (!(error instanceof ApiError)) throw error;
       say(error.message);
     }
   });
-
-  // A ranked row is named; a base variant is sent whole, in the context of the job.
-  async function wish() {
-    if (place.rank) return { job_id: id, rank: place.rank };
-    const { report_context: { time_range, template, warmup_bars } } = await get(`${here}/top?limit=1`);
-    return { time_range, template, warmup_bars, variant: shown.payload };
-  }
 
   byId("part")?.addEventListener("change", () => look(place, { jump: false }));
   document.addEventListener("rankedshown", mark);

@@ -1,21 +1,46 @@
-// The widget of Telegram leads back here with what it signed, and that logs in.
+// The widget of Telegram leads back here with what it signed, and that logs in: where this tab asked
+// for it. Who is led here by somebody else's signature would be logged in as somebody else.
 import { post } from "/assets/api.js";
 
+const STATE = "telegram-login";
 const place = document.getElementById("widget");
-const answered = Object.fromEntries(new URLSearchParams(location.search));
-const back = place.dataset.back;
-delete answered.next;
+const { next, state, ...signed } = Object.fromEntries(new URLSearchParams(location.search));
+const { back } = document.querySelector("[data-back]").dataset;
 
-if ("hash" in answered) {
-  history.replaceState(null, "", `/login?next=${encodeURIComponent(back)}`);
-  for (const name of ["id", "auth_date"]) answered[name] = Number(answered[name]);
+function refuse(text) {
+  const refused = document.getElementById("refused");
+  refused.textContent = text;
+  refused.className = "notice bad";
+}
+
+// What this tab asked with last; it is good for one answer.
+function asked() {
   try {
-    await post("/auth/telegram/login", answered);
-    location.replace(back);
-  } catch (error) {
-    const refused = document.getElementById("refused");
-    refused.textContent = error.message;
-    refused.className = "notice bad";
+    const found = sessionStorage.getItem(STATE);
+    sessionStorage.removeItem(STATE);
+    return found;
+  } catch { return null; /* storage may be off */ }
+}
+
+function asks() {
+  const made = [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+  try { sessionStorage.setItem(STATE, made); } catch { /* its answer will be refused, in words */ }
+  return made;
+}
+
+if ("hash" in signed) {
+  history.replaceState(null, "", `/login?next=${encodeURIComponent(back)}`);
+  for (const name of ["id", "auth_date"]) signed[name] = Number(signed[name]);
+  const own = asked();
+  if (!own || own !== state) {
+    refuse("This login did not begin in this tab, so nobody is logged in. Press the button of Telegram; the browser has to let this page keep data of its session.");
+  } else {
+    try {
+      await post("/auth/telegram/login", signed);
+      location.replace(back);
+    } catch (error) {
+      refuse(error.message);
+    }
   }
 }
 
@@ -25,5 +50,5 @@ script.async = true;
 script.dataset.telegramLogin = place.dataset.bot;
 script.dataset.size = "large";
 script.dataset.requestAccess = "write";
-script.dataset.authUrl = `${location.origin}/login?next=${encodeURIComponent(back)}`;
+script.dataset.authUrl = `${location.origin}/login?next=${encodeURIComponent(back)}&state=${asks()}`;
 place.append(script);

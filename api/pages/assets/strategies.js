@@ -1,10 +1,10 @@
 // What can be done to a strategy, in the list and on its own page.
-import { ApiError, post, remove } from "/assets/api.js";
+import { ApiError, get, post, remove } from "/assets/api.js";
 import { sure } from "/assets/dialogs.js";
+import { clear, refuse } from "/assets/forms.js";
 import { say } from "/assets/page.js";
 
 const dialog = document.getElementById("clone"), form = dialog.querySelector("form");
-const refused = form.querySelector("[role=alert]");
 let source = null;
 
 document.addEventListener("click", async (event) => {
@@ -16,12 +16,17 @@ document.addEventListener("click", async (event) => {
     form.elements.market_id.value = source.market;
     form.elements.symbol.value = source.symbol;
     form.elements.timeframe.value = source.timeframe;
-    refused.hidden = true;
+    clear(form);
     dialog.showModal();
-  } else if (await sure(`Delete ${button.dataset.name}? What it did is gone from the pages, too.`)) {
+  } else {
+    const there = `/strategies/${button.dataset.delete}`;
     try {
-      await remove(`/strategies/${button.dataset.delete}`);
-      location.assign("/strategies");
+      const { items: [last] } = await get(`${there}/runs?limit=1`);
+      if (last && !last.stopped_at) say(`Not deleted: a run of it is ${last.state.replace("_", " ")}. Stop the run on the strategy's page, then delete it.`);
+      else if (await sure(`Delete this strategy of ${button.dataset.name}? What it did is gone from the pages, too.`, "Delete it")) {
+        await remove(there);
+        location.assign("/strategies");
+      }
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       say(error.message);
@@ -42,7 +47,6 @@ form.addEventListener("submit", async (event) => {
     location.assign(`/strategies/${made.strategy_id}`);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    refused.textContent = error.message;
-    refused.hidden = false;
+    refuse(form, error);
   }
 });

@@ -1,8 +1,8 @@
-// A strategy's page: starts, follows and stops its run. Events say that something changed, the
-// service says what; where no stream comes through, the page asks.
+// A strategy's page: starts, follows and stops its run.
 import "/assets/strategies.js";
 import { ApiError, get, post } from "/assets/api.js";
 import { sure } from "/assets/dialogs.js";
+import { follow } from "/assets/follow.js";
 import { moment, number, percent } from "/assets/job_numbers.js";
 import { say } from "/assets/page.js";
 
@@ -13,49 +13,21 @@ const KINDS = [
   "run_started", "run_state_changed", "run_stop_requested", "run_stopped", "run_failed",
   "signal", "trade_open", "trade_close", "gap", "repair",
 ];
-const FAILURES = 3, POLL_MS = 2000, LEAST_MS = 400, QUIET_MS = 15_000;
+const QUIET_MS = 15_000;
 
+const partOf = `/_partial/strategies/${id}/run?run=${run}`;
 const shown = () => document.querySelector("#run > section");
 const isActive = () => shown()?.dataset.active === "yes";
 
-let failures = 0, asked = null, again = false, stream = null, timer = null, seen = "", words = "";
-
-function live(text) {
-  words = text;
-  const line = document.getElementById("live");
-  if (line) line.textContent = text;
+function came() {
+  if (!shown()) { drawn = null; return true; } // an error is there instead; the next answer may be good
+  if (isActive()) { curve(); inList(); }
+  return isActive();
 }
 
-async function refresh() {
-  if (asked) { again = true; return; }
-  asked = htmx.ajax("GET", `/_partial/strategies/${id}/run?run=${run}`, { target: "#run", swap: "innerHTML" });
-  try { await asked; } catch { /* the next one may come through */ }
-  if (!shown()) drawn = null; // an error is there instead; the next answer may be good
-  else if (isActive()) { live(words); curve(); }
-  else { location.reload(); return; }
-  setTimeout(() => { asked = null; if (again) { again = false; refresh(); } }, LEAST_MS);
-}
-
-function every(ms) {
-  clearInterval(timer);
-  timer = setInterval(refresh, ms);
-}
-
-function follow() {
-  stream = new EventSource(`/api${here}/events?cursor=${encodeURIComponent(seen)}`);
-  stream.onopen = () => { failures = 0; live("as it happens"); };
-  stream.onerror = () => {
-    failures += 1;
-    live("trying to reach the service …");
-    if (failures >= FAILURES) {
-      stream.close();
-      live("asking every two seconds");
-      every(POLL_MS);
-    } else if (stream.readyState === EventSource.CLOSED) setTimeout(follow, POLL_MS);
-  };
-  for (const kind of KINDS) {
-    stream.addEventListener(kind, (event) => { seen = event.lastEventId; refresh(); });
-  }
+// The list of runs is no part of the one that is shown.
+function inList() {
+  document.getElementById("shown-state")?.replaceChildren(document.querySelector("#run .state").cloneNode(true));
 }
 
 // ---- equity
@@ -77,15 +49,16 @@ async function curve() {
   if (!ts.length) return;
   const held = close.map((one) => equity[0] * one / close[0]);
   const pairs = (values) => values.map((value, i) => [ts[i], value]);
-  const gained = 100 * (equity.at(-1) / equity[0] - 1), holding = 100 * (close.at(-1) / close[0] - 1);
-  const text = `${percent(gained)} since ${moment(ts[0])}, between ${number(Math.min(...low))} and ${number(Math.max(...high))}. Holding the instrument: ${percent(holding)}.`;
+  const holding = 100 * (close.at(-1) / close[0] - 1);
+  const text = `Between ${number(Math.min(...low))} and ${number(Math.max(...high))} since ${moment(ts[0])}. Holding the instrument: ${percent(holding)}.`;
   document.getElementById("equity-words").textContent = text;
   draw(document.getElementById("equity"), `Equity of the run. ${text}`, (colours) => ({
-    grid: { left: 8, right: 16, top: 16, bottom: 8, containLabel: true },
+    grid: { left: 8, right: 16, top: 34, bottom: 8, containLabel: true },
     tooltip: tooltip({ trigger: "axis", valueFormatter: (value) => number(value) }),
+    legend: { right: 0, top: 0, textStyle: { color: colours.soft }, icon: "roundRect", itemHeight: 3 },
     xAxis: timeAxis(), yAxis: axis({ type: "value", scale: true }),
     series: [
-      { name: "holding", type: "line", data: pairs(held), showSymbol: false, lineStyle: { color: colours.soft, width: 1 }, itemStyle: { color: colours.soft } },
+      { name: "holding the instrument", type: "line", data: pairs(held), showSymbol: false, lineStyle: { color: colours.soft, width: 1 }, itemStyle: { color: colours.soft } },
       { name: "this run", type: "line", data: pairs(equity), showSymbol: ts.length < 3, lineStyle: { color: colours.accent, width: 1.8 }, itemStyle: { color: colours.accent } },
     ],
   }));
@@ -103,7 +76,7 @@ async function check(button) {
 place.addEventListener("click", async (event) => {
   const button = event.target.closest("#start, #stop, #check");
   if (!button) return;
-  if (button.id === "stop" && !(await sure("Stop this run? An open position stays as it is, and a later start is a new run."))) return;
+  if (button.id === "stop" && !(await sure("Stop this run? An open position stays as it is, and a later start is a new run.", "Stop the run", "Let it run"))) return;
   try {
     if (button.id === "start") {
       await post(`/strategies/${id}/run`);
@@ -124,16 +97,12 @@ place.addEventListener("click", async (event) => {
 });
 
 // Of a run that has ended, too, which is not followed.
-async function part() {
-  await htmx.ajax("GET", `/_partial/strategies/${id}/run?run=${run}`, { target: "#run", swap: "innerHTML" });
-  live(words);
-}
+const part = () => htmx.ajax("GET", partOf, { target: "#run", swap: "innerHTML" });
 
+let refresh = null;
 if (shown()) {
   curve();
   if (isActive()) {
-    seen = shown().dataset.seen;
-    follow();
-    every(QUIET_MS);
+    refresh = follow({ events: `/api${here}/events`, kinds: KINDS, part: partOf, came, seen: shown().dataset.seen, restMs: QUIET_MS });
   }
 }

@@ -17,7 +17,6 @@ from api.identity.exchange_keys import ExchangeKeys
 from api.identity.service import Identity
 from api.identity.sessions import open_sessions
 from api.identity.two_factor import TwoFactor
-from api.identity.users import OPERATOR
 from api.pages.rendering import page, part
 from api.pages.routes.build import SentForm
 from api.pages.visitor import Visitor
@@ -89,7 +88,7 @@ async def shown(request: Request, user: Visitor, context: Context) -> Response:
     """The account; who has not logged in is told what that means."""
     if user.session_id is None:
         return page(request, "account_nobody.html", user)
-    values: Values = {"is_operator": user.user_id == OPERATOR}
+    values: Values = {}
     for load in SECTIONS.values():
         values |= await load(_identity(context), user)
     return page(request, "account.html", user, values)

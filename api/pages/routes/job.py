@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.column_parts import METRICS, wanted
+from api.column_parts import METRICS, Wanted, wanted
 from api.errors import Conflict, NotFound
 from api.heatmap import AGGREGATES
 from api.jobs import Jobs, grid_of
@@ -18,7 +18,9 @@ from api.ranked import chosen_rows, result_of
 from api.routes.jobs import TheJobs
 from cluster.jobs.job import Job
 from cluster.outputs import RESULT
+from compute.errors import InvalidRequest
 from compute.grid import Grid
+from compute.quantities import sentence
 
 router = APIRouter()
 
@@ -36,7 +38,7 @@ async def compared(request: Request, user: Visitor, jobs: TheJobs, a: UUID, b: U
         "sides": sides,
         "differences": differences,
         "metrics": [
-            (label, *(side["metrics"].get(name) for side in sides), job_view.METRIC_UNITS[name])
+            (label, *(job_view.metric_text(name, side["metrics"].get(name)) for side in sides))
             for name, label in job_view.METRIC_LABELS.items()
         ],
     }
@@ -80,6 +82,7 @@ async def shown(
         "metrics": {name: job_view.METRIC_NAMES[name] for name in METRICS},
         "aggregates": list(AGGREGATES),
         "axes": _axes(grid),
+        "short": job_view.short,
         "why_no_columns": await _why_no_columns(jobs, job),
     }
     return page(request, "job.html", user, values)
@@ -113,7 +116,7 @@ async def _run(jobs: Jobs, job: Job) -> dict[str, Any]:
         "job": job.status(),
         "job_id": str(job.job_id),
         "about": job_view.about(job),
-        "course": job_view.course(job),
+        "course": job_view.course(job, await jobs.is_left(job)),
         "best": job_view.best_rows(variants),
         "synthetic": await jobs.generated(job),
     }
@@ -124,13 +127,32 @@ async def _ranked(
 ) -> dict[str, Any]:
     variants, final = await jobs.variants(job)
     chosen = job_view.filters(request.query_params, grid)
-    rows = chosen_rows(variants, grid, wanted(grid, chosen.axis, chosen.least, chosen.most))
+    rows, left, refusal = [], None, ""
+    try:
+        let = wanted(grid, chosen.axis, chosen.least, chosen.most)
+    except InvalidRequest as error:
+        left, refusal = 0, error.message
+    else:
+        rows = chosen_rows(variants, grid, let)
+        if chosen.query and not rows:
+            left = await _left(jobs, job, let)
     return {
+        "left": left,
+        "refusal": refusal,
         "table": job_view.table(variants, rows, grid, final, sort, down),
         "filters": chosen,
         "most": None if every else job_view.ROWS,
         "cell": job_view.cell,
     }
+
+
+async def _left(jobs: Jobs, job: Job, let: Wanted) -> int | None:
+    """How many base variants filters leave; None where nobody can say."""
+    try:
+        columns = await jobs.columns_of(job)
+    except Conflict:
+        return None
+    return await jobs.threaded(columns.count, let)
 
 
 async def _result(jobs: Jobs, job: Job) -> dict[str, Any]:
@@ -165,5 +187,5 @@ async def _why_no_columns(jobs: Jobs, job: Job) -> str | None:
     try:
         await jobs.columns(job)
     except Conflict as error:
-        return f"{error.message[:1].upper()}{error.message[1:]}."
+        return sentence(error.message)
     return None

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.context import AppContext, Context
 from api.pages import strategy_view
 from api.pages.rendering import page, part
+from api.pages.saved_row import saved_row
 from api.pages.visitor import Visitor
-from api.routes.runs import lag_seconds
-from api.routes.strategies import StrategyId, TheStrategies
+from api.routes.strategies import StrategyId, TheStrategies, symbol_filter, tag_filters
+from api.run_candles import is_made_up, is_quiet, lag_seconds, waits_for
 from api.strategies import StrategyService, stored
 from api.users import User
-from compute.market.instrument import MARKETS
 from compute.market.timeframe import TIMEFRAMES
+from compute.report.facts import MARKETS
 from live.checks import reconciliation_record
 from live.leases import runners_alive
 from live.results import account_record, trade_records
 from live.strategies.events import last_events
 from live.strategies.runs import Run
+from live.strategies.spec import MARKET_TYPES
 from live.strategies.store import Strategy, strategy_cursor
 
 router = APIRouter()
@@ -30,37 +33,77 @@ _ROWS: Final = 20
 _RUNS: Final = 20
 _TRADES: Final = 50
 _EVENTS: Final = 60
-_PATIENCE_S: Final = 60.0
-"""How long a run may be `starting` before the page says that nobody takes it up."""
 
 RunId = Annotated[UUID | None, Query(alias="run")]
+Text = Annotated[str | None, Query(max_length=64)]
 CursorText = Annotated[str | None, Query(alias="cursor", max_length=200)]
 _CHOICES: Final = {"markets": MARKETS, "timeframes": TIMEFRAMES}
 
 
+def _wanted(
+    symbol: Text = None, market_type: Text = None, timeframe: Text = None
+) -> dict[str, str | None]:
+    return {"symbol": symbol_filter(symbol), **tag_filters(market_type, timeframe)}
+
+
+Filters = Annotated[dict[str, str | None], Depends(_wanted)]
+
+
 @router.get("/strategies")
-async def listed(request: Request, user: Visitor, strategies: TheStrategies) -> Response:
-    """A user's strategies, with how the last run of each is doing."""
-    return page(request, "strategies.html", user, await _page(strategies, user, None) | _CHOICES)
+async def listed(
+    request: Request, user: Visitor, strategies: TheStrategies, wanted: Filters
+) -> Response:
+    """A user's strategies, newest first, with how the last run of each is doing."""
+    values = await _page(strategies, user, wanted, None)
+    choices = _CHOICES | {"market_types": MARKET_TYPES}
+    return page(request, "strategies.html", user, values | choices)
 
 
 @router.get("/_partial/strategies")
-async def rows(user: Visitor, strategies: TheStrategies, cursor: CursorText = None) -> Response:
-    """The strategies after `cursor`."""
-    return part("_strategies.html", await _page(strategies, user, cursor))
+async def rows(
+    user: Visitor, strategies: TheStrategies, wanted: Filters, cursor: CursorText = None
+) -> Response:
+    """The strategies below `cursor`."""
+    return part("_strategies.html", await _page(strategies, user, wanted, cursor))
 
 
-async def _page(strategies: StrategyService, user: User, cursor: str | None) -> dict[str, Any]:
+async def last_strategies(
+    strategies: StrategyService, user: User, most: int
+) -> list[dict[str, Any]]:
+    """The newest strategies of a user, each with its last run. Raises: StorageFailed."""
+    return (await _page(strategies, user, _wanted(), None, most))["items"]
+
+
+async def _page(
+    strategies: StrategyService,
+    user: User,
+    wanted: dict[str, str | None],
+    cursor: str | None,
+    most: int = _ROWS,
+) -> dict[str, Any]:
+    tags = {name: wanted[name] for name in ("market_type", "timeframe")}
     with stored():
-        after = strategy_cursor(cursor)
-        found = await strategies.store.page(user.user_id, _ROWS, after)
-        latest = await strategies.runs.latest([one.strategy_id for one in found[:_ROWS]])
+        found = await strategies.store.page(
+            user.user_id,
+            most,
+            strategy_cursor(cursor),
+            tags,
+            symbol_part=wanted["symbol"],
+            newest_first=True,
+        )
+        latest = await strategies.runs.latest([one.strategy_id for one in found[:most]])
     return {
         "items": [
-            strategy_view.head(one) | {"run": latest.get(one.strategy_id)} for one in found[:_ROWS]
+            strategy_view.head(one) | {"run": latest.get(one.strategy_id)} for one in found[:most]
         ],
-        "cursor": found[_ROWS - 1].cursor() if len(found) > _ROWS else None,
+        "wanted": wanted,
+        "more": _query(wanted, found[most - 1].cursor()) if len(found) > most else None,
     }
+
+
+def _query(wanted: dict[str, str | None], cursor: str) -> str:
+    given = {name: value for name, value in wanted.items() if value}
+    return urlencode({**given, "cursor": cursor})
 
 
 @router.get("/strategies/{strategy_id}")
@@ -79,8 +122,13 @@ async def shown(
         run = runs[0] if runs else None
         if run_id is not None:
             run = await strategies.runs.get(strategy_id, run_id, user.user_id)
+    about = strategy_view.about(strategy)
+    source = strategy.spec_json.get("source")
+    saved = await saved_row(context.running.get("jobs"), user, source)
     values = {
-        "about": strategy_view.about(strategy),
+        "about": about,
+        "saved": saved,
+        "synthetic": about["synthetic"] or (saved is not None and saved.synthetic),
         "runs": [strategy_view.run_line(one) for one in runs[:_RUNS]],
         "more_runs": len(runs) > _RUNS,
         "is_idle": not (runs and runs[0].active),
@@ -107,7 +155,17 @@ async def run_part(
 async def _run(
     context: AppContext, strategies: StrategyService, strategy: Strategy, run: Run | None
 ) -> dict[str, Any]:
-    values: dict[str, Any] = {"strategy_id": str(strategy.strategy_id), "run": None}
+    values: dict[str, Any] = {
+        "strategy_id": str(strategy.strategy_id),
+        "instrument": strategy.spec_json["instrument_id"],
+        "run": None,
+        "waits_for": None,
+    }
+    now_ms = context.now_ms()
+    quiet = run is not None and is_quiet(run, now_ms)
+    # A run that goes on as it should asks nothing of the store.
+    if run is None or not run.active or run.state == "starting" or quiet or is_made_up(strategy):
+        values["waits_for"] = await waits_for(context, strategy)
     if run is None:
         return values
     with stored():
@@ -122,11 +180,10 @@ async def _run(
     earned = None
     if account is not None and cash:
         earned = 100.0 * (account["equity_quote"] / cash - 1.0)
-    waits_s = (context.now_ms() / 1000) - run.started_at.timestamp()
     return values | {
         "run": strategy_view.run_line(run) | {"active": run.active},
         "means": strategy_view.STATES[run.state],
-        "lag_seconds": lag_seconds(run, context.now_ms()),
+        "lag_seconds": lag_seconds(run, now_ms),
         "checkpoint": run.checkpoint_ts_open,
         "account": account,
         "earned_pct": earned,
@@ -137,7 +194,8 @@ async def _run(
         "badge_means": strategy_view.BADGES[checked["badge"]],
         "differences": strategy_view.differences(checked),
         "nobody": run.state in ("starting", "stopping") and not runners,
-        "is_late": run.state == "starting" and bool(runners) and waits_s > _PATIENCE_S,
+        "is_late": run.state == "starting" and bool(runners) and quiet,
+        "is_silent": run.state in ("warming_up", "running") and quiet,
         "price": strategy_view.price,
         "reasons": strategy_view.REASONS,
     }

@@ -13,6 +13,7 @@ import pytest
 from api.identity.access_tokens import MAX_ENDED, MAX_TOKENS, PREFIX
 from tests.api.identity.people import TELEGRAM_BOB, browser, refusal, user_id
 from tests.api.identity.sharing import ann, database, shared, url
+from tests.api.service.market import CLIENT_S
 from tests.postgres import execute, rows
 
 __all__ = ["ann", "database", "shared", "url"]
@@ -31,7 +32,7 @@ def made(client: httpx.Client, *scopes: str, **changes: Any) -> dict[str, Any]:
 def program(url: object, token: str, scheme: str = "Bearer") -> httpx.Client:
     """A client that has nothing but a token."""
     headers = {"Authorization": f"{scheme} {token}"}
-    return httpx.Client(base_url=str(url), headers=headers, trust_env=False)
+    return httpx.Client(base_url=str(url), headers=headers, trust_env=False, timeout=CLIENT_S)
 
 
 def test_a_token_is_shown_once_and_kept_as_a_hash(ann: httpx.Client, database: str) -> None:
@@ -200,7 +201,9 @@ def test_there_are_not_endlessly_many(ann: httpx.Client) -> None:
     def one_more(_: int) -> int:
         cookies = dict(ann.cookies)
         body = {"name": "n", "scopes": ["read"]}
-        with httpx.Client(base_url=ann.base_url, cookies=cookies, trust_env=False) as client:
+        with httpx.Client(
+            base_url=ann.base_url, cookies=cookies, trust_env=False, timeout=CLIENT_S
+        ) as client:
             return client.post(TOKENS, json=body).status_code
 
     with ThreadPoolExecutor(6) as pool:

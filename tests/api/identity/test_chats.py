@@ -12,6 +12,7 @@ import pytest
 from api.routes.chats import LINKS_BY_USER
 from tests.api.identity.people import TELEGRAM_ANN, TELEGRAM_BOB, browser, refusal, user_id
 from tests.api.identity.sharing import ann, database, shared, url
+from tests.api.service.market import CLIENT_S
 from tests.postgres import execute, rows
 
 __all__ = ["ann", "database", "shared", "url"]
@@ -95,7 +96,7 @@ def test_neither_tokens_nor_strangers_have_chats(ann: httpx.Client, method: str,
     body = {"name": str(uuid4()), "scopes": ["read", "run"]}
     token = ann.post("/access-tokens", json=body).json()["token"]
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=ann.base_url, trust_env=False) as stranger:
+    with httpx.Client(base_url=ann.base_url, trust_env=False, timeout=CLIENT_S) as stranger:
         assert refusal(stranger.request(method, path), 401) == "missing_jwt_cookie"
         answer = stranger.request(method, path, headers=headers)
         assert refusal(answer, 403) == "insufficient_scope"

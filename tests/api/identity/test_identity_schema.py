@@ -12,6 +12,7 @@ import pytest
 
 from tests.api.identity.people import COOKIE
 from tests.api.identity.sharing import ann, database, shared, url
+from tests.api.service.market import CLIENT_S
 from tests.api.service.test_openapi import CHECKS, parts, said
 
 __all__ = ["ann", "database", "shared", "url"]
@@ -20,7 +21,7 @@ ENVELOPE = {"$ref": "#/components/schemas/ErrorEnvelope"}
 
 @pytest.fixture
 def document(url: str) -> dict[str, Any]:
-    return httpx.get(f"{url}/openapi.json", trust_env=False).json()
+    return httpx.get(f"{url}/openapi.json", trust_env=False, timeout=CLIENT_S).json()
 
 
 def test_every_path_field_and_error_is_described(document: dict[str, Any]) -> None:

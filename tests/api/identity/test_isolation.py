@@ -29,6 +29,7 @@ CALLS = st.sampled_from(
         ("POST", "/2fa/step-up", "own code"),
         ("POST", "/2fa/reset", "recovery code"),
         ("POST", "/2fa/recovery-codes", None),
+        ("DELETE", "/2fa", None),
         ("GET", "/exchange-keys", None),
         ("POST", "/exchange-keys", "key"),
         ("DELETE", "/exchange-keys/{key}", None),

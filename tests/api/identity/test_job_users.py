@@ -1,4 +1,6 @@
-"""Jobs of users: each has his own, by session, token and command line; an account has them all."""
+"""Jobs of users: each has his own, by session, token and command line; an account has them all.
+
+Of jobs and of runs events come as long as the login that they were asked for with."""
 
 from __future__ import annotations
 
@@ -11,15 +13,18 @@ from uuid import UUID
 import httpx
 import pytest
 
-from api.app import add_jobs, create_app, end_streams
+from api.app import add_jobs, add_strategies, create_app, end_streams
 from api.context import AppContext
 from api.events import EventFeed
 from api.identity.service import Identity
+from api.run_feed import RunFeed
 from cluster.postgres.engine import engine
+from live.strategies.settings import StrategySettings
 from tests.api.identity.people import SETTINGS, TELEGRAM_BOB, browser, refusal, user_id
 from tests.api.service.job_service import request
-from tests.api.service.market import context_of
+from tests.api.service.market import CLIENT_S, context_of
 from tests.api.service.serving import served
+from tests.api.service.strategy_service import V2
 from tests.cluster.cli import call, write_json
 from tests.cluster.jobs.stored import SETTINGS as JOB_SETTINGS
 from tests.cluster.jobs.stored import created, run
@@ -38,6 +43,7 @@ def url(database: str, tmp_path: Path) -> Iterator[str]:
         assert found.engine is not None
         found.use_identity(Identity(found.engine, SETTINGS, found.now_ms))
         add_jobs(found, JOB_SETTINGS, database, tmp_path)
+        add_strategies(found, StrategySettings(), database)
         contexts.append(found)
         return found
 
@@ -76,7 +82,10 @@ def test_programs_reach_the_jobs_of_their_user(
     nobody = call("jobs", "list")
     assert (nobody.status, nobody.stdout) == (2, "")
     assert "roehub token create" in nobody.stderr
-    assert refusal(httpx.get(f"{url}{JOBS}", trust_env=False), 401) == "missing_jwt_cookie"
+    assert (
+        refusal(httpx.get(f"{url}{JOBS}", trust_env=False, timeout=CLIENT_S), 401)
+        == "missing_jwt_cookie"
+    )
 
 
 def test_an_account_has_its_jobs_and_takes_them_along(url: str, database: str) -> None:
@@ -89,27 +98,32 @@ def test_an_account_has_its_jobs_and_takes_them_along(url: str, database: str) -
     assert rows(database, "SELECT job_id::text FROM backtest_jobs") == [(theirs,)]
 
 
-def ends(job: str, client: httpx.Client, ended: Callable[[], object]) -> None:
-    """The events of a job that goes on come until the reader may not see them any more."""
-    with client.stream("GET", f"{JOBS}/{job}/events") as answer:
+def ends(events: str, client: httpx.Client, ended: Callable[[], object]) -> None:
+    """Events of what goes on come until the reader may not see them any more."""
+    with client.stream("GET", events) as answer:
         lines = answer.iter_lines()
         assert next(line for line in lines if line.startswith(":")) == ": still there"
         ended()
         assert [line for line in lines if line.startswith("event")] == []
 
 
+@pytest.mark.parametrize("kind", ["job", "run"])
 def test_events_end_with_the_login_and_the_token(
-    url: str, database: str, monkeypatch: pytest.MonkeyPatch
+    url: str, database: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    often = partialmethod(EventFeed.stream, heartbeat_seconds=0.1)
-    monkeypatch.setattr(EventFeed, "stream", often)
+    for feed in (EventFeed, RunFeed):
+        monkeypatch.setattr(feed, "stream", partialmethod(feed.stream, heartbeat_seconds=0.1))
     with browser(url) as ann, browser(url, first_name="elsewhere") as elsewhere:
-        job = job_of(database, user_id(ann))
+        if kind == "job":
+            events = f"{JOBS}/{job_of(database, user_id(ann))}/events"
+        else:
+            strategy = f"/strategies/{ann.post('/strategies', json=V2).json()['strategy_id']}"
+            events = f"{strategy}/runs/{ann.post(f'{strategy}/run').json()['run_id']}/events"
         made = ann.post("/access-tokens", json={"name": "n", "scopes": ["read"]}).json()
         bearer = {"Authorization": f"Bearer {made['token']}"}
         with httpx.Client(base_url=url, headers=bearer, timeout=20, trust_env=False) as program:
-            ends(job, program, lambda: ann.delete(f"/access-tokens/{made['token_id']}"))
-        ends(job, ann, lambda: elsewhere.post("/auth/logout-everywhere"))
+            ends(events, program, lambda: ann.delete(f"/access-tokens/{made['token_id']}"))
+        ends(events, ann, lambda: elsewhere.post("/auth/logout-everywhere"))
 
 
 @pytest.mark.parametrize("path", [JOBS, "/backtests"])

@@ -12,6 +12,7 @@ from api.identity.operator import local_operator
 from tests.api.identity.people import BOT_TOKEN, COOKIE, SETTINGS, browser, fresh, payload
 from tests.api.identity.sharing import database, shared, url
 from tests.api.identity.test_secrets_stay_secret import leaks, log
+from tests.api.service.market import CLIENT_S
 from tests.postgres import execute, rows
 
 __all__ = ["database", "log", "shared", "url"]
@@ -39,7 +40,11 @@ def test_tokens_are_where_they_belong_and_nowhere_else(
             )
         for cookie in (f"{ann.cookies[COOKIE]}x", ann.cookies[COOKIE][5:], token):
             headers = {"Cookie": f"{COOKIE}={cookie}"}
-            answers.append(httpx.get(f"{url}/auth/sessions", headers=headers, trust_env=False))
+            answers.append(
+                httpx.get(
+                    f"{url}/auth/sessions", headers=headers, trust_env=False, timeout=CLIENT_S
+                )
+            )
         answers.append(ann.get("/account/export"))
         answers.append(ann.get("/access-tokens"))
         answers.append(ann.get("/auth/sessions"))

@@ -26,6 +26,7 @@ from api.identity.users import OPERATOR
 from compute.errors import InvalidInput
 from tests.api.identity.people import browser, refusal, user_id
 from tests.api.identity.sharing import ann, database, shared, url
+from tests.api.service.market import CLIENT_S
 from tests.cluster.cli import call
 from tests.postgres import rows
 
@@ -51,7 +52,7 @@ def command(database: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def me(url: str, token: str | None) -> httpx.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return httpx.get(f"{url}{ME}", headers=headers, trust_env=False)
+    return httpx.get(f"{url}{ME}", headers=headers, trust_env=False, timeout=CLIENT_S)
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -149,13 +150,16 @@ def test_the_local_operator_is_logged_in_by_a_file(url: str, database: str, home
             assert client._json("GET", ME)["user_id"] == str(OPERATOR)
             assert client._json("GET", "/access-tokens")["items"][0]["name"] == TOKEN_NAME
         path.unlink()
-        # One that was killed leaves its file and its token; the next start revokes it.
+        # One that was killed leaves its file and its token; the next start forgets it.
         with local_operator(database, path, url):
             assert me(url, json.loads(path.read_text())["token"]).status_code == 200
-            assert refusal(me(url, first), 401) == "revoked_access_token"
+            assert refusal(me(url, first), 401) == "invalid_access_token"
             second = json.loads(path.read_text())["token"]
+            names = rows(database, "SELECT name FROM identity_access_tokens")
+            assert names == [(TOKEN_NAME,)]  # they do not pile up
     assert not path.exists()
-    assert refusal(me(url, second), 401) == "revoked_access_token"
+    assert refusal(me(url, second), 401) == "invalid_access_token"
+    assert rows(database, "SELECT name FROM identity_access_tokens") == []
     assert rows(database, "SELECT user_id FROM identity_users") == [(OPERATOR,)]
 
 
@@ -170,14 +174,18 @@ def test_a_link_logs_a_browser_in_once(
             assert "lacks the scope" in call("login", "--token", made["token"]).stderr
         assert link.startswith(f"{url}/auth/links/")
         with browser(url, None) as client:
+            client.cookies.set("roehub_place", "/%E2%82%AC")  # no place of ours: to the first page
             answer = client.get(link)
             assert (answer.status_code, answer.headers["location"]) == (303, "/")
+            cookies = [one.partition("; ") for one in answer.headers.get_list("set-cookie")]
+            (kept,) = [rest for one, _, rest in cookies if "roehub_place" in one]
+            assert "Max-Age=0" in kept
             assert answer.headers["cache-control"] == "no-store"
             assert user_id(client) == OPERATOR
             assert refusal(client.post("/auth/links"), 403) == "access_token_required"
         with browser(url, None) as client:
-            assert refusal(client.get(link), 401) == "used_login"
-            assert refusal(client.get("/auth/links/x"), 401) == "used_login"
+            assert refusal(client.get(link), 401) == "used_link"
+            assert refusal(client.get("/auth/links/x"), 401) == "used_link"
             token = ann.post("/access-tokens", json={"name": "n", "scopes": ["run"]}).json()
             bearer = {"Authorization": f"Bearer {token['token']}"}
             assert refusal(client.post("/auth/links", headers=bearer), 403) == "insufficient_scope"

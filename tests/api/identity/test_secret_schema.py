@@ -31,4 +31,4 @@ def test_nothing_is_found(users: Users, tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
-    assert "Tested: 9" in done.stdout
+    assert "Tested: 10" in done.stdout

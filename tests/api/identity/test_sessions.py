@@ -25,6 +25,7 @@ from tests.api.identity.people import (
     with_settings,
 )
 from tests.api.identity.sharing import ann, database, shared, url
+from tests.api.service.market import CLIENT_S
 from tests.postgres import execute, rows
 
 __all__ = ["ann", "database", "shared", "url"]
@@ -35,7 +36,9 @@ ME = "/auth/current-user"
 def copied(client: httpx.Client) -> httpx.Client:
     """Another client with the same cookie."""
     cookies = {COOKIE: client.cookies[COOKIE]}
-    return httpx.Client(base_url=client.base_url, cookies=cookies, trust_env=False)
+    return httpx.Client(
+        base_url=client.base_url, cookies=cookies, trust_env=False, timeout=CLIENT_S
+    )
 
 
 def token(ring: KeyRing = SETTINGS.jwt, **changes: Any) -> str:
@@ -156,7 +159,9 @@ def test_the_life_follows_the_setting(database: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "  ; other=1"])
 def test_a_blank_cookie(url: str, value: str) -> None:
-    answer = httpx.get(f"{url}{ME}", headers={"Cookie": f"{COOKIE}={value}"}, trust_env=False)
+    answer = httpx.get(
+        f"{url}{ME}", headers={"Cookie": f"{COOKIE}={value}"}, trust_env=False, timeout=CLIENT_S
+    )
     assert refusal(answer, 401) == "missing_jwt_cookie"
     assert answer.headers["www-authenticate"] == "Bearer"
 
@@ -164,7 +169,7 @@ def test_a_blank_cookie(url: str, value: str) -> None:
 @pytest.mark.parametrize("value", ["x", "a.b.c", b"\xff\xfe.a.b", "é.é.é".encode(), "a" * 5000])
 def test_a_cookie_that_is_no_token(url: str, value: str | bytes) -> None:
     header = f"{COOKIE}=".encode() + (value if isinstance(value, bytes) else value.encode())
-    answer = httpx.get(f"{url}{ME}", headers={b"Cookie": header}, trust_env=False)
+    answer = httpx.get(f"{url}{ME}", headers={b"Cookie": header}, trust_env=False, timeout=CLIENT_S)
     assert refusal(answer, 401) == "invalid_token_format"
 
 
@@ -190,7 +195,9 @@ def test_a_rotated_secret_keeps_sessions_until_it_is_dropped(database: str) -> N
         cookie = ann.cookies[COOKIE]
     for ring, status in ((KeyRing(new, SETTINGS.jwt.current), 200), (KeyRing(new), 401)):
         with user_service(database, settings=with_settings(jwt=ring)) as url:
-            answer = httpx.get(f"{url}{ME}", headers={"Cookie": f"{COOKIE}={cookie}"})
+            answer = httpx.get(
+                f"{url}{ME}", headers={"Cookie": f"{COOKIE}={cookie}"}, timeout=CLIENT_S
+            )
             assert answer.status_code == status
 
 
@@ -198,11 +205,15 @@ def test_without_a_database_nobody_is_let_in() -> None:
     with user_service("postgresql://roehub:planted@127.0.0.1:1/roehub", fallback=developer) as url:
         for headers in ({"Cookie": f"{COOKIE}={token()}"}, {"Authorization": "Bearer x"}):
             for path in (ME, "/backtests/runtime-defaults"):
-                answer = httpx.get(f"{url}{path}", headers=headers, trust_env=False)
+                answer = httpx.get(
+                    f"{url}{path}", headers=headers, trust_env=False, timeout=CLIENT_S
+                )
                 assert answer.status_code == 500
                 assert answer.json()["error"]["details"].keys() == {"reason"}
                 assert "planted" not in answer.text
-        answer = httpx.post(f"{url}/auth/telegram/login", json=payload(), trust_env=False)
+        answer = httpx.post(
+            f"{url}/auth/telegram/login", json=payload(), trust_env=False, timeout=CLIENT_S
+        )
         assert answer.status_code == 500
         assert "set-cookie" not in answer.headers
 

@@ -143,6 +143,8 @@ def test_rotation_keeps_the_previous_key_and_tells_them_apart() -> None:
         ("JWT_TTL_DAYS", "1.5"),
         ("JWT_TTL_DAYS", "week"),
         ("JWT_TTL_DAYS", "²"),
+        ("TELEGRAM_BOT_NAME", "@roehub_bot"),
+        ("TELEGRAM_BOT_NAME", "https://t.me/roehub_bot"),
         ("IDENTITY_TRUSTED_ORIGINS", "a.example.org"),
         ("IDENTITY_TRUSTED_ORIGINS", "https://a.example.com/path"),
     ],

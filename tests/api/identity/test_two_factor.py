@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from api.identity.envelope import TOTP, Vault, totp_binding
-from api.identity.two_factor import OF_ADDRESS
+from api.identity.two_factor import OF_ADDRESS, SET_UPS
 from tests.api.identity.secret_service import Users, refused, running_users, service, users
 from tests.postgres import rows
 
@@ -23,6 +23,7 @@ PATHS = [
     ("POST", "/2fa/step-up", {"code": "123456"}),
     ("POST", "/2fa/reset", {"recovery_code": "A" * 24}),
     ("POST", "/2fa/recovery-codes", None),
+    ("DELETE", "/2fa", None),
 ]
 
 
@@ -60,6 +61,13 @@ def test_a_second_set_up_changes_the_secret(users: Users) -> None:
     if first not in {ann.code(steps) for steps in (-1, 0, 1)}:
         refused(ann.post("/2fa/verify", {"code": first}), 422, "invalid_two_factor_code")
     assert ann.post("/2fa/verify", {"code": ann.code()}).status_code == 200
+
+
+def test_set_ups_are_limited(users: Users) -> None:
+    ann = users.person()
+    for _ in range(SET_UPS.free):
+        assert ann.post("/2fa/setup").status_code == 200
+    refused(ann.post("/2fa/setup"), 429, "too_many_attempts")
 
 
 def test_what_is_enabled_stays_as_it_is(users: Users) -> None:
@@ -289,6 +297,19 @@ def test_a_recovery_code_resets_the_second_factor(users: Users, form: str) -> No
     refused(ann.post("/2fa/reset", {"recovery_code": codes[4]}), 422, "invalid_recovery_code")
 
 
+def test_a_fresh_code_switches_it_off(users: Users) -> None:
+    ann = users.person()
+    codes = ann.enable()
+    elsewhere = users.person(ann)
+    refused(elsewhere.delete("/2fa"), 403, "step_up_required")
+    assert ann.delete("/2fa").status_code == 204
+    assert ann.get("/2fa").json()["state"] == "absent"
+    assert ann.events()[-1] == "two_factor.disabled"
+    refused(ann.delete("/2fa"), 403, "two_factor_required")
+    ann.enable()
+    refused(ann.post("/2fa/reset", {"recovery_code": codes[0]}), 422, "invalid_recovery_code")
+
+
 def test_nothing_else_resets_it(users: Users) -> None:
     ann, bob = users.person(), users.person()
     ann.enable()
@@ -358,7 +379,7 @@ def test_guessing_is_locked_out(users: Users, path: str) -> None:
     if path != "/2fa/reset":  # a good code is not looked at, and not used up
         refused(ann.post(path, {"code": ann.code()}), 429, "too_many_attempts")
     assert ann.row() == before
-    query = "SELECT blocked_until - forget_at FROM identity_limits WHERE subject = $1"
+    query = "SELECT rule FROM identity_limits WHERE subject = $1 AND blocked_until IS NOT NULL"
     assert len(rows(users.database, query, str(ann.user_id))) == 1
 
 
@@ -375,8 +396,8 @@ def test_the_lock_out_grows_and_a_good_code_ends_it(users: Users) -> None:
     assert waits == [pytest.approx(30, abs=3), pytest.approx(60, abs=3)]
     users.execute("UPDATE identity_limits SET blocked_until = now()")
     assert ann.post("/2fa/step-up", {"code": ann.code()}).status_code == 200
-    left = rows(users.database, "SELECT rule FROM identity_limits")
-    assert left == [("two_factor_address",)]
+    left = rows(users.database, "SELECT rule FROM identity_limits ORDER BY rule")
+    assert left == [("two_factor_address",), ("two_factor_set_up",)]
 
 
 def test_guesses_at_once_are_counted_like_others(users: Users) -> None:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from api.app import add_jobs, add_strategies, add_users, configured, create_app, end_streams
 from api.context import AppContext
+from api.identity.settings import IdentitySettings
 from cluster.postgres.engine import engine
 from ingest.stores.clickhouse import ClickHouse
 from live.strategies.settings import StrategySettings
@@ -25,6 +36,10 @@ from tests.postgres import database, postgres, postgres_directory
 
 __all__ = ["database", "postgres", "postgres_directory", "store", "store_directory"]
 
+PATIENCE_MS = 120_000
+"""Of whoever waits for a page: it shares two cores with all other tests, which compile kernels."""
+expect.set_options(timeout=PATIENCE_MS)
+SCHEMES: Final[tuple[Literal["dark", "light"], ...]] = ("dark", "light")
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -38,16 +53,20 @@ def site(
     *,
     development: bool = True,
     port: int = 0,
+    settings: IdentitySettings = SETTINGS,
+    most_variants: int | None = None,
 ) -> Iterator[str]:
     """URL of the whole service; with `development` nobody has to log in."""
     contexts: list[AppContext] = []
 
     def context() -> AppContext:
         found = configured({"ROEHUB_ENV": "test"})
+        if most_variants is not None:
+            found.limits = replace(found.limits, max_variants_per_compute=most_variants)
         if store is not None:
             found.use_store(store)
         found.engine = engine(database)
-        add_users(found, SETTINGS, development=development)
+        add_users(found, settings, development=development)
         add_jobs(found, QUICK, database, results_dir)
         add_strategies(found, StrategySettings(), database)
         contexts.append(found)
@@ -59,12 +78,9 @@ def site(
         yield url
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser; skips where there is none.
-
-    Its event loop runs in this thread for as long as it is there: not longer than a module.
-    """
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser; skips where there is none. Its event loop runs in this thread while inside."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine; apt-get install chromium")
     with sync_playwright() as playwright:
@@ -73,12 +89,28 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser for a module, not longer: it has an event loop in this thread."""
+    with launched() as found:
+        yield found
+
+
+@contextmanager
+def visiting(browser: Browser | None = None) -> Iterator[BrowserContext]:
+    """A window of a visitor of his own, of a browser that is there or of one for this alone."""
+    with nullcontext(browser) if browser else launched() as opened:
+        found = opened.new_context(viewport={"width": 1280, "height": 900})
+        found.set_default_timeout(PATIENCE_MS)
+        yield found
+        found.close()
+
+
 @pytest.fixture
 def window(chromium: Browser) -> Iterator[BrowserContext]:
     """A window of a visitor of his own."""
-    found = chromium.new_context(viewport={"width": 1280, "height": 900})
-    yield found
-    found.close()
+    with visiting(chromium) as found:
+        yield found
 
 
 @contextmanager
@@ -87,16 +119,48 @@ def watched(window: BrowserContext) -> Iterator[Page]:
     tab = window.new_page()
     faults: list[str] = []
     tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+
+    def heard(said: ConsoleMessage) -> None:
+        if said.type == "error":
+            faults.append(f"{said.text} {said.location['url']}")
+
+    tab.on("console", heard)
     yield tab
     assert faults == []
     tab.close()
 
 
+class Held:
+    """The next requests of a tab whose address a pattern takes, held until they are let go."""
+
+    def __init__(self, tab: Page, pattern: str, times: int = 1) -> None:
+        self._tab, self._pattern = tab, pattern
+        self._routes: list[Route] = []
+        tab.route(pattern, lambda route: self._routes.append(route), times=times)
+
+    def route(self) -> Route:
+        """The first of them, as soon as it was made."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while not self._routes:
+            assert time.monotonic() < deadline, f"nothing asked for {self._pattern}"
+            self._tab.wait_for_timeout(10)
+        return self._routes[0]
+
+
 def unsound(tab: Page) -> list[str]:
-    """What axe finds that keeps somebody from using the page, a line each."""
-    found = Axe().run(tab).response["violations"]
-    return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+    """What axe finds that keeps somebody from using the page, light or dark, a line each."""
+    lines: list[str] = []
+    for scheme in SCHEMES:
+        tab.emulate_media(color_scheme=scheme)
+        for one in Axe().run(tab).response["violations"]:
+            lines += [f"{scheme}, {one['id']}: {node['html'][:200]}" for node in one["nodes"]]
+    return lines
+
+
+def too_wide(tab: Page) -> int:
+    """By how many pixels a page is wider than the screen of a phone; the window stays so small."""
+    tab.set_viewport_size({"width": 360, "height": 740})
+    return max(0, tab.evaluate("() => document.documentElement.scrollWidth - innerWidth"))
 
 
 def html(**headers: Any) -> dict[str, Any]:

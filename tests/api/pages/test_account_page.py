@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from pyotp.totp import TOTP
 
 from tests.api.identity.people import COOKIE, TELEGRAM_BOB, browser, fresh
-from tests.api.pages.conftest import html, site, unsound, watched
+from tests.api.pages.conftest import html, site, too_wide, unsound, watched
 from tests.api.service.market import CLIENT_S
 from tests.api.service.strategy_service import made
 from tests.postgres import execute, rows
@@ -86,17 +86,21 @@ def test_tokens_a_second_factor_keys_and_the_end_of_an_account(
         tab.locator("#sure button[value=yes]").click()
         expect(tab.locator("#keys")).to_contain_text("There is none.")
 
+        tab.get_by_role("button", name="Switch it off").click()
+        expect(tab.locator("#sure button")).to_have_text(["Keep it", "Switch it off"])
+        tab.locator("#sure button[value=yes]").click()
+        expect(tab.locator("#two-factor")).to_contain_text("There is none.")
+
         # Another login of hers is ended; a chat cannot be bound where no bot is.
         with browser(url, **{"first_name": fresh(2)["first_name"]}) as other:
             tab.reload()
             tab.locator("[data-act=end]").last.click()
             expect(tab.locator("#sessions tbody tr")).to_have_count(1)
-            with httpx.Client(base_url=url, cookies=other.cookies) as ended:
+            with httpx.Client(base_url=url, cookies=other.cookies, timeout=CLIENT_S) as ended:
                 assert ended.get("/auth/current-user").status_code == 401
         tab.get_by_role("button", name="Bind a chat").click()
         expect(tab.locator("#chat-link")).to_contain_text("No live runner has served a bot yet")
-        tab.set_viewport_size({"width": 360, "height": 740})
-        assert tab.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
+        assert too_wide(tab) == 0
         assert unsound(tab) == []
 
         tab.get_by_role("button", name="Delete the account").click()
@@ -166,4 +170,4 @@ def test_without_logins_the_page_says_so(database: str, tmp_path: Path) -> None:
         assert "roehub login" in shown
         refused = client.get("/_partial/account/tokens", headers={"hx-request": "true"})
         assert refused.status_code == 403
-        assert "log in first" in refused.text
+        assert "Log in first" in refused.text

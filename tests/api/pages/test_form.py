@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.pages.blocks import listing, start_pairs, thinned
+from api.pages.blocks import around, listing, middle, start_pairs
 from api.pages.form import Fields, field_of, fields_of, number, request_of
 from api.schemas.examples import BACKTESTS
 from cluster.demo import REQUEST
@@ -18,7 +20,8 @@ from compute.account import DIRECTION_MODES, SIZING_MODES
 from compute.axes import Explicit, Range, axis_spec, materialised
 from compute.backtest import resolve
 from compute.errors import InvalidGrid
-from compute.indicators.defaults import indicator_defaults
+from compute.indicators.defaults import IndicatorDefaults, indicator_defaults
+from compute.indicators.definition import Param
 from compute.indicators.registry import definition
 from compute.market.timeframe import TIMEFRAMES
 from compute.request import parse_request
@@ -27,8 +30,15 @@ from configs.load import config
 from tests.api.service.job_service import request as job_request
 
 DEFAULTS = Defaults()
-FILE = config("indicators", {"ROEHUB_ENV": "test"})
-KNOWN = indicator_defaults(FILE.document, str(FILE.path))
+
+
+def deployed(name: str) -> dict[str, IndicatorDefaults]:
+    """The defaults of indicators of an environment."""
+    found = config("indicators", {"ROEHUB_ENV": name})
+    return indicator_defaults(found.document, str(found.path))
+
+
+KNOWN = deployed("test")
 IDS = [name for _, group in listing() for name, _ in group]
 
 
@@ -163,13 +173,56 @@ def test_every_indicator_begins_with_a_grid_that_is_accepted(name: str) -> None:
         assert {*body["template"].get("signal_grids", {}).get(name, {})} == rule
 
 
-def test_axes_are_thinned_from_their_beginning() -> None:
-    assert thinned(Range(5, 200, 1), 9) == {
-        "mode": "range", "start": 5, "stop_incl": 180, "step": 25,
-    }  # fmt: skip
-    assert thinned(Range(0.1, 0.5, 0.1), 9) == Range(0.1, 0.5, 0.1).spec()
-    assert thinned(Range(0.1, 2.0, 0.1), 3)["step"] == 1.0
-    assert thinned(Explicit((1, 2, 3, 4, 5)), 3) == Explicit((1, 3, 5)).spec()
+@pytest.mark.parametrize("known", [{}, deployed("dev"), deployed("prod")], ids=["", "dev", "prod"])
+@pytest.mark.parametrize("name", IDS)
+def test_an_axis_begins_with_round_values_around_the_usual_one(
+    name: str, known: dict[str, IndicatorDefaults]
+) -> None:
+    """Each within its bounds, on its step, ascending, and a round step apart."""
+    body = request_of(Fields(start_pairs(name, Fields(), known)))
+    (block,) = body["template"]["indicator_grids"]
+    for param in definition(name).params:
+        spec = axis_spec(block["params"][param.name])
+        values = [Decimal(repr(value)) for value in materialised(spec)]
+        least, low, high, usual = (
+            Decimal(repr(one))
+            for one in (param.step, param.hard_min, param.hard_max, param.default)
+        )
+        assert usual in values
+        assert low <= values[0]
+        assert values[-1] <= high
+        assert all((value - low) % least == 0 for value in values)
+        assert 2 <= len(values) <= 5
+        steps = {after - before for before, after in pairwise(values)}
+        assert min(steps) > 0
+        if isinstance(spec, Range):
+            (step,) = steps
+            assert step.normalize().as_tuple().digits in {(1,), (2,), (5,)}
+        else:  # as the deployment lists them
+            assert spec == known[name].params[param.name]
+        if param.kind == "int":
+            assert all(isinstance(value, int) for value in materialised(spec))
+
+
+def test_what_a_deployment_narrows_stays_so() -> None:
+    window = Param("window", "int", 2, 2000, 1, 20)
+    for axis, values in (
+        (None, (15, 20, 25)),
+        (Range(18, 200, 1), (20, 25, 30)),
+        (Range(5, 22, 1), (10, 15, 20)),
+        (Range(50, 60, 1), (50, 55, 60)),
+        (Range(5, 8, 1), (6, 7, 8)),
+        (Range(20, 20, 1), (20,)),
+        (Explicit((1, 2, 3, 4, 5)), (2, 3, 4)),
+    ):
+        assert materialised(around(window, axis, 1)) == values
+
+
+def test_an_axis_of_a_rule_begins_with_its_middle() -> None:
+    assert middle(Range(5, 30, 5), 3) == Range(15, 25, 5)
+    assert middle(Range(-0.2, 0.2, 0.05), 3) == Range(-0.05, 0.05, 0.05)
+    assert middle(Range(1, 2, 1), 3) == Range(1, 2, 1)
+    assert middle(Explicit((-1, -3, -5, -10)), 3) == Explicit((-3, -5, -10))
 
 
 def axes(least: float, most: float, whole: bool) -> st.SearchStrategy[dict[str, Any]]:

@@ -9,6 +9,7 @@ import pytest
 
 from api.column_parts import wanted
 from api.pages import job_view
+from api.pages.words import PERCENT
 from compute.errors import InvalidRequest
 from tests.api.service.columns import small_grid
 
@@ -19,14 +20,17 @@ WINDOW = "ma.sma.window"
 def test_a_form_is_a_query() -> None:
     sent = {
         f"from.{WINDOW}": "6", f"to.{WINDOW}": "", "is.ma.sma.source": "hlc3",
-        "min.num_trades": "3", "from.nothing": "1", "sort": "rank",
+        "min.num_trades": "3", "max.num_trades": "5", "from.nothing": "1", "sort": "rank",
     }  # fmt: skip
     found = job_view.filters(sent, GRID)
-    assert found.query == ("axis=ma.sma.source%3Ahlc3&axis=ma.sma.window%3A6..&min=num_trades%3A3")
-    kept = wanted(GRID, found.axis, found.least)
+    assert found.query == (
+        "axis=ma.sma.source%3Ahlc3&axis=ma.sma.window%3A6..&min=num_trades%3A3&max=num_trades%3A5"
+    )
+    kept = wanted(GRID, found.axis, found.least, found.most)
     digits = GRID.digits(np.arange(GRID.total))
     rows = {"num_trades": np.full(GRID.total, 3)}
     assert kept.chosen(digits, rows).sum() == GRID.total * 5 // 12
+    assert kept.chosen(digits, {"num_trades": np.full(GRID.total, 6)}).sum() == 0
     assert job_view.filters({f"from.{WINDOW}": "  "}, GRID).query == ""
     with pytest.raises(InvalidRequest):
         wanted(GRID, job_view.filters({f"to.{WINDOW}": "<b>"}, GRID).axis)
@@ -102,3 +106,12 @@ def test_two_requests_differ_in_what_is_said() -> None:
         ("risk_grid.sl_enabled", "yes", "no"),
     ]
     assert job_view.compared(one, one) == []
+
+
+def test_a_parameter_has_one_name_and_one_text() -> None:
+    rows = [variant(1, 5), variant(2, 5)]
+    fixed = [("sma window", "5"), ("stop loss", f"2{PERCENT}")]
+    assert job_view.table(rows, range(2), GRID, True, "rank", False)["fixed"] == fixed
+    assert job_view.best_rows(rows)[0]["parameters"] == [*fixed, ("take profit", "off")]
+    labels = [field["label"] for field in job_view.filter_fields(GRID)]
+    assert labels == ["sma source", "sma window", "rsi window", "rsi long threshold"]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import html as markup
 import json
+import re
 from collections.abc import Iterator
-from urllib.parse import quote
+from html import unescape
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import BrowserContext, Page, Request, expect
 
 from ingest.stores.clickhouse import ClickHouse
-from tests.api.pages.conftest import html, site, unsound, watched
+from tests.api.pages.conftest import html, site, too_wide, unsound, watched
 from tests.api.service.market import CLIENT_S
-from tests.api.service.strategy_service import V1, made, own_database, user
+from tests.api.service.strategy_service import V1, V2, made, own_database, user
 from tests.api.service.test_run_events import Started
 from tests.postgres import execute
 
@@ -115,6 +118,9 @@ def test_a_run_is_started_watched_checked_and_stopped(
         expect(tab.locator("#equity canvas")).to_be_visible()  # the picture outlives the swap
         expect(tab.locator("#run")).to_contain_text(f"changed candle: {HOSTILE}")
         assert unsound(tab) == []
+        home = unescape(client.get("/", headers=html(**who)).text)
+        assert f'href="/strategies/{strategy["strategy_id"]}"' in home
+        assert '<span class="state running">running</span>' in home
         tab.locator("#check").click()
         expect(tab.locator("#said")).to_have_text("Checked.")
         expect(tab.locator("#check")).to_be_enabled()
@@ -134,8 +140,7 @@ def test_a_run_is_started_watched_checked_and_stopped(
         expect(tab.locator("#title")).to_have_text("BTCUSDT 4h")
         tab.get_by_role("link", name="See it").click()
         expect(tab.locator("#title")).to_have_text("BTCUSDT 1h")
-        tab.set_viewport_size({"width": 360, "height": 740})
-        assert tab.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
+        assert too_wide(tab) == 0
         tab.locator("[data-delete]").click()
         tab.locator("#sure button[value=yes]").click()
         expect(tab.locator("tbody tr")).to_have_count(1)
@@ -169,6 +174,114 @@ def test_without_a_stream_the_page_asks(
     tab.close()
 
 
+@pytest.mark.browser
+def test_a_page_that_nobody_sees_holds_no_stream(
+    client: httpx.Client, url: str, dsn: str, window: BrowserContext
+) -> None:
+    started = Started(client, dsn)
+    window.set_extra_http_headers(started.who)
+    window.add_init_script(
+        "Object.defineProperty(document, 'visibilityState', {get: () => window.seen ?? 'visible'})"
+    )
+    page = url + started.path.rpartition("/runs/")[0]
+
+    def turned(tab: Page, state: str) -> None:
+        tab.evaluate(
+            "(state) => { window.seen = state;"
+            " document.dispatchEvent(new Event('visibilitychange')); }",
+            state,
+        )
+
+    def is_stream(request: Request) -> bool:
+        return "/events" in request.url
+
+    # A browser has six connections to a host: these would take all of them.
+    hidden = [window.new_page() for _ in range(6)]
+    for tab in hidden:
+        tab.goto(page)
+        expect(tab.locator("#live")).to_have_text("as it happens")
+        with tab.expect_event("requestfailed", is_stream):
+            turned(tab, "hidden")
+    with watched(window) as tab:
+        tab.goto(page)
+        expect(tab.locator("#live")).to_have_text("as it happens")
+    first = hidden[0]
+    seen = next(started.events())[0]
+    asked: list[str] = []
+    first.on("request", lambda request: asked.append(request.url))
+    moves(started, "running", "run_state_changed")
+    assert asked == []
+    with first.expect_event("request", is_stream) as again:
+        turned(first, "visible")
+    expect(first.locator("#run .state")).to_have_text("running")
+    expect(first.locator("#live")).to_have_text("as it happens")
+    assert unquote(again.value.url.partition("cursor=")[2]) == seen  # it goes on where it was
+    first.close()
+    for tab in hidden[1:]:
+        tab.close()
+
+
+@pytest.mark.browser
+def test_a_strategy_that_runs_is_not_deleted_and_the_page_says_so_before_it_asks(
+    client: httpx.Client, url: str, dsn: str, window: BrowserContext
+) -> None:
+    started = Started(client, dsn)
+    window.set_extra_http_headers(started.who)
+    with watched(window) as tab:
+        tab.goto(f"{url}/strategies")
+        tab.locator("[data-delete]").press("Enter")
+        expect(tab.locator("#said")).to_contain_text("Not deleted: a run of it is starting.")
+        assert not tab.locator("#sure").is_visible()
+        started.ends()  # in another tab
+        tab.locator("[data-delete]").press("Enter")
+        tab.locator("#sure button[value=yes]").click()
+        expect(tab.locator("tbody tr")).to_have_count(0)
+
+
+def test_a_run_without_candles_says_why_before_the_start_and_after_it(
+    client: httpx.Client, dsn: str
+) -> None:
+    who = user()
+
+    def shown(symbol: str) -> tuple[str, str, str, str]:
+        """(the page before the start, after it, of a run that trades; what the API says)."""
+        instrument = {"market_id": 1, "symbol": symbol}
+        strategy = made(client, who, V2 | {"instrument_id": instrument})["strategy_id"]
+        there = f"/strategies/{strategy}"
+        before = client.get(there, headers=html(**who)).text
+        run = client.post(f"{there}/run", headers=who).json()["run_id"]
+        after = client.get(there, headers=html(**who)).text
+        told = client.get(f"{there}/runs/{run}", headers=who).json()["waits_for"]
+        execute(
+            dsn,
+            "update strategy_runs set state = 'running', updated_at = clock_timestamp(),"
+            " checkpoint_ts_open = clock_timestamp() - interval '1 minute'"
+            f" where run_id = '{run}'",
+        )
+        place = f"/_partial/strategies/{strategy}/run?run={run}"
+        part = client.get(place, headers=html(**who))
+        ended = "state = 'stopped', stopped_at = clock_timestamp()"
+        execute(dsn, f"update strategy_runs set {ended} where run_id = '{run}'")
+        stopped = client.get(place, headers=html(**who)).text
+        assert "It was stopped. An open position" in stopped
+        assert re.search(r"on paper, started \S+ \S+, ended ", stopped)
+        return before, after, part.text, told
+
+    before, after, later, told = shown("XYZUSDT")
+    assert "No candles of binance:spot:XYZUSDT are stored" in told
+    for page in (before, after):
+        assert "No candles of binance:spot:XYZUSDT are stored. Nobody fetches candles here." in page
+        assert 'href="/backtests?market_id=1&amp;symbol=XYZUSDT">See what is stored' in page
+        assert "<code>roehub up --ingest --live</code>" in page
+    assert "It would wait for candles." in before
+    assert "It waits for candles." in after
+    assert "takes it up within seconds" not in after
+    assert "waits for candles" not in later
+    before, after, later, told = shown("SYNTHUSDT")
+    for text in (before, after, later, told):
+        assert "SYNTHUSDT is a made-up market that does not go on by itself" in text
+
+
 def test_nobody_sees_what_is_of_others(client: httpx.Client, dsn: str) -> None:
     ann, bob = Started(client, dsn), user()
     strategy = ann.path.split("/")[2]
@@ -183,6 +296,7 @@ def test_nobody_sees_what_is_of_others(client: httpx.Client, dsn: str) -> None:
         assert client.get(path, headers=html(**ann.who)).status_code == 200
         refused = client.get(path, headers=html(**bob))
         assert refused.status_code == 403
+        assert 'aria-label="Main"' in refused.text or path.startswith("/_partial/")
         assert "BTCUSDT" not in refused.text
     curve = ann.path.replace("/events", "/equity")
     assert client.get(curve, headers=bob).status_code == 403
@@ -232,6 +346,38 @@ def test_the_list_goes_on_and_starts_with_where_strategies_come_from(client: htt
     rest = client.get(more, headers=html(**who)).text
     assert rest.count('<th scope="row">') == 2
     assert "Show more" not in rest
+
+
+def test_the_list_is_newest_first_and_filtered(client: httpx.Client) -> None:
+    who = user()
+    ids = [made(client, who)["strategy_id"]]
+    for frame, symbol in (("4h", "ETHUSDT"), ("1h", "ETHBTC")):
+        changed = {"timeframe": frame, "instrument_id": {"market_id": 1, "symbol": symbol},
+                   "instrument_key": f"binance:spot:{symbol}"}  # fmt: skip
+        ids.append(made(client, who, V1 | changed)["strategy_id"])
+
+    def shown(query: str) -> list[str]:
+        found = client.get(f"/strategies?{query}", headers=html(**who))
+        assert found.status_code == 200
+        return re.findall(r'<th scope="row"><a href="/strategies/([^"]+)"', found.text)
+
+    assert shown("") == shown("symbol=&market_type=&timeframe=") == ids[::-1]
+    assert shown("symbol=eth") == [ids[2], ids[1]]
+    assert shown("symbol=usdt&timeframe=1h&market_type=spot") == [ids[0]]
+    assert shown("market_type=futures") == shown("symbol=%25") == shown("symbol=E_H") == []
+    none = client.get("/strategies?symbol=nothing", headers=html(**who)).text
+    assert "There is no such strategy." in none
+    assert 'value="NOTHING"' in none
+    for wrong in ("timeframe=7m", "market_type=x", "symbol=%00"):
+        assert client.get(f"/strategies?{wrong}", headers=html(**who)).status_code == 422
+    # What goes on goes on with the filters.
+    for window in range(2, 24):
+        made(client, who, V1 | {"indicators": [{"name": "MA", "params": {"window": window}}]})
+    first = client.get("/strategies?timeframe=1m&symbol=btcusdt", headers=html(**who)).text
+    more = markup.unescape(first.split('hx-get="')[1].split('"')[0])
+    rest = client.get(more, headers=html(**who)).text
+    assert "ETHUSDT" not in rest
+    assert rest.count('<th scope="row">') == 2
 
 
 def test_an_equity_curve_is_few_points_and_loses_no_dip(client: httpx.Client, dsn: str) -> None:

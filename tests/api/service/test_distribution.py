@@ -90,8 +90,11 @@ def test_neighbours_are_one_step_away_on_every_axis(columns: Columns) -> None:
     for flat in (0, 37, GRID.total - 1):
         near = np.abs(digits - digits[flat]).max(axis=1) == 1
         values = ROWS["total_return_pct"][near]
-        found = around(columns, flat)
+        bare, found = around(columns, flat, False), around(columns, flat, True)
+        assert bare is not None
+        assert bare["words"].startswith("The marked variant returned")
         assert found is not None
+        assert found["words"].startswith("Without its stops the marked variant returned")
         assert f"Its {near.sum()} neighbours, one step away" in found.pop("words")
         assert found == {
             "own": ROWS["total_return_pct"][flat],

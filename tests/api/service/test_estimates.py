@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from api.measured import Measured
 from api.schemas.backtests import EstimateBody
 from cluster.estimates import bars_of, timeline_bars
-from compute.backtest import resolve
+from compute.backtest import Backtest, resolve
 from compute.errors import NoMarketData
 from compute.market.period import Period, instant
 from compute.market.timeframe import TIMEFRAMES
@@ -90,6 +91,41 @@ def test_an_estimate_counts_what_a_measured_one_counts(client: httpx.Client) -> 
     assert {name: value for name, value in measured.items() if name not in timed} == {
         name: value for name, value in found.items() if name not in timed
     }
+
+
+def test_the_seconds_of_a_job_are_guessed_from_those_of_others() -> None:
+    """In proportion to the work of each step; not from a job that ranks in another way."""
+
+    def record(windows: int, seconds: dict[str, float] | None = None) -> dict[str, Any]:
+        return {
+            "ranked_bars": 1000, "stage_a_variants_total": 3 * windows, "preselect": 2,
+            "stage_b_variants_total": 8, "planes": {"ma.sma": {"long": windows, "short": windows}},
+            "seconds": seconds,
+        }  # fmt: skip
+
+    def job(code: str, **ranking: Any) -> Backtest:
+        body = copy.deepcopy(request())
+        body["template"]["timeframe"] = code
+        return resolve(parse_request({**body, "ranking": ranking}), Defaults())
+
+    profit = {"primary_metric": "total_return_pct"}
+    one, measured = job("1h", **profit), Measured()
+    assert measured.guess(one, record(4)) is None
+    measured.keep(one, record(4))  # without seconds
+    assert measured.guess(one, record(4)) is None
+    seconds = {"planes": 1.0, "stage_a": 10.0, "stage_b": 5.0, "exact": 0.5, "reports": 0.25}
+    measured.keep(one, record(4, seconds))
+    assert measured.guess(one, record(4)) == pytest.approx(16.75)
+    assert measured.guess(one, record(8)) == pytest.approx(16.75 + 11)
+    assert measured.guess(one, {**record(4), "ranked_bars": 3000}) == pytest.approx(3 * 16.75)
+    # Another timeframe, until it has seconds of its own.
+    other = job("4h", **profit)
+    assert measured.guess(other, record(4)) == pytest.approx(16.75)
+    measured.keep(other, record(4, dict.fromkeys(seconds, 2.0)))
+    assert measured.guess(other, record(4)) == pytest.approx(10)
+    assert measured.guess(one, record(4)) == pytest.approx(16.75)
+    assert measured.guess(job("1h", **profit, distinct=True), record(4)) is None
+    assert measured.guess(job("1h", primary_metric="max_drawdown_pct"), record(4)) is None
 
 
 def test_a_guard_that_would_refuse_is_told(client: httpx.Client) -> None:

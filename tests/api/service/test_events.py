@@ -265,6 +265,9 @@ def test_a_reader_that_takes_nothing_is_dropped(database: str) -> None:
 @pytest.mark.parametrize("raw", ["x", "-1", "1.5", "9" * 19, "١"])
 def test_an_id_that_no_event_has_is_refused(raw: str) -> None:
     with pytest.raises(InvalidRequest, match="Last-Event-ID"):
-        last_event_id(raw)
+        last_event_id(raw, "17")
+    with pytest.raises(InvalidRequest, match="cursor"):
+        last_event_id(None, raw)
+    assert last_event_id("", "17") == last_event_id("17", "16") == 17
     assert last_event_id(" 17 ") == 17
     assert last_event_id("") == last_event_id(None) == 0

@@ -188,7 +188,9 @@ def variant_in_full(
     """A row walked again is the row of the result, trade for trade."""
     row = result["variants"][0]
     found = client.get(f"{here}/variant?rank=1").json()
-    assert found["rows"] == row["report"]["rows"]
+    told = [{name: one[name] for name in ("metric", "value")} for one in found["rows"]]
+    assert told == row["report"]["rows"]
+    assert found["rows"][2] == {**told[2], "shown": "7 d"}
     assert found["payload"] == row["payload"]
     assert found["flat_index"] == row["base_variant_index"]
     assert found["synthetic"] is True
@@ -241,7 +243,7 @@ def variant_in_full(
     assert "SYNTHETIC DATA." in page.text
     assert result["variants"][1]["variant_key"] in page.text
     for query in ("", "rank=1&flat_index=2", "rank=1&sl_pct=1", "flat_index=120", "rank=0",
-                  "rank=1&part=holdout"):  # fmt: skip
+                  f"rank={2**31}", f"rank={10**20}", "rank=1&part=holdout"):  # fmt: skip
         assert refused(client.get(f"{here}/variant?{query}"))
     assert refused(client.get(f"{here}/variant?rank=6"), 404)["details"]["rank"] == 6
 

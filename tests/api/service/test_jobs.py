@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from api.jobs import Jobs
+from api.settings import ApiSettings
 from cluster.jobs.market_file import market_path
 from cluster.jobs.store import JobStore
 from compute.settings import Limits
@@ -188,10 +190,12 @@ def test_the_list_is_walked_by_cursor_newest_first(client: httpx.Client) -> None
     assert [*whole["items"][0]] == [
         "job_id", "mode", "state", "stage", "created_at", "updated_at", "started_at",
         "finished_at", "cancel_requested_at", "processed_units", "total_units",
-        "instrument_id", "timeframe", "stage_a_variants_total",
+        "instrument_id", "timeframe", "stage_a_variants_total", "time_range", "indicators",
     ]  # fmt: skip
     about = [whole["items"][0][name] for name in ("instrument_id", "timeframe")]
     assert about == [{"market_id": 1, "symbol": "BTCUSDT"}, "1h"]
+    assert whole["items"][0]["indicators"] == ["ma.sma", "momentum.rsi"]
+    assert whole["items"][0]["time_range"]["start"] == "2026-01-01T00:00:00Z"
     walked, cursor = [], ""
     while cursor is not None:
         page = client.get(PATH, params={"limit": 3, "cursor": cursor, "state": " "}).json()
@@ -302,10 +306,37 @@ def test_events_resume_and_end(client: httpx.Client) -> None:
     assert [line for line in resumed.text.splitlines() if line.startswith("id: ")] == [
         f"id: {ids[1]}"
     ]
+    # A page says it in the address; once it has come back by itself the header is newer.
+    assert client.get(f"{PATH}/{job_id}/events?cursor={ids[0]}").text == resumed.text
+    newer = {"Last-Event-ID": ids[0]}
+    assert client.get(f"{PATH}/{job_id}/events?cursor=0", headers=newer).text == resumed.text
     done = client.get(f"{PATH}/{job_id}/events", headers={"Last-Event-ID": ids[1]})
     assert (done.status_code, done.content) == (204, b"")
     bad = client.get(f"{PATH}/{job_id}/events", headers={"Last-Event-ID": "x"})
     assert items(bad) == {"header.Last-Event-ID": "invalid_value"}
+    bad = client.get(f"{PATH}/{job_id}/events?cursor=x")
+    assert items(bad) == {"query.cursor": "invalid_value"}
+    assert refused(bad)["message"] == "cursor is the id of an event, got 'x'"
+
+
+def test_a_user_has_so_many_streams_of_jobs_at_a_time(client: httpx.Client) -> None:
+    ann = f"{PATH}/{made(client)['job_id']}"
+    bob = f"{PATH}/{made(client, **{'X-Roehub-User': BOB})['job_id']}"
+    with ExitStack() as held:
+        streams = [
+            held.enter_context(client.stream("GET", f"{ann}/events"))
+            for _ in range(ApiSettings().max_event_streams_per_user)
+        ]
+        assert {answer.status_code for answer in streams} == {200}
+        error = refused(client.get(f"{ann}/events"), 429)
+        assert error["details"]["error"] == "max_event_streams_exceeded"
+        with client.stream("GET", f"{bob}/events", headers={"X-Roehub-User": BOB}) as answer:
+            assert answer.status_code == 200  # of others nothing is taken
+        client.post(f"{ann}/cancel")
+        for answer in streams:
+            assert answer.read().count(b"event: state") == 2
+    # All have ended with the job, and one may follow again.
+    assert client.get(f"{ann}/events").status_code == 200
 
 
 def test_a_cursor_is_what_the_contract_says(client: httpx.Client) -> None:

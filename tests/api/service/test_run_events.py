@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 
+from api.settings import ApiSettings
 from tests.api.service.strategy_service import PATH, made, own_database, strategy_service, user
+from tests.api.service.test_strategy_runs import items
 from tests.postgres import execute
 
 
@@ -88,13 +91,49 @@ def test_a_run_is_followed_to_its_end_and_resumed(client: httpx.Client, dsn: str
     assert seen.status_code == 204
 
 
+def test_whoever_follows_a_run_that_is_stopped_before_its_start_is_told(
+    client: httpx.Client, dsn: str
+) -> None:
+    started = Started(client, dsn)
+    events = started.events()
+    assert next(events)[1] == "run_started"
+    there = f"/strategies/{started.path.split('/')[2]}"
+    ended = client.post(f"{there}/stop", headers=started.who).json()
+    told = list(events)
+    assert [(kind, data["from"], data["at"]) for _, kind, data in told] == [
+        ("run_stopped", "starting", ended["stopped_at"])
+    ]
+
+
 def test_others_and_what_is_no_place_are_refused(client: httpx.Client, dsn: str) -> None:
     started = Started(client, dsn)
     assert client.get(started.path, headers=user()).status_code == 403
     other = started.path.replace(started.run_id, "00000000-0000-0000-0000-000000000009")
     assert client.get(other, headers=started.who).status_code == 404
     wrong = client.get(started.path, headers=started.who | {"Last-Event-ID": "x"})
-    assert wrong.status_code == 422
+    assert items(wrong) == {"header.Last-Event-ID": "invalid_cursor"}
+    wrong = client.get(started.path, headers=started.who, params={"cursor": "x"})
+    assert items(wrong) == {"query.cursor": "invalid_cursor"}
+
+
+def test_a_user_has_so_many_streams_at_a_time(client: httpx.Client, dsn: str) -> None:
+    ann, bob = Started(client, dsn), Started(client, dsn)
+    with ExitStack() as held:
+        streams = [
+            held.enter_context(client.stream("GET", ann.path, headers=ann.who))
+            for _ in range(ApiSettings().max_event_streams_per_user)
+        ]
+        assert {answer.status_code for answer in streams} == {200}
+        refused = client.get(ann.path, headers=ann.who)
+        assert refused.status_code == 429
+        error = refused.json()["error"]
+        assert error["details"]["error"] == "max_event_streams_exceeded"
+        assert next(bob.events())[1] == "run_started"  # of others nothing is taken
+        ann.ends()
+        for answer in streams:
+            answer.read()
+    # All have ended with the run, and one may follow again.
+    assert [kind for _, kind, _ in ann.events()][-1] == "run_stopped"
 
 
 def test_account_and_trades_of_a_run(client: httpx.Client, dsn: str) -> None:

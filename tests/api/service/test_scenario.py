@@ -18,7 +18,7 @@ from tests.api.identity.people import (
 )
 from tests.api.identity.test_secrets_stay_secret import PLANTED, exchange_key, leaks, log
 from tests.api.service.job_service import request, running, until_ended
-from tests.api.service.market import store, store_directory
+from tests.api.service.market import CLIENT_S, store, store_directory
 from tests.api.service.whole_service import (
     JOBS,
     SPEC,
@@ -186,7 +186,9 @@ def reach(bob: Person, theirs: Possessions) -> None:
 
 def as_nobody(place: Place, theirs: Possessions, headers: dict[str, str]) -> None:
     """Whoever has no login is refused everywhere, whatever name he gives."""
-    with httpx.Client(base_url=place.url, headers=headers, trust_env=False) as client:
+    with httpx.Client(
+        base_url=place.url, headers=headers, timeout=CLIENT_S, trust_env=False
+    ) as client:
         for method, path, body, _ in ATTEMPTS:
             answer = client.request(method, theirs.of(path), json=filled(body, theirs))
             assert answer.status_code == 401, (method, path, answer.text)
@@ -206,8 +208,8 @@ def test_a_user_goes_all_the_way_and_another_one_gets_nothing(
     as_nobody(place, theirs, {"X-Roehub-User": theirs.user})
     assert place.rows_of(*theirs.ids()) == before
 
-    stopping = ann.post(f"{STRATEGIES}/{theirs.strategy}/stop")
-    assert (stopping["run_id"], stopping["state"]) == (theirs.run, "stopping")
+    ended = ann.post(f"{STRATEGIES}/{theirs.strategy}/stop")
+    assert (ended["run_id"], ended["state"]) == (theirs.run, "stopped")
     assert ann.client.cookies[COOKIE]
     cookie = {"Cookie": f"{COOKIE}={ann.client.cookies[COOKIE]}"}
     ann.post("/auth/logout")

@@ -14,7 +14,7 @@ import pytest
 
 import live.cli
 from api.app import configured
-from tests.api.service.market import client_of
+from tests.api.service.market import CLIENT_S, client_of
 from tests.cluster.cli import call, started
 
 RUN_ID = "330709fd-3999-4f40-bdba-4a235f51b275"
@@ -41,14 +41,15 @@ def test_it_serves_what_the_environment_names(tmp_path: Path, database: str) -> 
     )  # fmt: skip
     try:
         url = url_of(process)
-        assert httpx.get(f"{url}/health").json() == {"status": "ok"}
-        ready = httpx.get(f"{url}/ready").json()
+        client = httpx.Client(base_url=url, timeout=CLIENT_S)
+        assert client.get("/health").json() == {"status": "ok"}
+        ready = client.get("/ready").json()
         assert ready["status"] == "ready"
         assert ready["checks"] == {"candle_store": "ok", "postgres": "ok", "results_dir": "ok"}
-        paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+        paths = client.get("/openapi.json").json()["paths"]
         assert "/backtests/jobs/{job_id}" in paths
         for path in ("backtests/jobs", "strategies"):
-            assert httpx.get(f"{url}/{path}").json() == {"items": [], "next_cursor": None}
+            assert client.get(path).json() == {"items": [], "next_cursor": None}
         children = psutil.Process(process.pid).children()
         assert any("api.sync_worker" in child.cmdline() for child in children)
         process.send_signal(signal.SIGTERM)

@@ -56,7 +56,9 @@ def test_a_strategy_has_everything_that_decides_its_trades(client: httpx.Client)
     assert found["user_id"] == ann[USER]
     assert found["is_deleted"] is False
     assert found["created_at"].endswith("Z")
-    assert found["name"].startswith("BTCUSDT 1h [MOMENTUM.RSI(14), MA.SMA(20)] #")
+    assert found["name"].startswith(
+        "BTCUSDT 1h [momentum.rsi(close, 14: 50, 40) · ma.sma(close, 20) · SL 2 %] #"
+    )
     assert found["spec"] == {
         "spec_kind": "roehub.strategy.v2",
         "schema_version": 2,
@@ -126,7 +128,7 @@ def test_the_first_version_is_what_its_contract_says(client: httpx.Client) -> No
          "body.indicators.1.id", "duplicate"),
         ({"signals": {}}, "body.signals.momentum.rsi.long_threshold", "grid_validation_error"),
         ({"signals": {**V2["signals"], "ma.ema": {"x": 1}}}, "body.signals.ma.ema", "value_error"),
-        ({"risk": {"tp_enabled": True}}, "body.risk", "grid_validation_error"),
+        ({"risk": {"tp_enabled": True}}, "body.risk.tp_pct", "grid_validation_error"),
         ({"direction_mode": "up"}, "body.direction_mode", "literal_error"),
         ({"execution": {"fee_pct": -1}}, "body.execution.fee_pct", "greater_than_equal"),
         ({"warmup_bars": 0}, "body.warmup_bars", "greater_than"),

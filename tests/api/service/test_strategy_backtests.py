@@ -126,6 +126,7 @@ def test_rows_of_a_job_come_back_by_their_strategies(
                 "indicator_variant_key": row["indicator_variant_key"],
                 "time_range": RANGE,
                 "candles_fingerprint": result["candles"]["fingerprint"],
+                "synthetic": True,
             }
             assert strategy["spec"]["warmup_bars"] == 50
             body = {"time_range": RANGE, "strategy_id": strategy["strategy_id"]}
@@ -136,6 +137,17 @@ def test_rows_of_a_job_come_back_by_their_strategies(
             assert (found["mode"], found["warmup_bars"]) == ("saved", 50)
             assert found["spec_hash"] == strategy["spec_hash"]
             assert found["candles"] == result["candles"]
+        # A base variant, ranked or not, without the stops that its ranked rows have.
+        flat = 7
+        plain = posted(client, SAVE, {"job_id": job_id, "flat_index": flat}, ann)
+        place = f"{JOBS}/{job_id}/variant?flat_index={flat}"
+        walked = client.get(place, headers=ann).json()
+        source = plain["spec"]["source"]
+        assert (source["kind"], source["job_id"], source["flat_index"]) == ("job", job_id, flat)
+        base = {"time_range": RANGE, "strategy_id": plain["strategy_id"]}
+        (only,) = posted(client, "/backtests", base, ann)["variants"]
+        assert only["variant_key"] == source["variant_key"]
+        assert only["metrics"] == {name: walked["metrics"][name] for name in only["metrics"]}
         # As a job, whose strategy goes before it runs.
         saved = posted(client, JOBS, body, ann)
         assert (saved["mode"], saved["spec_hash"]) == ("saved", strategy["spec_hash"])
@@ -171,6 +183,7 @@ def test_rows_of_a_search_come_back_by_their_strategies(
             "variant_key": row["variant_key"],
             "indicator_variant_key": row["indicator_variant_key"],
             "time_range": RANGE,
+            "synthetic": True,
         }
         assert spec["risk"] == row["payload"]["risk_params"]
         assert spec["execution"] == row["payload"]["execution_params"]
@@ -293,13 +306,21 @@ def test_rows_that_cannot_be_saved(client: httpx.Client, dsn: str) -> None:
     body = {"job_id": job_id, "rank": 1}
     assert refused(client.post(SAVE, json=body, headers=ann), 404)["details"] == body
     assert refused(client.post(SAVE, json=body, headers=bob), 403)["code"] == "forbidden"
-    missing = {"job_id": MISSING, "rank": 1}
-    assert refused(client.post(SAVE, json=missing, headers=ann), 404)
+    base = {"job_id": job_id, "flat_index": 0}
+    assert refused(client.post(SAVE, json=base, headers=bob), 403)["code"] == "forbidden"
+    for name in ("rank", "flat_index"):
+        missing = {"job_id": MISSING, name: 1}
+        assert refused(client.post(SAVE, json=missing, headers=ann), 404)
     for bad, place in (
         ({"job_id": job_id}, "body.rank"),
         ({**body, "variant_key": "x"}, "body.variant_key"),
+        ({**body, "flat_index": 0}, "body.flat_index"),
+        ({"job_id": job_id, "flat_index": 12}, "body.flat_index"),
+        ({"job_id": job_id, "flat_index": -1}, "body.flat_index"),
+        ({"job_id": job_id, "flat_index": 2**63}, "body.flat_index"),
         ({"job_id": "no", "rank": 1}, "body.job_id"),
         ({"job_id": job_id, "rank": 0}, "body.rank"),
+        ({"job_id": job_id, "rank": 10**20}, "body.rank"),
         ({**body, "time_range": RANGE}, "body.time_range"),
     ):
         errors = refused(client.post(SAVE, json=bad, headers=ann))["details"]["errors"]

@@ -92,9 +92,11 @@ def test_run_and_stop_are_fail_fast(client: httpx.Client, dsn: str) -> None:
         moved(dsn, first["run_id"], state)
         first = run(client, ann, strategy_id)
     stopped = client.post(f"{there}/stop", headers=ann).json()
-    assert (stopped["state"], stopped["run_id"]) == ("stopping", first["run_id"])
-    assert stopped["updated_at"] > stopped["started_at"]
-    moved(dsn, first["run_id"], "stopped")
+    assert (stopped["state"], stopped["run_id"]) == ("stopped", first["run_id"])
+    assert stopped["updated_at"] == stopped["stopped_at"] > stopped["started_at"]
+    moved(dsn, run(client, ann, strategy_id)["run_id"], "warming_up")
+    assert client.post(f"{there}/stop", headers=ann).json()["state"] == "stopping"
+    moved(dsn, client.get(f"{there}/runs", headers=ann).json()["items"][0]["run_id"], "stopped")
     assert client.delete(there, headers=ann).status_code == 204
 
 
@@ -106,7 +108,6 @@ def test_runs_and_events_are_shown(client: httpx.Client, dsn: str) -> None:
     for _ in range(3):
         runs.append(run(client, ann, strategy_id)["run_id"])
         client.post(f"{there}/stop", headers=ann)
-        moved(dsn, runs[-1], "stopped")
     shown = client.get(f"{there}/runs", headers=ann).json()
     assert [one["run_id"] for one in shown["items"]] == runs[::-1]
     walked, cursor = [], ""
@@ -118,10 +119,10 @@ def test_runs_and_events_are_shown(client: httpx.Client, dsn: str) -> None:
         cursor = page["next_cursor"]
     assert walked == shown["items"]
     one = client.get(f"{there}/runs/{runs[0]}", headers=ann).json()
-    assert one == walked[-1] | {"lag_seconds": None}
+    assert one == walked[-1] | {"lag_seconds": None, "waits_for": None}
     log = client.get(f"{there}/events", headers=ann).json()["items"]
     assert [one["event_type"] for one in log] == [
-        "strategy_created", *["run_started", "run_stop_requested"] * 3,
+        "strategy_created", *["run_started", "run_stopped"] * 3,
     ]  # fmt: skip
     assert log[0]["run_id"] is None
     assert log[0]["payload"] == {
@@ -130,7 +131,7 @@ def test_runs_and_events_are_shown(client: httpx.Client, dsn: str) -> None:
     assert log[1]["payload"] == {
         "strategy_id": strategy_id, "run_id": runs[0], "state": "starting",
     }  # fmt: skip
-    assert log[2]["payload"]["state"] == "stopping"
+    assert (log[2]["payload"]["state"], log[2]["payload"]["from"]) == ("stopped", "starting")
     assert log[1]["ts"] == walked[-1]["started_at"]
     tail = client.get(f"{there}/events", params={"limit": 5}, headers=ann).json()
     more = client.get(f"{there}/events", params={"cursor": tail["next_cursor"]}, headers=ann)

@@ -73,6 +73,10 @@ def test_a_request_followed_to_its_table_and_report(
     assert "/report" in shown.stdout
     assert "instrument  1:BTCUSDT" in shown.stdout
     assert "timeframe   1h" in shown.stdout
+    assert call("jobs", "show", job_id[:18]).stdout == shown.stdout
+    several = call("jobs", "show", "")
+    assert several.status == 2
+    assert "2 jobs begin with ''; give more of the id" in several.stderr
     followed = call("jobs", "show", job_id, "--follow").stdout
     assert SYNTHETIC in followed[: followed.index("return %")]
     said = [line for line in followed.splitlines() if line.startswith("WARNING: ")]
@@ -85,6 +89,8 @@ def test_a_request_followed_to_its_table_and_report(
     listed = call("jobs", "list", "--limit", 1).stdout
     assert "more: roehub jobs list --limit 1 --cursor " in listed
     assert listed.split("\n")[1].split()[1:5] == ["1:BTCUSDT", "1h", "120", "succeeded"]
+    assert listed.split("\n")[1].split()[5:7] == ["100", "%"]
+    assert listed.split("\n")[1].endswith("2026-01-01 to 2026-01-08  sma, rsi")
     assert "finalizing" not in listed
     assert len(json.loads(call("jobs", "list", "--json").stdout)["items"]) == 2
     (tmp_path / "results" / "jobs" / job_id / "result.json").unlink()
@@ -345,6 +351,22 @@ def test_what_is_said_of_the_connection_stands_among_the_lines(
     assert followed(follow) == {"state": "succeeded"}
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["running", "the service does not answer; waiting for it", "succeeded"]
+
+
+def test_the_bars_of_a_job_that_succeeded_are_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr("rich.console.sys.stderr", out)
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    progress = {"stage": "finalizing", "processed_units": 0, "total_units": 1}
+
+    def follow(say: Callable[[str], None]) -> Iterator[Event]:
+        yield Event("1", "progress", progress)
+        yield Event("2", "state", {"state": "succeeded"})
+
+    followed(follow)
+    last = out.getvalue().rpartition("Reports")[2]
+    assert "1 of 1" in last
+    assert "100%" in last
 
 
 def test_lines_of_progress() -> None:

@@ -10,27 +10,36 @@ import random
 import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from api.app import add_users, configured
 from api.client import Client
+from api.identity.users import OPERATOR
+from api.up import Plan, Up
+from cluster.postgres.engine import engine
 from compute.results import canonical_result
 from ingest.rows import MINUTE_MS, floor_minute
 from ingest.stores.clickhouse import open_clickhouse
 from ingest.stores.settings import ClickHouseSettings
+from tests.api.identity.people import SETTINGS
 from tests.api.service.job_service import axis
 from tests.api.service.market import store_directory
 from tests.api.service.test_backtests import expected
 from tests.api.service.up_process import (
     STOPS_S,
     Running,
+    alive,
+    cleared,
     environment,
-    processes_over,
+    fetched,
     servers_over,
     until,
 )
@@ -51,12 +60,6 @@ def copied(store: Path, directory: Path) -> Path:
     """A data directory with candles."""
     shutil.copytree(store, directory / "clickhouse", symlinks=True)
     return directory
-
-
-def cleared(directory: Path) -> None:
-    """Ends whatever a failed test left running."""
-    for process in (*processes_over(directory), *servers_over(directory)):
-        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -154,19 +157,27 @@ def succeeded(up: Running, job_id: str) -> dict[str, Any]:
 
 def test_the_table_says_where_everything_is(up: Running) -> None:
     url = up.url()
-    assert httpx.get(f"{url}/ready").json()["status"] == "ready"
-    assert httpx.get(up.place("API docs")).status_code == 200
+    assert up.link() is None  # nobody looks on: a link in a file is for whoever reads the file
+    assert fetched(f"{url}/ready").json()["status"] == "ready"
+    assert fetched(up.place("API docs")).status_code == 200
     api, runner = re.findall(r"http\S+/metrics", up.place("metrics"))
-    assert "roehub_http_requests_total" in httpx.get(api).text
+    assert "roehub_http_requests_total" in fetched(api).text
     until(lambda: "backtest_job_runner_claim_total" in answer(runner), up.said)
-    for name in ("database", "candles", "results", "logs"):
-        assert Path(up.place(name)).is_dir()
-        assert Path(up.place(name)).is_relative_to(up.directory)
+    home, _, inside = up.place("data").partition(", with ")
+    names = inside.split(", ")
+    assert {"postgres", "clickhouse", "results", "logs", "operator.json"} == {*names}
+    assert all((Path(home) / name).exists() for name in names)
+    # What to open is told last, apart from the rest.
+    block = up.said.partition(" is up, pid ")[2].partition("\n\n")[2]
+    rule, opened, trial, end = block.splitlines()[:4]
+    assert rule == end == "─" * 78
+    assert opened == f"  Open {url}/ in a browser, which `roehub login` logs in"
+    assert trial.endswith(f"try: roehub submit REQUEST.json --follow --api {url}")
 
 
 def answer(url: str) -> str:
     try:
-        return httpx.get(url).text
+        return fetched(url).text
     except httpx.TransportError:
         return ""
 
@@ -176,10 +187,10 @@ def test_the_dashboard_lets_in_who_may_read_its_token(up: Running) -> None:
     dashboard = up.place("Ray").partition("dashboard ")[2]
     token = Path(up.place("Ray token"))
     assert token.stat().st_mode & 0o777 == 0o600
-    assert httpx.get(f"{dashboard}/api/version").status_code == 401
+    assert fetched(f"{dashboard}/api/version").status_code == 401
     bearer = {"Authorization": f"Bearer {token.read_text().strip()}"}
-    assert "ray_version" in httpx.get(f"{dashboard}/api/version", headers=bearer).json()
-    page = httpx.get(dashboard)
+    assert "ray_version" in fetched(f"{dashboard}/api/version", headers=bearer).json()
+    page = fetched(dashboard)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
 
@@ -188,7 +199,7 @@ def test_ingestion_shares_the_candles_with_the_api(up: Running, exchange: Binanc
     up.url()
     exchange.wait_for_topics(1, 1, 60)
     ingestion = up.place("ingestion").removesuffix("/metrics")
-    until(lambda: httpx.get(f"{ingestion}/ready").status_code == 200, lambda: up.said)
+    until(lambda: fetched(f"{ingestion}/ready").status_code == 200, lambda: up.said)
     params = {"market_id": 1, "symbol": FOLLOWED}
 
     def stored() -> dict[str, Any]:
@@ -220,12 +231,25 @@ def test_a_second_one_over_the_same_directory_is_refused(
     assert f"(pid {up.process.pid}, API at {url})" in second.stderr
 
 
-def test_a_runner_that_dies_is_started_again(up: Running) -> None:
+def test_a_runner_that_dies_is_started_again_at_another_port_where_its_own_is_taken(
+    up: Running,
+) -> None:
     up.url()
-    first = until(lambda: up.member("--metrics-port"), up.said)
-    first.kill()
-    until(lambda: "job runner was ended by SIGKILL; starting it again in" in up.said, up.said)
-    until(lambda: (now := up.member("--metrics-port")) and now.pid != first.pid, up.said)
+    _, its = re.findall(r"http\S+/metrics", up.place("metrics"))
+    port = int(re.findall(r"\d+", its)[-1])
+    first = until(lambda: up.member("jobs"), up.said)
+    with ExitStack() as held:
+        up.process.send_signal(signal.SIGSTOP)  # it shall not be faster than we are
+        try:
+            first.kill()
+            until(lambda: not alive(first), "it is still there")
+            held.enter_context(socket.create_server(("127.0.0.1", port)))
+        finally:
+            up.process.send_signal(signal.SIGCONT)
+        until(lambda: "job runner was ended by SIGKILL; starting it again in" in up.said, up.said)
+        told = rf"port {port} is taken; metrics of job runner are at (\S+)"
+        [other] = until(lambda: re.findall(told, up.said), lambda: up.said)
+        until(lambda: "backtest_job_runner_claim_total" in answer(other), lambda: up.said)
 
 
 def test_a_job_killed_with_everything_goes_on_where_it_was(
@@ -297,6 +321,23 @@ def test_the_port_that_is_taken_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     assert done.status == 2
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_person_at_a_terminal_gets_a_link(tmp_path: Path) -> None:
+    from api.server import listening
+
+    context = configured({"ROEHUB_ENV": "test"})
+    context.engine = engine("postgresql://nobody@127.0.0.1/nothing")
+    add_users(context, SETTINGS, development=False)
+    assert context.identity is not None
+    with listening("127.0.0.1", 0) as place:
+        table = Up(context, Plan(place, tmp_path, runners=0, operator=OPERATOR), print).table()
+    # It stands on a line of its own in the last lines, between two rules.
+    *_, within, link, _ = table.split("\n\n")
+    assert within.splitlines()[0] == "─" * 78
+    assert "once, within a minute" in within
+    (code,) = re.findall(r"^  \S+/auth/links/(\S+)$", link)
+    assert context.identity.links.use(code) == OPERATOR
 
 
 @pytest.mark.soak

@@ -15,7 +15,7 @@ from tests.api.identity.test_identity_schema import (
     test_every_path_field_and_error_is_described,
     test_what_asks_for_a_user_says_that_it_may_refuse,
 )
-from tests.api.service.market import store, store_directory
+from tests.api.service.market import CLIENT_S, store, store_directory
 from tests.api.service.test_openapi import CHECKS
 from tests.api.service.whole_service import Person, Place, ann, place
 
@@ -31,7 +31,7 @@ __all__ = [
 
 @pytest.fixture
 def document(place: Place) -> dict[str, Any]:
-    found = httpx.get(f"{place.url}/openapi.json", trust_env=False).json()
+    found = httpx.get(f"{place.url}/openapi.json", timeout=CLIENT_S, trust_env=False).json()
     assert {"/account", "/backtests/jobs", "/strategies", "/2fa"} <= {*found["paths"]}
     return found
 
@@ -59,6 +59,6 @@ def test_nothing_is_found_by_a_program_that_may_only_read(
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
-    assert "Tested: 54" in done.stdout, done.stdout[-3000:]
+    assert "Tested: 55" in done.stdout, done.stdout[-3000:]
     assert ann.get("/strategies")["items"] == []
     assert ann.get("/backtests/jobs")["items"] == []
