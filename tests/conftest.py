@@ -3,10 +3,17 @@ store but its own."""
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
@@ -33,9 +40,16 @@ os.environ["ROEHUB_DATA_DIR"] = os.path.join(
     tempfile.gettempdir(), f"roehub-no-store-{os.getpid()}"
 )
 
+# Each client reads all authorities there are: 20 ms of CPU, and there are thousands of clients.
+_transports: Any = httpx._transports.default
+_transports.create_ssl_context = functools.cache(_transports.create_ssl_context)
+
 
 STARTS_RAY = (
-    "tests/cluster/test_ray_",
+    "tests/cluster/test_ray_address",
+    "tests/cluster/test_ray_cluster_yaml",
+    "tests/cluster/test_ray_session",
+    "tests/cluster/test_ray_executor",
     "tests/cluster/test_two_nodes",
     "tests/cluster/jobs/test_node_loss",
     "tests/cluster/jobs/test_on_ray",
@@ -57,6 +71,36 @@ class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
         return "ray" if file.startswith(STARTS_RAY) else file
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Where tests are spread, one process compiles the kernels that most of them will ask for.
+
+    Else each of many would, at the same time: with an empty cache that is half a minute of each.
+    """
+    if not session.config.getoption("numprocesses", None):  # none in a process of tests
+        return (yield)
+    compiler = subprocess.Popen(
+        [sys.executable, "-m", "tests.kernels"], cwd=session.config.rootpath,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        return (yield)
+    finally:
+        compiler.kill()
+        compiler.wait()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is collected lives to the end: the collector of garbage never looks at it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

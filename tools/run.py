@@ -1,6 +1,6 @@
 """Runs the project's jobs from a bare checkout: makes `.venv` once, then starts the job inside it.
 
-    python3 -m tools.run demo|test|lint|soak|bench|setup [arguments of the job]
+    python3 -m tools.run demo|test|lint|soak|bench|ptx|setup [arguments of the job]
 
 Standard library only, since it runs before anything is installed. The environment is stamped with
 what it was made from (lock, Python, place); another stamp, or one left unfinished, means that it
@@ -23,9 +23,11 @@ import tempfile
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST, NEWEST = (3, 11), (3, 13)
+Child = subprocess.Popen[bytes]
 INSTALL_BYTES = 2_000_000_000  # 1.4 GB installed, and room for one download
 
 PACKAGES = ("api", "cluster", "compute", "configs", "ingest", "live")
@@ -38,15 +40,20 @@ LINT: tuple[tuple[str, ...], ...] = (
     ("python", "-m", "tools.docs.generate_docs_index", "--check"),
     ("python", "-m", "tools.docs.generate_indicator_docs", "--check"),
 )
-SPREAD = ("-n", "logical", "--maxprocesses", "4", "--no-loadscope-reorder")  # see tests/conftest.py
+# One process more than cores, for tests wait for servers, browsers and Ray; see tests/conftest.py.
+SPREAD = ("-n", str(min(4, (os.cpu_count() or 1) + 1)), "--no-loadscope-reorder")
 JOBS: dict[str, tuple[tuple[str, ...], ...]] = {
     "setup": (),
     "demo": (("python", "-m", "api.cli", "demo", "--out", "out/demo"),),
-    "test": (*LINT, ("python", "-m", "pytest", *SPREAD)),
+    "test": (("python", "-m", "pytest", *SPREAD),),
     "lint": LINT,
     "soak": (("python", "-m", "pytest", "-m", "soak"),),
     "bench": (("python", "-m", "api.cli", "bench"),),
+    "ptx": (("python", "-m", "tools.ptx"),),
 }
+BESIDE = {"test": ("python", "-m", "tools.run", "lint")}
+"""What runs beside a job, in the time that it leaves; told when the job has ended."""
+_GIVES_WAY = 10  # niceness
 
 
 class SetupError(Exception):
@@ -141,7 +148,7 @@ def environment(root: Path) -> Path:
         same = found and {**found, "project": wanted["project"]} == wanted
         if not (same and (programs / "python").exists()):
             _make(root, venv)
-        _pip(programs, "--no-deps", "--no-build-isolation", "--editable", str(root))
+        installed(programs, "--no-deps", "--no-build-isolation", "--editable", str(root))
         (venv / "roehub.json").write_text(json.dumps(wanted, indent=1), encoding="utf-8")
         _say(f"environment ready in {time.monotonic() - started:.0f} s")
     return programs
@@ -162,33 +169,76 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("stopped; the next run starts the environment afresh")
         return 130
-    return run(JOBS[options.job], programs, options.rest)
+    return run(JOBS[options.job], programs, options.rest, BESIDE.get(options.job, ()))
 
 
-def run(commands: Sequence[Sequence[str]], programs: Path, rest: Sequence[str]) -> int:
-    """Exit status of the first failure, after all commands have run; 130 when interrupted."""
+def run(
+    commands: Sequence[Sequence[str]],
+    programs: Path,
+    rest: Sequence[str],
+    beside: Sequence[str] = (),
+) -> int:
+    """Exit status of the first failure, after all commands have run; 130 when interrupted.
+
+    `rest` is handed to the last of `commands`; the one `beside` them runs meanwhile.
+    """
     failures: list[tuple[str, int]] = []
-    for number, command in enumerate(commands):
-        line = [*command, *rest] if number == len(commands) - 1 else list(command)
-        if len(commands) > 1:
-            _say("$ " + " ".join(line))
-        status = _start([str(programs / line[0]), *line[1:]], programs)
-        if status in (130, -2):
-            return 130
-        if status:
-            failures.append((" ".join(command), status))
-    if failures and len(commands) > 1:
+    several = len(commands) + bool(beside) > 1
+    with _beside(beside, programs) as other:
+        for number, command in enumerate(commands):
+            line = [*command, *rest] if number == len(commands) - 1 else list(command)
+            if several:
+                _say("$ " + " ".join(line))
+            status = _waited(_start(line, programs))
+            if status in (130, -2):
+                return 130
+            if status:
+                failures.append((" ".join(command), status))
+        if other is not None:
+            _say("$ " + " ".join(beside))
+            status = _waited(other)
+            if status in (130, -2):
+                return 130
+            if status:
+                failures.append((" ".join(beside), status))
+    if failures and several:
         _say("failed: " + ", ".join(name for name, _ in failures))
     return failures[0][1] if failures else 0
 
 
-def _start(line: Sequence[str], programs: Path) -> int:
-    """Exit status of a child that shares our terminal; Ctrl-C is left to it, and waited for."""
+def _start(line: Sequence[str], programs: Path, output: IO[bytes] | None = None) -> Child:
+    """A child in the environment; one that writes to `output`, not our terminal, gives way."""
     env = {**os.environ, "VIRTUAL_ENV": str(programs.parent)}
     env["PATH"] = f"{programs}{os.pathsep}{env.get('PATH', os.defpath)}"
     env.pop("PYTHONHOME", None)
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of many processes compiles what it imports
     sys.stdout.flush()
-    child = subprocess.Popen(line, cwd=ROOT, env=env)
+    program = [str(programs / line[0]), *line[1:]]
+    return subprocess.Popen(
+        program, cwd=ROOT, env=env, stdout=output, stderr=output,
+        preexec_fn=None if output is None else lambda: os.nice(_GIVES_WAY),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _beside(line: Sequence[str], programs: Path) -> Generator[Child | None]:
+    """A child whose output is passed on at the end."""
+    if not line:
+        yield None
+        return
+    with tempfile.TemporaryFile() as output:
+        child = _start(line, programs, output)
+        try:
+            yield child
+        finally:
+            _waited(child)
+            output.seek(0)
+            shutil.copyfileobj(output, sys.stderr.buffer)
+            sys.stderr.flush()
+
+
+def _waited(child: Child) -> int:
+    """Exit status of a child; Ctrl-C is left to it, and waited for."""
     while True:
         try:
             return child.wait()
@@ -209,14 +259,14 @@ def _make(root: Path, venv: Path) -> None:
         raise SetupError(
             f"cannot write in {root} ({error.strerror}); clone the project where you may write"
         ) from error
-    _checked([*_creator(), str(venv)], "could not make the environment")
+    checked([*creator(), str(venv)], "could not make the environment")
     programs = venv / "bin"
     lock = root / "requirements.txt"
     locked = ("--require-hashes", "--only-binary", ":all:")
     with tempfile.NamedTemporaryFile("w", suffix=".txt", dir=venv) as first:
         first.write(pinned(lock.read_text(encoding="utf-8"), "uv"))
         first.flush()
-        _pip(programs, *locked, "--requirement", first.name)
+        installed(programs, *locked, "--requirement", first.name)
     fast = [str(programs / "uv"), "pip", "install", "--quiet", "--python", str(programs / "python")]
     done = subprocess.run(
         [*fast, *locked, "--requirement", str(lock)],
@@ -224,10 +274,10 @@ def _make(root: Path, venv: Path) -> None:
     )  # fmt: skip
     if done.returncode:  # uv does not read pip's settings: mirrors and certificates may be there
         _say("uv could not install the lock, pip takes over")
-        _pip(programs, *locked, "--requirement", str(lock))
+        installed(programs, *locked, "--requirement", str(lock))
 
 
-def _creator() -> list[str]:
+def creator() -> list[str]:
     """The command that makes a virtual environment in the directory given next."""
     # Inside an environment the interpreter may be the one about to be removed: take its parent.
     python = getattr(sys, "_base_executable", None) or sys.executable
@@ -245,12 +295,13 @@ def _creator() -> list[str]:
     )
 
 
-def _pip(programs: Path, *arguments: str) -> None:
+def installed(programs: Path, *arguments: str) -> None:
+    """Installs packages into an environment. Raises: SetupError."""
     pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--no-input"]
-    _checked([*pip, "--disable-pip-version-check", *arguments], "could not install the packages")
+    checked([*pip, "--disable-pip-version-check", *arguments], "could not install the packages")
 
 
-def _checked(command: Sequence[str], failure: str) -> None:
+def checked(command: Sequence[str], failure: str) -> None:
     """Runs an installer silently; SetupError with its last lines and the cure when it fails."""
     env = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
     env.pop("PYTHONHOME", None)

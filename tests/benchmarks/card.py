@@ -6,19 +6,23 @@ Equality is proven on a sample before anything is timed. Runs only when it is as
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from compute.control import Control, Meter
-from compute.cuda.card import Card, opened
+from compute.cuda.card import Card, card_here
 from compute.cuda.executor import CudaExecutor
+from compute.cuda.residence import Residence
 from compute.cuda.stages import CardStage
 from compute.device import card_wanted
 from compute.executor import Executor, LocalExecutor, lattice
-from compute.ranking import SCORE_FIELDS, Scores, joined
-from compute.selection import Scan
+from compute.pipeline import backtest
+from compute.ranking import SCORE_FIELDS, Scores, cut_at, joined, margin
+from compute.selection import Best, Scan
+from compute.settings import Limits
 from compute.stage_b import StageB
 from tests.benchmarks.arena import COLUMNS, FIXED, LOCK, PROFIT_FACTOR, SCORE, Arena, Mode
 from tests.benchmarks.card_model import Model, Work, base_work, model_of, pair_work, pairs_work
@@ -27,6 +31,8 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.workloads import w2, w3
 
 MODES = (SCORE, COLUMNS, PROFIT_FACTOR, FIXED, LOCK)
+LAUNCHES = 3
+PLACE = "compute.cuda"
 
 
 class Unequal(AssertionError):
@@ -36,13 +42,23 @@ class Unequal(AssertionError):
 def section_cuda(options: Options) -> Findings:
     """Proof on W2, then W3 on the card and on one core. Raises: DeviceUnavailable, Unequal."""
     card_wanted("cuda", options.say)
-    card = opened()
+    card = card_here()
     options.say(f"{card.name}: comparing W2 with the processor, every mode, to the bit")
     small = Arena(w2(bars=640, average=6, rsi=4) if options.quick else w2(), max(options.threads))
-    compared = sum(proved(small, card, mode, 4 if options.quick else 50) for mode in MODES)
+    ranks = 4 if options.quick else 50
+    compared = sum(proved(small, card, mode, ranks) for mode in MODES)
+    searched = sum(found_alike(small, card, mode, ranks) for mode in MODES)
+    options.say("a whole back-test, its planes made on the card")
+    whole = whole_alike(small, card)
     found = Findings(
         "cuda",
-        [Table("The card equals the processor", ("scores compared", "different"), [(compared, 0)])],
+        [
+            Table(
+                "The card equals the processor",
+                ("scores compared", "candidates compared", "rows of a back-test", "different"),
+                [(compared, searched, whole, 0)],
+            )
+        ],
     )
     small.close_executor()
     arena = small if options.quick else Arena(w3(), max(options.threads))
@@ -75,20 +91,70 @@ def proved(arena: Arena, card: Card, mode: Mode, ranks: int) -> int:
     count = 0
     flat = arena.sample(ranks)
     for stage in (arena.stage_a(mode), arena.stage_b(flat, mode)):
-        on_card = CardStage(stage, card, [(0, stage.total)], arena.executor.each)
-        found = joined(list(on_card.scores(0, stage.total, lambda: None)))
+        with Residence(card) as residence:
+            on_card = CardStage(stage, residence, [(0, stage.total)], arena.executor.each)
+            found = joined(list(on_card.scores(0, stage.total, lambda: None)))
         alone = isinstance(stage, StageB) and not stage.product
         expected = stage.exact(found.index) if alone else joined(list(stage.scores(0, stage.total)))
         count += _equal(found, expected, f"{stage.name}, {mode.name}")
     return count
 
 
+def found_alike(arena: Arena, card: Card, mode: Mode, ranks: int) -> int:
+    """Candidates of both stages, cut on the card in several launches. Raises: Unequal."""
+    count = 0
+    for stage in (arena.stage_a(mode), arena.stage_b(arena.sample(ranks), mode)):
+        scan, spans = Scan(20, mode.metric, stage.terms.sizing, 1), [(0, stage.total)]
+        expected = arena.executor.fold(stage, scan, spans, Meter(stage.name, 0), Control())
+        length = -(-stage.total // LAUNCHES)
+        several = patch(f"{PLACE}.stages.launch_positions", always(length))
+        with Residence(card) as residence, several:
+            on_card = CardStage(stage, residence, spans, arena.executor.each)
+            best = scan.part(on_card, 0, stage.total, lambda: None)
+        count += alike(best, expected, scan, f"{stage.name}, {mode.name}")
+    return count
+
+
+def alike(best: Best, expected: Best, scan: Scan, what: str) -> int:
+    """Candidates that are surely above the cut, which are the same. Raises: Unequal.
+
+    Which others are carried depends on where the stage was cut into launches.
+    """
+    for name in ("eligible", "most_trades"):
+        one, other = getattr(best, name), getattr(expected, name)
+        if one != other:
+            raise Unequal(f"{what}: {name} is {one}, not {other}")
+    merits = expected.merit
+    cut = cut_at(merits, scan.n) if len(merits) > scan.n else -np.inf
+    sure = cut + margin(scan.metric, scan.sizing, cut) if len(merits) > scan.n else cut
+    here, there = (set(found.index[found.merit > sure].tolist()) for found in (best, expected))
+    if here != there:
+        raise Unequal(f"{what}: candidates {sorted(here ^ there)[:9]} are those of one alone")
+    return len(here)
+
+
+def whole_alike(arena: Arena, card: Card) -> int:
+    """Rows of a back-test whose planes are made on the card as well. Raises: Unequal."""
+    job, bars, limits = arena.job, arena.timeline, Limits()
+    expected = backtest(job, bars, arena.executor, limits=limits)
+    with patch(f"{PLACE}.packing.pays", always(True)):
+        found = backtest(job, bars, CudaExecutor(arena.executor, card), limits=limits)
+    for stage in ("shortlist", "top"):
+        _equal(getattr(found, stage), getattr(expected, stage), f"back-test, {stage}")
+    return len(expected.top)
+
+
+def always(answer: Any) -> Callable[..., Any]:
+    """A function that answers so, whatever it is asked."""
+    return lambda *_: answer
+
+
 def _equal(found: Scores, expected: Scores, what: str) -> int:
     for name in SCORE_FIELDS:
         one, other = getattr(found, name), getattr(expected, name)
         if not np.array_equal(one, other, equal_nan=True):
-            at = int(np.flatnonzero(one != other)[0])
-            raise Unequal(f"{what}: {name} of {found.index[at]} is {one[at]!r}, not {other[at]!r}")
+            at = int(np.flatnonzero((one != other) & ~(np.isnan(one) & np.isnan(other)))[0])
+            raise Unequal(f"{what}: {name} of {found.index[at]} is {one[at]}, not {other[at]}")
     return len(found)
 
 

@@ -30,6 +30,20 @@ class Model:
     memory_gbs: float
     threads: int = 768  # resident on a multiprocessor, by the registers of the kernels
 
+    def ridge(self) -> float:
+        """Integer instructions a byte of memory: with more of them memory does not limit."""
+        return self.multiprocessors * self.ghz * self.integers / self.memory_gbs
+
+    def bound(self, work: Work) -> str:
+        """What `work` is limited by on a full card: "integers", "float64" or "memory"."""
+        lanes = self.multiprocessors * self.ghz
+        limits = {
+            "integers": work.integers / (lanes * self.integers),
+            "float64": work.doubles / (lanes * self.doubles),
+            "memory": work.bytes / self.memory_gbs,
+        }
+        return max(limits, key=lambda name: limits[name])
+
     def seconds(self, work: Work, count: int) -> float:
         """Time of `count` threads that do `work` each."""
         lanes = self.multiprocessors * self.ghz * 1e9 * REACHED
@@ -134,3 +148,15 @@ def rows(cards: tuple[Model, ...] = CARDS) -> list[tuple[str, ...]]:
         )
         for case in cases()
     ]  # fmt: skip
+
+
+def ridges(cards: tuple[Model, ...] = CARDS) -> list[tuple[str, ...]]:
+    """Per case: integer instructions a byte, and per card its ridge and what limits there."""
+    return [
+        (
+            case.name,
+            f"{case.work.integers / case.work.bytes:.0f}",
+            *(f"{card.ridge():.1f}: {card.bound(case.work)}" for card in cards),
+        )
+        for case in cases()
+    ]

@@ -17,7 +17,8 @@ from uuid import UUID
 import live.service
 from live.feed import Entry, Feed
 from live.leases import Lease
-from live.ledger import Active, Committed, Ledger, Outcome
+from live.ledger import Active, Ledger
+from live.outcomes import Committed, Outcome
 from live.output import Output, Told
 from tests.benchmarks.observed import peak_rss_bytes
 
@@ -30,6 +31,7 @@ class Course:
 
     stages: dict[str, float] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
+    published: set[str] = field(default_factory=set)
     runs: int = 0
     bars: int = 0
     events: int = 0
@@ -52,13 +54,25 @@ class Notes:
         return course
 
     def acknowledged(self, entries: Sequence[Entry]) -> None:
-        """Tells of the minutes that are through."""
+        """Entries that were dealt with."""
         for one in entries:
-            course = self.note("acknowledged", one.ts_open_ms)
-            course.acknowledged.add(one.instrument_key)
-            if len(course.acknowledged) == self._instruments:
-                del self._minutes[one.ts_open_ms]
-                tell({"minute_ms": one.ts_open_ms, "stages": course.stages, "runs": course.runs,
+            self.note("acknowledged", one.ts_open_ms).acknowledged.add(one.instrument_key)
+        self._through({one.ts_open_ms for one in entries})
+
+    def published(self, keys: Collection[str]) -> None:
+        """Instruments whose owners were told of the minute that they are at."""
+        minutes = {key: self.at[key] for key in keys}
+        for key, minute_ms in minutes.items():
+            self.note("published", minute_ms).published.add(key)
+        self._through(set(minutes.values()))
+
+    def _through(self, minutes: Collection[int]) -> None:
+        """Tells of those minutes that are through with all instruments."""
+        for minute_ms in minutes:
+            course = self._minutes[minute_ms]
+            if min(len(course.acknowledged), len(course.published)) == self._instruments:
+                del self._minutes[minute_ms]
+                tell({"minute_ms": minute_ms, "stages": course.stages, "runs": course.runs,
                       "bars": course.bars, "events": course.events})  # fmt: skip
 
 
@@ -104,8 +118,7 @@ def timed(notes: Notes) -> None:
         async def publish(self, records: Iterable[Told]) -> None:
             some = list(records)
             await super().publish(some)
-            if some:
-                notes.note("published", notes.at[some[0].source.instrument_key])
+            notes.published({one.source.instrument_key for one in some})
 
     live.service.Feed = TimedFeed  # type: ignore[misc]
     live.service.Ledger = TimedLedger  # type: ignore[misc]

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tests.benchmarks.card_model import CARDS, H100, base_work, cases, model_of, rows
+from compute.cuda.stages import launch_positions
+from tests.benchmarks.card_model import (
+    CARDS,
+    H100,
+    RTX_4090,
+    base_work,
+    cases,
+    model_of,
+    pair_work,
+    ridges,
+    rows,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture" / "compute" / "cuda.md"
 
@@ -14,8 +25,19 @@ def test_the_page_shows_what_the_model_says() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for row in rows():
         assert f"| {' | '.join(row)} |" in text
+    for row in ridges():
+        assert f"| {' | '.join(row)} |" in text
     for card in CARDS:
         assert card.name in text
+
+
+def test_launches_are_short_on_the_slowest_card() -> None:
+    """Pair by pair over a year of minutes, a thousand pairs a variant: what takes longest."""
+    bars, pairs = 525_600, 1_000
+    work = pair_work(bars, 2_690 / 35_040 * bars, 2)
+    count = launch_positions(0.05 * bars * pairs, pairs, 4) * pairs
+    assert 0.02 < RTX_4090.seconds(work, count) < 0.2
+    assert RTX_4090.seconds(work, 4_096 * pairs) > 10  # without regard to what a position costs
 
 
 def test_time_grows_with_work_and_falls_with_the_card() -> None:

@@ -25,7 +25,7 @@ class Installer:
         self.made = 0
         self.installed: list[Sequence[str]] = []
         monkeypatch.setattr(run, "_make", self.make)
-        monkeypatch.setattr(run, "_pip", self.pip)
+        monkeypatch.setattr(run, "installed", self.pip)
 
     def make(self, root: Path, venv: Path) -> None:
         self.made += 1
@@ -54,7 +54,13 @@ def programs(tmp_path: Path) -> Path:
     """Programs `pass`, `fail` and `note`; the last one appends its arguments to a file."""
     directory = tmp_path / "bin"
     directory.mkdir()
-    bodies = {"pass": "exit 0", "fail": "exit 3", "note": f'echo "$@" >> {tmp_path}/noted'}
+    bodies = {
+        "pass": "exit 0",
+        "fail": "exit 3",
+        "note": f'echo "$@" >> {tmp_path}/noted',
+        "wrong": "echo it is wrong; nice; exit 4",
+        "bytecode": 'exit "${PYTHONDONTWRITEBYTECODE-0}"',
+    }
     for name, body in bodies.items():
         (directory / name).write_text(f"#!/bin/sh\n{body}\n")
         (directory / name).chmod(0o755)
@@ -113,10 +119,10 @@ def test_an_interrupted_environment_is_made_again(
     def interrupted(programs: Path, *arguments: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_pip", interrupted)
+    monkeypatch.setattr(run, "installed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.environment(checkout)
-    monkeypatch.setattr(run, "_pip", installer.pip)
+    monkeypatch.setattr(run, "installed", installer.pip)
 
     run.environment(checkout)
 
@@ -181,7 +187,7 @@ def test_virtualenv_stands_in_for_venv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: object() if name != "ensurepip" else None
     )
-    assert run._creator()[:3] == [sys.executable, "-m", "virtualenv"]
+    assert run.creator()[:3] == [sys.executable, "-m", "virtualenv"]
 
 
 def test_a_failed_installation_shows_its_words_and_the_cure(
@@ -189,7 +195,7 @@ def test_a_failed_installation_shows_its_words_and_the_cure(
 ) -> None:
     script = "import sys; sys.exit('ERROR: Could not find a version that satisfies x')"
     with pytest.raises(run.SetupError) as caught:
-        run._checked([sys.executable, "-c", script], "could not install the packages")
+        run.checked([sys.executable, "-c", script], "could not install the packages")
     assert "satisfies x" in str(caught.value)
     assert "package index did not answer" in str(caught.value)
 
@@ -214,6 +220,25 @@ def test_all_steps_run_and_the_first_failure_is_the_status(
     assert status == 3
     assert (tmp_path / "noted").read_text() == "b -k c\n"
     assert "failed: fail a" in capfd.readouterr().err
+
+
+def test_what_runs_beside_is_told_at_the_end_and_counts(
+    programs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run.run((("note", "a"),), programs, ["b"], ("wrong",)) == 4
+    assert (tmp_path / "noted").read_text() == "a b\n"
+    found = capfd.readouterr()
+    assert found.err == "$ note a b\n$ wrong\nit is wrong\n10\nfailed: wrong\n"
+    assert found.out == ""
+    assert run.run((("fail",),), programs, [], ("wrong",)) == 3
+    assert run.run((("pass",),), programs, [], ("pass",)) == 0
+
+
+def test_processes_of_a_job_keep_what_they_compiled(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert run.run((("bytecode",),), programs, []) == 0
 
 
 def test_the_setup_error_is_one_message_and_status_1(
