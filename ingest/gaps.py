@@ -61,7 +61,8 @@ def runs(minutes: NDArray[np.int64]) -> list[Period]:
 
 def missing(minutes: NDArray[np.int64], period: Period) -> list[Period]:
     """What the ascending `minutes` leave of a period that is made of whole minutes."""
-    inside = minutes[(minutes >= period.start_ms) & (minutes < period.end_ms)]
+    first, stop = np.searchsorted(minutes, (period.start_ms, period.end_ms))
+    inside = minutes[first:stop]
     edges = np.concatenate(([period.start_ms - MINUTE_MS], inside, [period.end_ms]))
     jumps = np.flatnonzero(np.diff(edges) > MINUTE_MS)
     return [Period(int(edges[at]) + MINUTE_MS, int(edges[at + 1])) for at in jumps]

@@ -11,10 +11,11 @@ from api.context import AppContext
 from api.market import market_of
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.gaps import merged, minutes_in, short_days
+from ingest.gaps import merged, minutes_in, missing, short_days
 from ingest.rows import DAY_MS, MINUTE_MS, floor_day
 from ingest.sample import INSTRUMENT as SAMPLE
 from ingest.sample import PERIOD as SAMPLE_PERIOD
+from ingest.slices import slices
 from ingest.stores.candles import CandleStore
 from ingest.stores.gaps import GapLedger
 
@@ -165,10 +166,14 @@ def stored(
 def gaps(
     store: CandleStore, instrument: Instrument, days: Mapping[int, int], span: Period
 ) -> list[Period]:
-    """Ranges of `span` without a candle; only the minutes of days that lack some are read."""
-    return merged(
-        gap for part in merged(short_days(days, span)) for gap in store.missing(instrument, part)
-    )
+    """Ranges of `span` without a candle: a statement a year, about the days that lack some."""
+    found: list[Period] = []
+    for year in slices(span, 366):
+        short = short_days(days, year)
+        if short:
+            here = store.minutes(instrument, Period(short[0].start_ms, short[-1].end_ms))
+            found += [gap for part in merged(short) for gap in missing(here, part)]
+    return merged(found)
 
 
 def cells(days: Mapping[int, int], span: Period) -> list[Cell]:

@@ -10,6 +10,9 @@ const LABELS = {
 };
 const UNITS = { total_return_pct: PERCENT, win_rate_pct: PERCENT, num_trades: "", profit_factor: "" };
 
+const busy = (name) => byId(name).setAttribute("aria-busy", "true");
+const idle = (name) => byId(name).removeAttribute("aria-busy");
+
 const ALWAYS = new Set(["total_return_pct", "num_trades"]);
 const RESTS_MS = 250;
 
@@ -38,7 +41,8 @@ export function explore(id, look, hasColumns) {
   // choices of its own, which leave the other pictures alone.
   async function all() {
     const mine = ++turn, ofMap = ++mapTurn;
-    byId("pictures").setAttribute("aria-busy", "true");
+    busy("pictures");
+    busy("map");
     try {
       const metric = byId("metric").value, none = byId("ranked-data")?.dataset.none === "yes";
       // What is drawn of one by one says whether there is anything to draw.
@@ -53,7 +57,9 @@ export function explore(id, look, hasColumns) {
       if (!(error instanceof ApiError)) throw error;
       if (mine === turn) refused(error.message);
     }
-    if (mine === turn) byId("pictures").removeAttribute("aria-busy");
+    if (mine !== turn) return;
+    idle("map");
+    idle("pictures");
   }
 
   const why = (metric) => (ALWAYS.has(metric)
@@ -93,7 +99,17 @@ export function explore(id, look, hasColumns) {
     }
   }
 
+  // The map stays busy until its plateau is told: what is shown till then is of the map before.
   async function heat(mine) {
+    busy("map");
+    try {
+      await drawnMap(mine);
+    } finally {
+      if (mine === mapTurn) idle("map");
+    }
+  }
+
+  async function drawnMap(mine) {
     let map;
     try {
       map = await get(`${here}/heatmap?${query(chosen())}`);

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from api.pages.coverage import cells, level, marked, stored
@@ -413,11 +414,21 @@ def test_the_coverage_of_an_instrument(client: httpx.Client) -> None:
 def test_gaps_are_counted_over_midnight_and_told(store: ClickHouse) -> None:
     holed, start = Instrument(1, "GAPUSDT"), START_MS + 5 * DAY_MS
     there = [*range(10), *range(15, 1430), *range(1450, 1500)]  # five minutes, and over midnight
-    rows = candle_table(1500, start_ms=start).take(there).select(ROW_SCHEMA.names)
     candles = CandleStore(store)
-    candles.insert(stamped(rows.cast(ROW_SCHEMA), holed, Origin("file", NOW_MS)))
+
+    def store_rows(rows: pa.Table) -> None:
+        whole = rows.select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
+        candles.insert(stamped(whole, holed, Origin("file", NOW_MS)))
+
+    store_rows(candle_table(1500, start_ms=start).take(there))
     found = stored(candles, GapLedger(store), holed, None)
-    candles.delete(holed, Period(start, start + 2 * DAY_MS))
+    later = start + 800 * DAY_MS
+    store_rows(candle_table(2, start_ms=later))
+    longer = stored(candles, GapLedger(store), holed, None)
+    candles.delete(holed, Period(start, later + DAY_MS))
+    assert longer is not None  # a gap is one, over however many years
+    assert longer.longest == Period(start + 1500 * MINUTE_MS, later)
+    assert len(longer.gaps) == 3
     assert found is not None
     assert [gap.duration_ms // MINUTE_MS for gap in found.gaps] == [5, 20]
     assert found.longest == found.gaps[1]

@@ -36,7 +36,7 @@ def test_pictures_are_readable_on_a_phone_and_in_the_dark(
     with running(database, tmp_path):
         job_id = made(ann, template=grid["template"])
         assert until_ended(ann, job_id)["state"] == "succeeded"
-    drawn = "#pictures:not([aria-busy]) #plateau:not(:empty)"
+    drawn = "#pictures:not([aria-busy]) #map:not([aria-busy]) #plateau:not(:empty)"
     with watched(window) as tab:
         for wide in (True, False):
             tab.set_viewport_size({"width": 1280 if wide else 360, "height": 900})
@@ -91,7 +91,9 @@ def test_choices_of_the_map_leave_the_other_pictures_alone(
             expect(tab.locator("#heat")).to_have_attribute(
                 "aria-label", re.compile(f"^Heat map of {name}")
             )
-            expect(plateau).to_contain_text("The greatest cell.")
+            expect(tab.locator("#map:not([aria-busy]) #plateau")).to_contain_text(
+                "The greatest cell."
+            )
 
         # What is chosen while the first pictures come is drawn with all of them.
         held = Held(tab, "**/histogram*")
@@ -106,6 +108,7 @@ def test_choices_of_the_map_leave_the_other_pictures_alone(
         # A map that nobody wants any longer may fail.
         held = Held(tab, "**/heatmap*")
         aggregate.select_option("min")
+        expect(tab.locator("#map[aria-busy]")).to_be_attached()  # it is of the choice before
         held.route()
         aggregate.select_option("max")
         drawn("max")
@@ -125,6 +128,7 @@ def test_choices_of_the_map_leave_the_other_pictures_alone(
             choose()
             maps.route().fulfill(status=502)
             expect(plateau).to_have_text("The service does not answer. The map is the one before.")
+            expect(tab.locator("#map:not([aria-busy])")).to_be_attached()
             expect(across).to_have_value(first)
             expect(up).to_have_value(second)
             expect(aggregate).to_have_value("max")

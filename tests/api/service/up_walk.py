@@ -55,7 +55,7 @@ def _explores(tab: Page) -> None:
     expect(tab.locator("#variant-title")).to_have_text("Rank 1")
     tab.locator("#across").select_option("ma.sma.window")
     tab.locator("#up").select_option("momentum.rsi.window")
-    expect(tab.locator("#plateau")).to_contain_text("The greatest cell")
+    expect(tab.locator("#map:not([aria-busy]) #plateau")).to_contain_text("The greatest cell")
     box = tab.locator("#heat").bounding_box()
     assert box is not None
     tab.locator("#heat").click(position={"x": box["width"] / 3, "y": box["height"] / 3})
