@@ -251,7 +251,10 @@ class HeatMap {
     pen.textAlign = "center";
     const widest = Math.max(...this.map.columns.map(text => pen.measureText(text).width));
     const stride = Math.ceil(m * (widest + 10) / f.width);
-    for (let i = 0; i < m; i += stride) pen.fillText(this.map.columns[i], f.left + (i + 0.5) * f.width / m, f.top + f.height + 13);
+    for (let i = 0; i < m; i += stride) {
+      const text = this.map.columns[i], rightmost = f.left + f.width + 4 - pen.measureText(text).width / 2; // whole, where cells are narrow
+      pen.fillText(text, Math.min(f.left + (i + 0.5) * f.width / m, rightmost), f.top + f.height + 13);
+    }
     pen.fillText(this.map.title, f.left + f.width / 2, f.top + f.height + 31);
   }
   legend(pen, f, height, scale) {

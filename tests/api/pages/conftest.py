@@ -100,7 +100,10 @@ def chromium() -> Iterator[Browser]:
 def visiting(browser: Browser | None = None) -> Iterator[BrowserContext]:
     """A window of a visitor of his own, of a browser that is there or of one for this alone."""
     with nullcontext(browser) if browser else launched() as opened:
-        found = opened.new_context(viewport={"width": 1280, "height": 900})
+        found = opened.new_context(
+            viewport={"width": 1280, "height": 900},
+            reduced_motion="reduce",  # pictures are there at once, and painted once
+        )
         found.set_default_timeout(PATIENCE_MS)
         yield found
         found.close()

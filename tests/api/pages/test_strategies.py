@@ -140,6 +140,7 @@ def test_a_run_is_started_watched_checked_and_stopped(
         expect(tab.locator("#title")).to_have_text("BTCUSDT 4h")
         tab.get_by_role("link", name="See it").click()
         expect(tab.locator("#title")).to_have_text("BTCUSDT 1h")
+        expect(tab.locator("#equity canvas")).to_be_visible()  # nothing of it is asked for any more
         assert too_wide(tab) == 0
         tab.locator("[data-delete]").click()
         tab.locator("#sure button[value=yes]").click()
