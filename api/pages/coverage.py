@@ -11,11 +11,10 @@ from api.context import AppContext
 from api.market import market_of
 from compute.market.instrument import Instrument
 from compute.market.period import Period
-from ingest.gaps import merged, minutes_in, missing, short_days
+from ingest.gaps import grouped, merged, minutes_in, missing, short_days
 from ingest.rows import DAY_MS, MINUTE_MS, floor_day
 from ingest.sample import INSTRUMENT as SAMPLE
 from ingest.sample import PERIOD as SAMPLE_PERIOD
-from ingest.slices import slices
 from ingest.stores.candles import CandleStore
 from ingest.stores.gaps import GapLedger
 
@@ -23,6 +22,8 @@ CELLS: Final = 180
 WIDTH: Final = 1000
 """Of the picture, in its own units."""
 _KNOWN_S: Final = 30.0
+_AT_ONCE: Final = 31 * DAY_MS // MINUTE_MS
+"""Minutes that a statement reads; more only where each of their days lacks some."""
 _INSTRUMENTS: Final = "instruments_with_candles"
 
 
@@ -166,13 +167,11 @@ def stored(
 def gaps(
     store: CandleStore, instrument: Instrument, days: Mapping[int, int], span: Period
 ) -> list[Period]:
-    """Ranges of `span` without a candle: a statement a year, about the days that lack some."""
+    """Ranges of `span` without a candle: a statement a month that has days that lack some."""
     found: list[Period] = []
-    for year in slices(span, 366):
-        short = short_days(days, year)
-        if short:
-            here = store.minutes(instrument, Period(short[0].start_ms, short[-1].end_ms))
-            found += [gap for part in merged(short) for gap in missing(here, part)]
+    for group in grouped(merged(short_days(days, span)), _AT_ONCE):
+        here = store.minutes(instrument, Period(group[0].start_ms, group[-1].end_ms))
+        found += [gap for part in group for gap in missing(here, part)]
     return merged(found)
 
 

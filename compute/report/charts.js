@@ -251,9 +251,13 @@ class HeatMap {
     pen.textAlign = "center";
     const widest = Math.max(...this.map.columns.map(text => pen.measureText(text).width));
     const stride = Math.ceil(m * (widest + 10) / f.width);
-    for (let i = 0; i < m; i += stride) {
-      const text = this.map.columns[i], rightmost = f.left + f.width + 4 - pen.measureText(text).width / 2; // whole, where cells are narrow
-      pen.fillText(text, Math.min(f.left + (i + 0.5) * f.width / m, rightmost), f.top + f.height + 13);
+    // The last one is whole where cells are narrow, if it has room beside the one before.
+    for (let i = 0, end = -Infinity; i < m; i += stride) {
+      const text = this.map.columns[i], half = pen.measureText(text).width / 2;
+      const x = Math.min(f.left + (i + 0.5) * f.width / m, f.left + f.width + 4 - half);
+      if (x - half < end + 4) continue;
+      pen.fillText(text, x, f.top + f.height + 13);
+      end = x + half;
     }
     pen.fillText(this.map.title, f.left + f.width / 2, f.top + f.height + 31);
   }

@@ -75,6 +75,7 @@ function tellTime(place, seconds, said) {
 }
 
 function tellSeconds(place, found) {
+  if (!place.isConnected) return; // the form is not ready any more
   const [figure, words] = place.children;
   if (!found.seconds) {
     if (!place.dataset.guess) figure.textContent = "–";

@@ -21,6 +21,7 @@ export function explore(id, look, hasColumns) {
   const hasStops = "stops" in byId("job").dataset;
   const state = { map: null, plateau: null, at: null, histogram: null };
   let turn = 0, mapTurn = 0, aroundTurn = 0;
+  let isMapAsked = false, isAroundAsked = false;
 
   const filters = () => byId("ranked-data")?.dataset.query ?? "";
   const query = (more) => [filters(), new URLSearchParams(more)].filter((part) => String(part)).join("&");
@@ -42,7 +43,7 @@ export function explore(id, look, hasColumns) {
   async function all() {
     const mine = ++turn, ofMap = ++mapTurn;
     busy("pictures");
-    busy("map");
+    mapAsked();
     try {
       const metric = byId("metric").value, none = byId("ranked-data")?.dataset.none === "yes";
       // What is drawn of one by one says whether there is anything to draw.
@@ -56,10 +57,12 @@ export function explore(id, look, hasColumns) {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (mine === turn) refused(error.message);
+    } finally {
+      if (mine === turn) {
+        mapAnswered();
+        idle("pictures");
+      }
     }
-    if (mine !== turn) return;
-    idle("map");
-    idle("pictures");
   }
 
   const why = (metric) => (ALWAYS.has(metric)
@@ -91,6 +94,8 @@ export function explore(id, look, hasColumns) {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       const { x, y, aggregate } = state.map;
+      aroundTurn += 1; // nothing takes the place of what is told here
+      aroundAnswered();
       byId("across").value = x.name;
       byId("up").value = y.name;
       paired(byId("across"), byId("up"));
@@ -99,13 +104,18 @@ export function explore(id, look, hasColumns) {
     }
   }
 
-  // The map stays busy until its plateau is told: what is shown till then is of the map before.
+  // The map is busy until the plateau of what was asked for last is told.
+  const mapAsked = () => { isMapAsked = true; busy("map"); };
+  const mapAnswered = () => { isMapAsked = false; if (!isAroundAsked) idle("map"); };
+  const aroundAsked = () => { isAroundAsked = true; busy("map"); };
+  const aroundAnswered = () => { isAroundAsked = false; if (!isMapAsked) idle("map"); };
+
   async function heat(mine) {
-    busy("map");
+    mapAsked();
     try {
       await drawnMap(mine);
     } finally {
-      if (mine === mapTurn) idle("map");
+      if (mine === mapTurn) mapAnswered();
     }
   }
 
@@ -128,9 +138,18 @@ export function explore(id, look, hasColumns) {
   }
 
   async function around(at) {
-    const { map } = state, mine = ++aroundTurn;
-    if (!map) return;
-    const { x, y, metric, aggregate } = map;
+    if (!state.map) return;
+    const mine = ++aroundTurn;
+    aroundAsked();
+    try {
+      await toldAround(at, mine);
+    } finally {
+      if (mine === aroundTurn) aroundAnswered();
+    }
+  }
+
+  async function toldAround(at, mine) {
+    const { x, y, metric, aggregate } = state.map;
     const cell = at ? { at_x: x.values[at[0]], at_y: y.values[at[1]] } : {};
     let found;
     try {

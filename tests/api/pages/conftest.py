@@ -97,12 +97,15 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def visiting(browser: Browser | None = None) -> Iterator[BrowserContext]:
-    """A window of a visitor of his own, of a browser that is there or of one for this alone."""
+def visiting(browser: Browser | None = None, *, still: bool = False) -> Iterator[BrowserContext]:
+    """A window of a visitor of his own, of a browser that is there or of one for this alone.
+
+    Where it is `still` pictures are there at once, and painted once.
+    """
     with nullcontext(browser) if browser else launched() as opened:
         found = opened.new_context(
             viewport={"width": 1280, "height": 900},
-            reduced_motion="reduce",  # pictures are there at once, and painted once
+            reduced_motion="reduce" if still else "no-preference",
         )
         found.set_default_timeout(PATIENCE_MS)
         yield found
@@ -112,7 +115,7 @@ def visiting(browser: Browser | None = None) -> Iterator[BrowserContext]:
 @pytest.fixture
 def window(chromium: Browser) -> Iterator[BrowserContext]:
     """A window of a visitor of his own."""
-    with visiting(chromium) as found:
+    with visiting(chromium, still=True) as found:
         yield found
 
 

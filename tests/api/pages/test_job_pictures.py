@@ -117,6 +117,25 @@ def test_choices_of_the_map_leave_the_other_pictures_alone(
         drawn("max")
         expect(refused).to_be_empty()
 
+        # A cell that is pressed before the new map's plateau is told: that of the cell counts.
+        first = Held(tab, "**/plateau*")
+        aggregate.select_option("min")
+        first.route()
+        second = Held(tab, "**/plateau*at_x*", times=2)  # it stays where the first is let go
+        box = tab.locator("#heat").bounding_box()
+        assert box is not None
+        tab.locator("#heat").click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+        second.route()
+        with tab.expect_event("requestfinished", lambda one: "/plateau?" in one.url):
+            first.route().continue_()
+        tab.wait_for_timeout(100)
+        expect(tab.locator("#map[aria-busy]")).to_be_attached()
+        second.route().continue_()
+        expect(tab.locator("#map:not([aria-busy]) #plateau")).to_contain_text("Where")
+        expect(plateau).not_to_contain_text("The greatest cell")
+        aggregate.select_option("max")
+        drawn("max")
+
         # What is refused is said, and the choices are those of the map that is shown.
         across, up = tab.locator("#across"), tab.locator("#up")
         first, second = across.input_value(), up.input_value()

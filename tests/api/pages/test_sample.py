@@ -89,6 +89,7 @@ def test_the_sample_is_loaded_once_and_every_tab_sees_it(
             assert "Load sample data" in httpx.get(again, headers=html(), timeout=CLIENT_S).text
         monkeypatch.setattr(CandleStore, "insert", held)
         button.click()
+        expect(tab.get_by_role("status").filter(has_text=LOADING)).to_contain_text("%")
         for place in ("/backtests/jobs", "/", "/backtests", "/"):
             tab.goto(url + place)
             if place != "/backtests/jobs":

@@ -128,6 +128,7 @@ def test_a_tab_at_the_login_goes_on_when_it_is_looked_at(url: str, window: Brows
         tab.goto(f"{url}/login?next=/strategies")
         with tab.expect_response("**/login?next=*"):
             tab.evaluate("() => window.dispatchEvent(new Event('focus'))")
+        tab.wait_for_timeout(200)  # it is read, and the next look may ask again
         expect(tab.get_by_role("heading", name="Log in")).to_be_visible()  # nobody has logged in
         enters(window, url, bob)
         tab.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
@@ -160,9 +161,9 @@ def test_what_was_typed_outlives_a_login_that_ends(url: str, window: BrowserCont
         elsewhere.goto(url)  # the tab that waits at the login hears of it
         elsewhere.close()
         expect(rows).to_have_value("99999")
+        expect(tab.locator("#said")).to_have_text("The form is as you left it.")
         expect(rows).to_have_attribute("aria-invalid", "true")
         expect(tab.locator("[data-block]")).to_have_count(3)
-        expect(tab.locator("#said")).to_have_text("The form is as you left it.")
         tab.reload()  # it is kept no longer
         expect(tab.get_by_role("button", name="Start the job")).to_be_enabled()
         expect(tab.locator("[data-block]")).to_have_count(2)

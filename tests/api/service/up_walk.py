@@ -39,10 +39,10 @@ def walked(up: Running, window: BrowserContext, goes_on: Callable[[str], None]) 
 def _asks(tab: Page) -> None:
     """Fills the form, sees what it will take and starts the job."""
     tab.get_by_label("Timeframe").select_option("1m")
+    tab.get_by_label("Minimum trades").fill("3")
     for name, values in GRID.items():
         tab.locator(f"[name='{name}.as']").select_option("list")
         tab.locator(f"[name='{name}.values']").fill(values)
-    tab.get_by_label("Minimum trades").fill("3")
     expect(tab.locator(".estimate-line")).to_contain_text("32 base variants")
     tab.get_by_role("button", name="Start the job").click()
     tab.wait_for_url("**/backtests/jobs/*")
